@@ -1,0 +1,1 @@
+//! Interception set-up: network namespaces, veth pairs, nftables and iptables rules.

@@ -1,0 +1,1 @@
+//! Pure balancing and health algorithms: endpoint choice, outlier ejection, retry budgets.

@@ -1,0 +1,56 @@
+//! What holds for the whole mesh, and whom it trusts.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use crate::spiffe::TrustDomain;
+use crate::workload::MtlsMode;
+
+/// Settings of the whole mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mesh {
+    /// The trust domain of its own workloads.
+    pub trust_domain: TrustDomain,
+    /// What becomes of traffic to hosts that the mesh does not know.
+    pub outbound: OutboundPolicy,
+    /// Mode for workloads that no policy names.
+    pub mtls: MtlsMode,
+    /// Share of new traces that are sampled, from 0 to 10,000 (hundredths of a percent).
+    pub trace_sampling: u32,
+    /// Whether proxies write an access log.
+    pub access_log: bool,
+    /// Where services and workloads of the mesh have their addresses: an address outside these
+    /// is never looked up.
+    pub networks: Vec<IpNet>,
+}
+
+/// What becomes of traffic to hosts that the mesh does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OutboundPolicy {
+    /// It is passed on.
+    #[default]
+    AllowAny,
+    /// It is refused.
+    RegistryOnly,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self {
+            trust_domain: TrustDomain::default(),
+            outbound: OutboundPolicy::default(),
+            mtls: MtlsMode::default(),
+            trace_sampling: 10_000,
+            access_log: true,
+            networks: Vec::new(),
+        }
+    }
+}
+
+/// Root certificates by trust domain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TrustBundle {
+    /// DER certificates of each trust domain's roots.
+    pub roots: BTreeMap<TrustDomain, Vec<Vec<u8>>>,
+}

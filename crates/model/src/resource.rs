@@ -1,0 +1,213 @@
+//! What travels from the control plane to proxies: kinds, names, and which name belongs to whom.
+//!
+//! A resource's name begins with its parent's, so that a proxy that subscribes to the service
+//! `bookshop/reviews` and to the collections `bookshop/reviews/*` of routes, endpoints and
+//! policies holds all about that destination and nothing else. Some resources have aliases
+//! (`ip/10.0.0.1`), under which a proxy can ask for what it knows only by address.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::endpoint::Endpoint;
+use crate::mesh::{Mesh, TrustBundle};
+use crate::name::{ServiceName, WorkloadName};
+use crate::route::Route;
+use crate::service::Service;
+use crate::traffic::TrafficPolicy;
+use crate::workload::Workload;
+
+/// The kinds of resources, in the order in which a proxy needs them: what is referred to comes
+/// before what refers to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// [`Mesh`], always named `default`.
+    Mesh,
+    /// [`TrustBundle`], always named `default`.
+    TrustBundle,
+    /// [`Workload`], `namespace/name`; aliases: its addresses.
+    Workload,
+    /// [`Service`], `namespace/name`; aliases: its addresses.
+    Service,
+    /// [`Endpoint`], `namespace/service/workload`.
+    Endpoint,
+    /// [`TrafficPolicy`], `namespace/service/namespace.policy`.
+    TrafficPolicy,
+    /// [`Route`], `namespace/service/kind.namespace.route`.
+    Route,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Mesh,
+        Self::TrustBundle,
+        Self::Workload,
+        Self::Service,
+        Self::Endpoint,
+        Self::TrafficPolicy,
+        Self::Route,
+    ];
+
+    /// The kind's name, which is also its message's in the protobuf package `tulle.v1`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mesh => "Mesh",
+            Self::TrustBundle => "TrustBundle",
+            Self::Workload => "Workload",
+            Self::Service => "Service",
+            Self::Endpoint => "Endpoint",
+            Self::TrafficPolicy => "TrafficPolicy",
+            Self::Route => "Route",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Kind and name of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// A key.
+    pub fn new(kind: Kind, name: impl Into<Arc<str>>) -> Self {
+        Self {
+            kind,
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// A resource of whatever kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    /// See [`Mesh`].
+    Mesh(Mesh),
+    /// See [`TrustBundle`].
+    TrustBundle(TrustBundle),
+    /// See [`Workload`].
+    Workload(Workload),
+    /// See [`Service`].
+    Service(Service),
+    /// See [`Endpoint`].
+    Endpoint(Endpoint),
+    /// See [`TrafficPolicy`].
+    TrafficPolicy(TrafficPolicy),
+    /// See [`Route`].
+    Route(Route),
+}
+
+/// The name of the only [`Mesh`] and the only [`TrustBundle`].
+pub const SINGLETON: &str = "default";
+
+impl Resource {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Mesh(_) => Kind::Mesh,
+            Self::TrustBundle(_) => Kind::TrustBundle,
+            Self::Workload(_) => Kind::Workload,
+            Self::Service(_) => Kind::Service,
+            Self::Endpoint(_) => Kind::Endpoint,
+            Self::TrafficPolicy(_) => Kind::TrafficPolicy,
+            Self::Route(_) => Kind::Route,
+        }
+    }
+
+    /// Its name, as it follows from its contents.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Mesh(_) | Self::TrustBundle(_) => SINGLETON.to_owned(),
+            Self::Workload(w) => w.name.to_string(),
+            Self::Service(s) => s.name.to_string(),
+            Self::Endpoint(e) => format!(
+                "{}/{}.{}",
+                e.service,
+                e.workload.namespace(),
+                e.workload.name()
+            ),
+            Self::TrafficPolicy(p) => {
+                format!("{}/{}.{}", p.target, p.name.namespace(), p.name.name())
+            }
+            Self::Route(r) => format!(
+                "{}/{}.{}.{}",
+                r.parent,
+                r.kind,
+                r.name.namespace(),
+                r.name.name()
+            ),
+        }
+    }
+
+    /// Kind and name.
+    pub fn key(&self) -> Key {
+        Key::new(self.kind(), self.name())
+    }
+
+    /// Further names under which it may be asked for.
+    pub fn aliases(&self) -> Vec<String> {
+        match self {
+            Self::Workload(w) => w
+                .addresses
+                .iter()
+                .filter(|a| !a.is_loopback())
+                .map(|a| address_alias(*a))
+                .collect(),
+            Self::Service(s) => s.addresses.iter().map(|a| address_alias(*a)).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The alias of what has this address.
+pub fn address_alias(address: IpAddr) -> String {
+    format!("ip/{address}")
+}
+
+/// The name of the collection of a service's endpoints, policies or routes.
+pub fn collection_of(service: &ServiceName) -> String {
+    format!("{service}/*")
+}
+
+/// The collection that a name belongs to: `a/b/*` for `a/b/c`.
+pub fn collection_containing(name: &str) -> Option<String> {
+    let (parent, _) = name.rsplit_once('/')?;
+    parent.contains('/').then(|| format!("{parent}/*"))
+}
+
+/// The name of a workload's own resource.
+pub fn workload_resource(name: &WorkloadName) -> String {
+    name.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_lies_in_its_parents_collection() {
+        let service = ServiceName::new("bookshop", "reviews").expect("valid");
+        assert_eq!(
+            collection_containing("bookshop/reviews/bookshop.reviews-v1-0"),
+            Some(collection_of(&service))
+        );
+        assert_eq!(collection_containing("bookshop/reviews"), None);
+        assert_eq!(collection_containing("default"), None);
+    }
+}

@@ -1,0 +1,226 @@
+//! Routes: which requests to a service go where, changed how.
+//!
+//! `HTTPRoute` and `GRPCRoute` become the same [`Route`]; a gRPC method is a path. Precedence
+//! between matches is Gateway API's and lives in the `policy` crate.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::name::{ObjectName, ServiceName};
+use crate::pattern::Pattern;
+use crate::retry;
+
+/// The kind of object a route was written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RouteKind {
+    /// `HTTPRoute`.
+    Http,
+    /// `GRPCRoute`.
+    Grpc,
+}
+
+impl RouteKind {
+    /// The kind as Gateway API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "HTTPRoute",
+            Self::Grpc => "GRPCRoute",
+        }
+    }
+}
+
+impl fmt::Display for RouteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A route as attached to one parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// What it was written as.
+    pub kind: RouteKind,
+    /// Its own name.
+    pub name: ObjectName,
+    /// The service whose clients it steers.
+    pub parent: ServiceName,
+    /// The parent's port; `None` for all ports.
+    pub port: Option<u16>,
+    /// Seconds since 1970 at which it was created: older routes win ties.
+    pub created: u64,
+    /// Rules, in the order written.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Name, if the user gave one.
+    pub name: Option<String>,
+    /// Any of these must match; never empty (a rule without matches has one that takes all).
+    pub matches: Vec<Match>,
+    /// Applied in the order written.
+    pub filters: Vec<Filter>,
+    /// Where requests go, by weight. Empty: answered with 500 unless a filter answers.
+    pub backends: Vec<Backend>,
+    /// Bounds on time.
+    pub timeouts: Timeouts,
+    /// Retries; `None` leaves it to the backend's policy.
+    pub retry: Option<retry::Policy>,
+}
+
+/// Conditions that must all hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Match {
+    /// On the path.
+    pub path: PathMatch,
+    /// On headers, each name once.
+    pub headers: Vec<HeaderMatch>,
+    /// On query parameters, each name once.
+    pub query: Vec<QueryMatch>,
+    /// On the method.
+    pub method: Option<Method>,
+}
+
+/// A condition on the path (without its query).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(String),
+    /// Whole path elements from the start; `/` takes all. Never ends in `/` otherwise.
+    Prefix(String),
+    /// A regular expression over the whole path.
+    Regex(Pattern),
+    /// A gRPC method of whatever service: the path's last element.
+    GrpcMethod(String),
+}
+
+impl Default for PathMatch {
+    fn default() -> Self {
+        Self::Prefix("/".into())
+    }
+}
+
+/// A condition on a header; several values count as one, joined by commas (RFC 9110 5.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// Name.
+    pub name: HeaderName,
+    /// Value.
+    pub value: ValueMatch,
+}
+
+/// A condition on a query parameter; only its first occurrence counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryMatch {
+    /// Name, decoded.
+    pub name: String,
+    /// Value.
+    pub value: ValueMatch,
+}
+
+/// A condition on a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValueMatch {
+    /// The same bytes.
+    Exact(String),
+    /// A regular expression over the whole value.
+    Regex(Pattern),
+}
+
+/// A change to a request or response, or an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    /// Changes headers of the request.
+    RequestHeaders(HeaderChange),
+    /// Changes headers of the response.
+    ResponseHeaders(HeaderChange),
+    /// Answers with a redirect.
+    Redirect(Redirect),
+    /// Changes host or path of the request.
+    Rewrite(Rewrite),
+}
+
+/// Headers to set, add and remove, in that order of application: set, add, remove.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeaderChange {
+    /// Replaced or added.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Added beside what is there.
+    pub add: Vec<(HeaderName, HeaderValue)>,
+    /// Taken out.
+    pub remove: Vec<HeaderName>,
+}
+
+/// A redirect; what is `None` stays as the request had it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// `http` or `https`.
+    pub scheme: Option<String>,
+    /// Host without port.
+    pub hostname: Option<String>,
+    /// Path.
+    pub path: Option<PathChange>,
+    /// Port.
+    pub port: Option<u16>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+}
+
+/// A rewrite; what is `None` stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rewrite {
+    /// New `Host`.
+    pub hostname: Option<String>,
+    /// New path.
+    pub path: Option<PathChange>,
+}
+
+/// A change of path; the query stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathChange {
+    /// This path instead.
+    Full(String),
+    /// This instead of the prefix that matched.
+    Prefix(String),
+}
+
+/// Where requests go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// The service, or why there is none.
+    pub target: Target,
+    /// Share of the requests; 0 gets none.
+    pub weight: u32,
+    /// Applied only to requests that go here.
+    pub filters: Vec<Filter>,
+}
+
+/// The target of a backend reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A port of a service.
+    Service {
+        /// The service.
+        name: ServiceName,
+        /// Its port.
+        port: u16,
+    },
+    /// A reference that leads nowhere: its share of the requests gets a 500 (Gateway API).
+    Invalid {
+        /// Why.
+        reason: Arc<str>,
+    },
+}
+
+/// Bounds on time; `None` leaves it to the backend's policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timeouts {
+    /// From the request's arrival to the response's end, all tries included. Zero: none.
+    pub request: Option<Duration>,
+    /// For one try, to the response's headers and body. Zero: none.
+    pub per_try: Option<Duration>,
+}

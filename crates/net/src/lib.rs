@@ -1,0 +1,1 @@
+//! Sockets, original destinations, protocol detection, byte copy and DNS wire handling.

@@ -1,0 +1,1 @@
+//! The data plane: listeners, HTTP and TCP paths, pools, retries, tunnels, admin endpoint.

@@ -1,0 +1,1 @@
+//! Process kit: workers, supervised tasks, signals, readiness and drain.

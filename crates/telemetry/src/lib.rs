@@ -1,0 +1,1 @@
+//! Metrics, access log, trace context and span export.

@@ -1,0 +1,2 @@
+//! The `tulle` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The example: a bookshop of small services that know nothing of the mesh.

@@ -1,0 +1,1 @@
+//! Builders, scripted upstreams and worlds for tests; never shipped.
