@@ -1,0 +1,34 @@
+//! Who is asking: what a listener knows of its peer, attached to each request as an extension.
+
+use std::net::SocketAddr;
+
+use model::SpiffeId;
+
+/// Who is asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// A process of this host, of the control plane's own user or root, as the kernel says.
+    Local {
+        /// Its user.
+        uid: u32,
+    },
+    /// A workload that proved its identity in the TLS handshake.
+    Workload(SpiffeId),
+    /// Nobody known: no certificate was shown, or a local process of another user.
+    Anonymous,
+}
+
+impl Caller {
+    /// The name under which the audit log keeps it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Local { uid } => format!("uid:{uid}"),
+            Self::Workload(id) => id.to_string(),
+            Self::Anonymous => "anonymous".to_owned(),
+        }
+    }
+}
+
+/// The peer's address, attached beside [`Caller`]; `None` on the unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub Option<SocketAddr>);

@@ -1,0 +1,70 @@
+//! Why a control plane could not start or go on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why a control plane could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The data directory cannot be made or written.
+    #[error(
+        "data directory {}: {source}; choose another with TULLE_DATA_DIR or correct its owner and mode", path.display()
+    )]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another control plane has the data directory.
+    #[error(
+        "data directory {}: in use by another control plane{}; stop it, or choose another directory with TULLE_DATA_DIR",
+        path.display(),
+        pid.map(|p| format!(" (process {p})")).unwrap_or_default()
+    )]
+    DataDirInUse {
+        /// The directory.
+        path: PathBuf,
+        /// The other process, where it can be told.
+        pid: Option<u32>,
+    },
+    /// An address cannot be listened on.
+    #[error(
+        "{what} cannot listen on {address}: {source}; {hint}", hint = listen_hint(source, flag)
+    )]
+    Listen {
+        /// The listener's purpose.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The option that chooses it.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The unix socket cannot be made.
+    #[error("socket {}: {source}", path.display())]
+    Socket {
+        /// The socket's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn listen_hint(error: &io::Error, flag: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another process has that port (`ss -ltnp` shows which); stop it, or choose another with {flag} HOST:PORT (port 0 takes a free one)"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this host has no such address; choose another with {flag} HOST:PORT")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need privileges; choose another with {flag} HOST:PORT")
+        }
+        _ => format!("choose another with {flag} HOST:PORT"),
+    }
+}
