@@ -1,0 +1,164 @@
+//! The kinds of objects: their names in files, in the HTTP API and on the command line.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A kind of object that this version serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "each is the kind of the same name in Kubernetes, Gateway API or the contract"
+)]
+pub enum ObjectKind {
+    Namespace,
+    MeshConfig,
+    Service,
+    Workload,
+    ReferenceGrant,
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute,
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute,
+    TrafficPolicy,
+    AuthenticationPolicy,
+}
+
+struct Names {
+    kind: &'static str,
+    group: &'static str,
+    version: &'static str,
+    plural: &'static str,
+    short: &'static [&'static str],
+    namespaced: bool,
+}
+
+/// The group of Gateway API.
+pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+/// The group of Tulle's own kinds.
+pub const TULLE_GROUP: &str = "tulle.dev";
+
+impl ObjectKind {
+    /// All kinds, what is referred to before what refers to it.
+    pub const ALL: [Self; 9] = [
+        Self::Namespace,
+        Self::MeshConfig,
+        Self::Service,
+        Self::Workload,
+        Self::ReferenceGrant,
+        Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::TrafficPolicy,
+        Self::AuthenticationPolicy,
+    ];
+
+    fn names(self) -> Names {
+        let (kind, group, version, plural, short, namespaced): (_, _, _, _, &[&str], _) = match self
+        {
+            Self::Namespace => ("Namespace", "", "v1", "namespaces", &["ns"], false),
+            Self::Service => ("Service", "", "v1", "services", &["svc"], true),
+            Self::MeshConfig => (
+                "MeshConfig",
+                TULLE_GROUP,
+                "v1alpha1",
+                "meshconfigs",
+                &["mesh"],
+                false,
+            ),
+            Self::Workload => (
+                "Workload",
+                TULLE_GROUP,
+                "v1alpha1",
+                "workloads",
+                &["wl"],
+                true,
+            ),
+            Self::TrafficPolicy => (
+                "TrafficPolicy",
+                TULLE_GROUP,
+                "v1alpha1",
+                "trafficpolicies",
+                &["tp"],
+                true,
+            ),
+            Self::AuthenticationPolicy => (
+                "AuthenticationPolicy",
+                TULLE_GROUP,
+                "v1alpha1",
+                "authenticationpolicies",
+                &["authn"],
+                true,
+            ),
+            Self::ReferenceGrant => (
+                "ReferenceGrant",
+                GATEWAY_GROUP,
+                "v1beta1",
+                "referencegrants",
+                &["refgrant"],
+                true,
+            ),
+            Self::HttpRoute => ("HTTPRoute", GATEWAY_GROUP, "v1", "httproutes", &[], true),
+            Self::GrpcRoute => ("GRPCRoute", GATEWAY_GROUP, "v1", "grpcroutes", &[], true),
+        };
+        Names {
+            kind,
+            group,
+            version,
+            plural,
+            short,
+            namespaced,
+        }
+    }
+
+    /// The name as in `kind:`.
+    pub fn as_str(self) -> &'static str {
+        self.names().kind
+    }
+
+    /// The API group; empty for Kubernetes' core.
+    pub fn group(self) -> &'static str {
+        self.names().group
+    }
+
+    /// `apiVersion` as this version writes it.
+    pub fn api_version(self) -> String {
+        let names = self.names();
+        if names.group.is_empty() {
+            names.version.to_owned()
+        } else {
+            format!("{}/{}", names.group, names.version)
+        }
+    }
+
+    /// The plural in paths of the HTTP API: `httproutes`.
+    pub fn plural(self) -> &'static str {
+        self.names().plural
+    }
+
+    /// Further words that mean the kind on the command line: `svc`.
+    pub fn short_names(self) -> &'static [&'static str] {
+        self.names().short
+    }
+
+    /// Whether objects of the kind live in a namespace; those that do not have an empty one.
+    pub fn namespaced(self) -> bool {
+        self.names().namespaced
+    }
+
+    /// The kind that a user means by `word`: kind, plural or short name, whatever the case.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let word = word.to_ascii_lowercase();
+        Self::ALL.into_iter().find(|kind| {
+            let names = kind.names();
+            names.plural == word
+                || names.kind.eq_ignore_ascii_case(&word)
+                || names.short.contains(&word.as_str())
+        })
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
