@@ -1,0 +1,309 @@
+//! Trace context as it travels in headers.
+//!
+//! W3C Trace Context (Recommendation of 2021-11-23, and level 2) is read first, then B3 in its
+//! single and multiple forms. A context that breaks its rules is ignored, never an error: the
+//! request starts a new trace. `traceparent` is always written; B3 only where the request had it,
+//! so that applications which know nothing else stay in the trace.
+
+use std::fmt::Write;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const B3: HeaderName = HeaderName::from_static("b3");
+const B3_TRACE: HeaderName = HeaderName::from_static("x-b3-traceid");
+const B3_SPAN: HeaderName = HeaderName::from_static("x-b3-spanid");
+const B3_PARENT: HeaderName = HeaderName::from_static("x-b3-parentspanid");
+const B3_SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
+const B3_FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
+
+/// A span's place in its trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// Never all zeros.
+    pub trace_id: [u8; 16],
+    /// Never all zeros.
+    pub span_id: [u8; 8],
+    /// Whether the trace is recorded.
+    pub sampled: bool,
+    /// B3 leaves the decision to the receiver: `sampled` is then not yet meant.
+    pub deferred: bool,
+    /// The other vendors' state, as received: members joined, at most 32 and 512 bytes.
+    pub tracestate: Option<Box<str>>,
+}
+
+impl Context {
+    /// The first span of a new trace.
+    pub fn root(sampled: bool) -> Self {
+        Self {
+            trace_id: non_zero(),
+            span_id: non_zero(),
+            sampled,
+            deferred: false,
+            tracestate: None,
+        }
+    }
+
+    /// The caller's span, if the headers name one.
+    pub fn parse(headers: &HeaderMap) -> Option<Self> {
+        w3c(headers)
+            .or_else(|| b3_single(headers))
+            .or_else(|| b3_multiple(headers))
+    }
+
+    /// A new span in the same trace.
+    pub fn child(&self) -> Self {
+        Self {
+            span_id: non_zero(),
+            ..self.clone()
+        }
+    }
+
+    /// Writes this span into the headers, in place of what they had.
+    pub fn inject(&self, headers: &mut HeaderMap) {
+        insert(headers, TRACEPARENT, &self.traceparent());
+        headers.remove(TRACESTATE);
+        if let Some(state) = &self.tracestate {
+            insert(headers, TRACESTATE, state);
+        }
+        let sampled = if self.sampled { "1" } else { "0" };
+        if headers.contains_key(B3) {
+            let value = format!("{}-{}-{sampled}", self.trace_hex(), self.span_hex());
+            insert(headers, B3, &value);
+        }
+        if headers.contains_key(B3_TRACE) {
+            insert(headers, B3_TRACE, &self.trace_hex());
+            insert(headers, B3_SPAN, &self.span_hex());
+            headers.remove(B3_PARENT);
+            if !headers.contains_key(B3_FLAGS) {
+                insert(headers, B3_SAMPLED, sampled);
+            }
+        }
+    }
+
+    /// The value of `traceparent`.
+    pub fn traceparent(&self) -> String {
+        let flags = u8::from(self.sampled);
+        format!("00-{}-{}-{flags:02x}", self.trace_hex(), self.span_hex())
+    }
+
+    /// The trace's id in lower-case hexadecimal.
+    pub fn trace_hex(&self) -> String {
+        hex(&self.trace_id)
+    }
+
+    /// The span's id in lower-case hexadecimal.
+    pub fn span_hex(&self) -> String {
+        hex(&self.span_id)
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    // Every value written here is made of hexadecimal digits or came out of a header.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}
+
+/// Reads exactly `N` bytes of hexadecimal; `upper` says whether upper case will do.
+pub(crate) fn unhex<const N: usize>(text: &str, upper: bool) -> Option<[u8; N]> {
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        b'A'..=b'F' if upper => Some(b - b'A' + 10),
+        _ => None,
+    };
+    let text = text.as_bytes();
+    if text.len() != N * 2 {
+        return None;
+    }
+    let mut out = [0; N];
+    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(out)
+}
+
+fn non_zero<const N: usize>() -> [u8; N] {
+    loop {
+        let mut id = [0; N];
+        rand::fill(&mut id[..]);
+        if id != [0; N] {
+            return id;
+        }
+    }
+}
+
+fn id<const N: usize>(text: &str, upper: bool) -> Option<[u8; N]> {
+    unhex(text, upper).filter(|id| *id != [0; N])
+}
+
+/// The header's text, if it stands there exactly once.
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+fn w3c(headers: &HeaderMap) -> Option<Context> {
+    let value = only(headers, TRACEPARENT)?.trim_matches([' ', '\t']);
+    let mut parts = value.split('-');
+    let version: [u8; 1] = unhex(parts.next()?, false)?;
+    let trace_id = id(parts.next()?, false)?;
+    let span_id = id(parts.next()?, false)?;
+    let [flags]: [u8; 1] = unhex(parts.next()?, false)?;
+    // 3.2.2: version 255 is forbidden; 4.3: later versions may append what we do not know.
+    match version {
+        [0xff] => return None,
+        [0] if parts.next().is_some() => return None,
+        _ => {}
+    }
+    Some(Context {
+        trace_id,
+        span_id,
+        sampled: flags & 1 == 1,
+        deferred: false,
+        tracestate: tracestate(headers),
+    })
+}
+
+/// Joins what may be several headers (3.3.1); a state that breaks the rules is dropped whole.
+fn tracestate(headers: &HeaderMap) -> Option<Box<str>> {
+    let mut out = String::new();
+    let mut members = 0;
+    for value in headers.get_all(TRACESTATE) {
+        let text = value.to_str().ok()?;
+        for member in text.split(',').map(|m| m.trim_matches([' ', '\t'])) {
+            if member.is_empty() {
+                continue;
+            }
+            members += 1;
+            let (key, value) = member.split_once('=')?;
+            if members > 32 || !valid_key(key) || !valid_value(value) {
+                return None;
+            }
+            if !out.is_empty() {
+                out.push(',');
+            }
+            out.push_str(member);
+            if out.len() > 512 {
+                return None;
+            }
+        }
+    }
+    (!out.is_empty()).then(|| out.into_boxed_str())
+}
+
+fn valid_key(key: &str) -> bool {
+    (1..=256).contains(&key.len())
+        && key
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@'))
+        && key.as_bytes()[0].is_ascii_alphanumeric()
+}
+
+fn valid_value(value: &str) -> bool {
+    (1..=256).contains(&value.len())
+        && value
+            .bytes()
+            .all(|b| matches!(b, 0x20..=0x7e) && b != b',' && b != b'=')
+}
+
+fn b3_trace_id(text: &str) -> Option<[u8; 16]> {
+    if text.len() == 16 {
+        let low: [u8; 8] = id(text, true)?;
+        let mut out = [0; 16];
+        out[8..].copy_from_slice(&low);
+        return Some(out);
+    }
+    id(text, true)
+}
+
+fn b3_single(headers: &HeaderMap) -> Option<Context> {
+    let mut parts = only(headers, B3)?.split('-');
+    let trace_id = b3_trace_id(parts.next()?)?;
+    let span_id = id(parts.next()?, true)?;
+    let (sampled, deferred) = match parts.next() {
+        None => (false, true),
+        Some("1" | "d") => (true, false),
+        Some("0") => (false, false),
+        Some(_) => return None,
+    };
+    if let Some(parent) = parts.next() {
+        unhex::<8>(parent, true)?;
+    }
+    parts.next().is_none().then_some(Context {
+        trace_id,
+        span_id,
+        sampled,
+        deferred,
+        tracestate: None,
+    })
+}
+
+fn b3_multiple(headers: &HeaderMap) -> Option<Context> {
+    let trace_id = b3_trace_id(only(headers, B3_TRACE)?)?;
+    let span_id = id(only(headers, B3_SPAN)?, true)?;
+    let debug = only(headers, B3_FLAGS) == Some("1");
+    let (sampled, deferred) = match only(headers, B3_SAMPLED) {
+        _ if debug => (true, false),
+        Some("1" | "true") => (true, false),
+        Some("0" | "false") => (false, false),
+        _ => (false, true),
+    };
+    Some(Context {
+        trace_id,
+        span_id,
+        sampled,
+        deferred,
+        tracestate: None,
+    })
+}
+
+/// Decides which new traces are recorded; a caller's decision is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sampler {
+    /// Traces whose id's last 8 bytes, as a number, lie below this are recorded.
+    below: u128,
+}
+
+impl Sampler {
+    /// Records a share of traces, in hundredths of a percent (10,000 is all).
+    pub fn new(hundredths: u32) -> Self {
+        let share = u128::from(hundredths.min(10_000));
+        Self {
+            below: (1u128 << 64) * share / 10_000,
+        }
+    }
+
+    /// Whether a new trace of this id is recorded; the same everywhere in the mesh.
+    pub fn samples(self, trace_id: &[u8; 16]) -> bool {
+        let low = u128::from_be_bytes(*trace_id) & u128::from(u64::MAX);
+        low < self.below
+    }
+
+    /// The context of the span for an arriving request: the caller's child, or a new trace's root.
+    pub fn start(self, caller: Option<&Context>) -> Context {
+        let mut context = match caller {
+            Some(caller) if !caller.deferred => return caller.child(),
+            Some(caller) => caller.child(),
+            None => Context::root(false),
+        };
+        context.sampled = self.samples(&context.trace_id);
+        context.deferred = false;
+        context
+    }
+}
+
+#[cfg(test)]
+mod tests;
