@@ -1,0 +1,349 @@
+//! Bytes both ways between two streams, until both have ended.
+//!
+//! The end of one direction is passed on as a half-close and the other goes on (HTTP/1.0 style
+//! clients and many protocols rely on it). A failed read or write ends both at once. Data is read
+//! into a buffer shared by all copies of the thread, and only what the other side does not take
+//! at once is kept: an idle connection holds no buffer at all, a slow one at most
+//! [`Options::buffer`] for each direction, and then its sender is no longer read from.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// Limits of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Most bytes held for each direction; at least 1, at most 64 KiB.
+    pub buffer: usize,
+    /// Longest time without a byte in either direction.
+    pub idle: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            buffer: SCRATCH,
+            idle: Some(Duration::from_secs(3600)),
+        }
+    }
+}
+
+/// One of the two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The first argument of [`bidirectional`].
+    A,
+    /// The second.
+    B,
+}
+
+/// What ended a copy before both sides had finished.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// Reading from a side failed: usually its peer sent a reset.
+    #[error("reading from side {side:?} failed")]
+    Read {
+        /// The side whose stream failed.
+        side: Side,
+        /// What the stream said.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing to a side failed: it no longer takes data.
+    #[error("writing to side {side:?} failed")]
+    Write {
+        /// The side whose stream failed.
+        side: Side,
+        /// What the stream said.
+        #[source]
+        source: io::Error,
+    },
+    /// No byte moved for the time allowed.
+    #[error("no data in either direction for {0:?}")]
+    Idle(Duration),
+}
+
+impl CopyError {
+    /// The side whose stream failed; `None` for idleness.
+    pub fn side(&self) -> Option<Side> {
+        match self {
+            Self::Read { side, .. } | Self::Write { side, .. } => Some(*side),
+            Self::Idle(_) => None,
+        }
+    }
+}
+
+/// How a copy went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Bytes taken from A and given to B.
+    pub a_to_b: u64,
+    /// Bytes taken from B and given to A.
+    pub b_to_a: u64,
+    /// The side that ended first; `None` where neither did before a failure.
+    pub first_end: Option<Side>,
+    /// Whether both directions came to their end.
+    pub result: Result<(), CopyError>,
+}
+
+/// Copies until both directions have ended, one has failed, or nothing moves for too long.
+///
+/// Takes streams by value or by `&mut`; by value they are closed on return.
+pub async fn bidirectional<A, B>(mut a: A, mut b: B, options: Options) -> Outcome
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let limit = options.buffer.clamp(1, SCRATCH);
+    let mut there = Direction::new(Side::A, limit);
+    let mut back = Direction::new(Side::B, limit);
+    let mut first_end = None;
+    let mut idle = options.idle.map(Idle::new);
+    let mut sleep = pin!(options.idle.map(tokio::time::sleep));
+    let result = poll_fn(|cx| {
+        let moved = there.moved + back.moved;
+        let a_done = there.poll(cx, &mut a, &mut b);
+        let b_done = back.poll(cx, &mut b, &mut a);
+        if first_end.is_none() {
+            first_end = match (there.ended(), back.ended()) {
+                (true, _) => Some(Side::A),
+                (false, true) => Some(Side::B),
+                _ => None,
+            };
+        }
+        match (a_done, b_done) {
+            (Poll::Ready(Err(e)), _) | (_, Poll::Ready(Err(e))) => return Poll::Ready(Err(e)),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
+            _ => {}
+        }
+        if let (Some(idle), Some(sleep)) = (&mut idle, sleep.as_mut().as_pin_mut()) {
+            if there.moved + back.moved != moved {
+                idle.last = Instant::now();
+            }
+            ready!(idle.poll(cx, sleep));
+            return Poll::Ready(Err(CopyError::Idle(idle.limit)));
+        }
+        Poll::Pending
+    })
+    .await;
+    Outcome {
+        a_to_b: there.moved,
+        b_to_a: back.moved,
+        first_end,
+        result,
+    }
+}
+
+/// The timer is moved only when it fires, not at each byte.
+struct Idle {
+    limit: Duration,
+    last: Instant,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            last: Instant::now(),
+        }
+    }
+
+    fn poll(&self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<()> {
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            let deadline = self.last + self.limit;
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+const SCRATCH: usize = 64 * 1024;
+/// Reads in one poll before others get their turn.
+const TURNS: usize = 16;
+
+thread_local! {
+    static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// Runs `f` with the thread's buffer. A nested call finds none and makes its own.
+fn with_scratch<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut buffer = BUFFER
+        .take()
+        .unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice());
+    let result = f(&mut buffer);
+    BUFFER.set(Some(buffer));
+    result
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Copying,
+    ShuttingDown,
+    Done,
+}
+
+/// From one side to the other.
+struct Direction {
+    from: Side,
+    limit: usize,
+    /// Read, but not yet taken by the writer.
+    kept: Vec<u8>,
+    written: usize,
+    unflushed: bool,
+    moved: u64,
+    stage: Stage,
+}
+
+impl Direction {
+    fn new(from: Side, limit: usize) -> Self {
+        Self {
+            from,
+            limit,
+            kept: Vec::new(),
+            written: 0,
+            unflushed: false,
+            moved: 0,
+            stage: Stage::Copying,
+        }
+    }
+
+    fn ended(&self) -> bool {
+        self.stage != Stage::Copying
+    }
+
+    fn read_error(&self, source: io::Error) -> CopyError {
+        CopyError::Read {
+            side: self.from,
+            source,
+        }
+    }
+
+    fn write_error(&self, source: io::Error) -> CopyError {
+        let side = match self.from {
+            Side::A => Side::B,
+            Side::B => Side::A,
+        };
+        CopyError::Write { side, source }
+    }
+
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+    ) -> Poll<Result<(), CopyError>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        for _ in 0..TURNS {
+            match self.stage {
+                Stage::Copying => {
+                    ready!(self.poll_kept(cx, to))?;
+                    ready!(self.poll_move(cx, from, to))?;
+                }
+                Stage::ShuttingDown => {
+                    ready!(self.poll_kept(cx, to))?;
+                    match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
+                        // Its peer has gone completely; the other direction will say whether that is bad.
+                        Err(e) if e.kind() != io::ErrorKind::NotConnected => {
+                            return Poll::Ready(Err(self.write_error(e)));
+                        }
+                        _ => self.stage = Stage::Done,
+                    }
+                }
+                Stage::Done => return Poll::Ready(Ok(())),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes what is kept; ready when nothing is.
+    fn poll_kept<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+    ) -> Poll<Result<(), CopyError>> {
+        while self.written < self.kept.len() {
+            let n = ready!(Pin::new(&mut *to).poll_write(cx, &self.kept[self.written..]))
+                .and_then(some)
+                .map_err(|e| self.write_error(e))?;
+            self.written += n;
+            self.moved += n as u64;
+            self.unflushed = true;
+        }
+        if self.written > 0 {
+            self.kept = Vec::new();
+            self.written = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// One read, and as much of it written as the other side takes.
+    fn poll_move<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+    ) -> Poll<Result<(), CopyError>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        with_scratch(|scratch| {
+            let mut buf = ReadBuf::new(&mut scratch[..self.limit]);
+            match Pin::new(from).poll_read(cx, &mut buf) {
+                Poll::Pending => {
+                    if self.unflushed {
+                        ready!(Pin::new(to).poll_flush(cx)).map_err(|e| self.write_error(e))?;
+                        self.unflushed = false;
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(self.read_error(e))),
+                Poll::Ready(Ok(())) => {}
+            }
+            let mut data = buf.filled();
+            if data.is_empty() {
+                self.stage = Stage::ShuttingDown;
+                return Poll::Ready(Ok(()));
+            }
+            while !data.is_empty() {
+                match Pin::new(&mut *to).poll_write(cx, data) {
+                    Poll::Ready(result) => {
+                        let n = result.and_then(some).map_err(|e| self.write_error(e))?;
+                        data = &data[n..];
+                        self.moved += n as u64;
+                        self.unflushed = true;
+                    }
+                    Poll::Pending => {
+                        self.kept.extend_from_slice(data);
+                        return Poll::Pending;
+                    }
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+fn some(n: usize) -> io::Result<usize> {
+    if n == 0 {
+        Err(io::ErrorKind::WriteZero.into())
+    } else {
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests;
