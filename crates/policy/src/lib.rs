@@ -1,1 +1,16 @@
 //! Pure decisions over the model: which rule of which route, with which filters, to which backend.
+//!
+//! The proxy and the offline tools ask the same functions, so what `explain` says is what the
+//! proxy does. Nothing here waits, reads a clock, draws a random number or opens a socket: such
+//! things are handed in. Precedence and filters follow Gateway API; where it leaves a choice, the
+//! module that makes the choice says so.
+#![forbid(unsafe_code)]
+
+pub mod effective;
+pub mod filter;
+pub mod path;
+pub mod route;
+pub mod split;
+
+pub use effective::Effective;
+pub use route::{Decision, RequestView, RouteTable};

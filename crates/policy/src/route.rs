@@ -1,0 +1,260 @@
+//! Which match of which rule of which route takes a request.
+//!
+//! Precedence is Gateway API's, over all routes of the service together: exact path, then the
+//! longest prefix, then a match on the method, then the most header matches, then the most query
+//! matches, then the oldest route, then its `namespace/name`, then the order in the route. What
+//! Gateway API leaves open: a regular expression comes after an exact path and before any prefix
+//! (as in Envoy Gateway: a catch-all `/` must not hide it), longer expressions first. GRPCRoute's
+//! own order (characters of service, of method, headers) is the same list once a service is a
+//! prefix and a method without service stands just before `/`.
+//!
+//! The two kinds are never merged: a gRPC request (`content-type: application/grpc…`) is put to
+//! the GRPCRoutes first and to the HTTPRoutes if none takes it; other requests see HTTPRoutes only.
+//!
+//! [`RouteTable`] is compiled once per change. A decision hashes the path once and walks a tree of
+//! path elements; its cost does not grow with the number of routes, except for regular expressions
+//! and for matches that share one path. It allocates nothing (but to join repeated headers or to
+//! decode query parameters for a regular expression).
+
+mod condition;
+mod index;
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use model::route::{Match, PathMatch, Route, RouteKind, Rule};
+
+use index::Index;
+
+/// What a decision looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestView<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path, normalised (see [`crate::path`]), without query.
+    pub path: &'a str,
+    /// What follows the `?`, still encoded.
+    pub query: Option<&'a str>,
+    /// The headers. For a match on `host` to work over HTTP/2, the authority must be among them.
+    pub headers: &'a HeaderMap,
+}
+
+/// The match that takes a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Decision<'t> {
+    /// The route.
+    pub route: &'t Arc<Route>,
+    /// Which of its rules.
+    pub rule_index: usize,
+    /// That rule.
+    pub rule: &'t Rule,
+    /// Which of the rule's matches.
+    pub matched: &'t Match,
+    /// `namespace/route/rule` for metrics and logs; the rule by name, or by index without one.
+    pub name: &'t Arc<str>,
+}
+
+/// What one match made of a request; see [`RouteTable::explain`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The route's kind.
+    pub kind: RouteKind,
+    /// `namespace/route/rule`.
+    pub name: Arc<str>,
+    /// Index of the rule in the route.
+    pub rule_index: usize,
+    /// Index of the match in the rule.
+    pub match_index: usize,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a match; see [`RouteTable::explain`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It takes the request.
+    Takes,
+    /// It would, but one before it does.
+    Shadowed,
+    /// It does not fit; the text says which condition fails.
+    Fails(String),
+}
+
+/// The routes of one port of a service, ready to decide.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<Arc<Route>>,
+    /// All matches; each kind's own best first, GRPCRoutes' before HTTPRoutes'.
+    entries: Vec<Entry>,
+    grpc: Index,
+    http: Index,
+}
+
+/// One match of one rule of one route.
+#[derive(Debug)]
+struct Entry {
+    route: usize,
+    rule: usize,
+    condition: usize,
+    name: Arc<str>,
+}
+
+impl RouteTable {
+    /// Compiles the routes that are attached to `port` or to all ports of the service; the order
+    /// of `routes` does not matter.
+    pub fn compile(routes: &[Arc<Route>], port: u16) -> Self {
+        let mut table = Self {
+            routes: routes
+                .iter()
+                .filter(|r| r.port.is_none_or(|own| own == port))
+                .cloned()
+                .collect(),
+            ..Self::default()
+        };
+        table.entries = entries(&table.routes);
+        for (at, entry) in table.entries.iter().enumerate() {
+            let route = &table.routes[entry.route];
+            let path = &route.rules[entry.rule].matches[entry.condition].path;
+            match route.kind {
+                RouteKind::Grpc => table.grpc.insert(path, at),
+                RouteKind::Http => table.http.insert(path, at),
+            }
+        }
+        table
+    }
+
+    /// Whether no route is attached: then (GAMMA) requests go to the service itself. Where a table
+    /// that is not empty has no match, the answer is 404.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// The routes in the table.
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// The match that takes the request; `None` when none does.
+    pub fn decide<'t>(&'t self, request: &RequestView<'_>) -> Option<Decision<'t>> {
+        let fits = |at: usize| condition::others_hold(self.condition(at), request);
+        let grpc = if is_grpc(request.headers) {
+            self.grpc.find(request.path, fits, |at| self.regex(at))
+        } else {
+            None
+        };
+        let at = grpc.or_else(|| self.http.find(request.path, fits, |at| self.regex(at)))?;
+        let entry = &self.entries[at];
+        let route = &self.routes[entry.route];
+        let rule = &route.rules[entry.rule];
+        Some(Decision {
+            route,
+            rule_index: entry.rule,
+            rule,
+            matched: &rule.matches[entry.condition],
+            name: &entry.name,
+        })
+    }
+
+    /// What each match makes of the request, in the order in which they are considered.
+    pub fn explain(&self, request: &RequestView<'_>) -> Vec<Explanation> {
+        let grpc = is_grpc(request.headers);
+        let mut taken = false;
+        let explain = |(at, entry): (usize, &Entry)| {
+            let kind = self.routes[entry.route].kind;
+            let failure = if kind == RouteKind::Grpc && !grpc {
+                Some("the request is not gRPC: its content-type is not application/grpc".to_owned())
+            } else {
+                condition::failure(self.condition(at), request)
+            };
+            let outcome = match failure {
+                Some(why) => Outcome::Fails(why),
+                None if taken => Outcome::Shadowed,
+                None => {
+                    taken = true;
+                    Outcome::Takes
+                }
+            };
+            Explanation {
+                kind,
+                name: entry.name.clone(),
+                rule_index: entry.rule,
+                match_index: entry.condition,
+                outcome,
+            }
+        };
+        self.entries.iter().enumerate().map(explain).collect()
+    }
+
+    fn condition(&self, at: usize) -> &Match {
+        let entry = &self.entries[at];
+        &self.routes[entry.route].rules[entry.rule].matches[entry.condition]
+    }
+
+    fn regex(&self, at: usize) -> Option<&model::pattern::Pattern> {
+        match &self.condition(at).path {
+            PathMatch::Regex(pattern) => Some(pattern),
+            _ => None,
+        }
+    }
+}
+
+/// All matches in order of precedence.
+fn entries(routes: &[Arc<Route>]) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for (route_at, route) in routes.iter().enumerate() {
+        for (rule_at, rule) in route.rules.iter().enumerate() {
+            let name: Arc<str> = match &rule.name {
+                Some(name) => format!("{}/{name}", route.name),
+                None => format!("{}/{rule_at}", route.name),
+            }
+            .into();
+            entries.extend((0..rule.matches.len()).map(|condition| Entry {
+                route: route_at,
+                rule: rule_at,
+                condition,
+                name: name.clone(),
+            }));
+        }
+    }
+    entries.sort_by_cached_key(|e| {
+        let route = &routes[e.route];
+        let condition = &route.rules[e.rule].matches[e.condition];
+        (
+            Reverse(route.kind),
+            Reverse(rank(&condition.path)),
+            Reverse(condition.method.is_some()),
+            Reverse(condition.headers.len()),
+            Reverse(condition.query.len()),
+            route.created,
+            route.name.clone(),
+            (e.rule, e.condition),
+        )
+    });
+    entries
+}
+
+/// How specific a path is: its class, then its length in characters.
+fn rank(path: &PathMatch) -> (u8, usize) {
+    match path {
+        PathMatch::Exact(path) => (4, path.chars().count()),
+        PathMatch::Regex(pattern) => (3, pattern.source().chars().count()),
+        PathMatch::Prefix(prefix) if prefix != "/" => (2, prefix.chars().count()),
+        PathMatch::GrpcMethod(method) => (1, method.chars().count()),
+        PathMatch::Prefix(_) => (0, 1),
+    }
+}
+
+/// Whether a request is gRPC, from its content type (gRPC over HTTP/2, Requests).
+fn is_grpc(headers: &HeaderMap) -> bool {
+    const TYPE: &[u8] = b"application/grpc";
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|v| v.as_bytes().split_at_checked(TYPE.len()))
+        .is_some_and(|(start, rest)| {
+            start.eq_ignore_ascii_case(TYPE) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+        })
+}
+
+#[cfg(test)]
+mod tests;
