@@ -1,0 +1,4 @@
+//! The protocol's state machines.
+
+pub mod client;
+pub mod server;
