@@ -8,8 +8,13 @@
 //! It knows nothing of sockets that carry users' traffic: proxies go on without it.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod caller;
+pub mod store;
 mod error;
+mod home;
+mod limit;
+mod loopback;
 mod options;
 
 pub use error::ControlError;
