@@ -1,0 +1,97 @@
+//! `tulle control`: the control plane in this process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use control::{Listen, Options, StoreUrl};
+use model::TrustDomain;
+
+use crate::cli::Talk;
+use crate::failure::usage;
+use crate::paths;
+use crate::ui::Ui;
+
+/// Run the control plane.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  tulle control\n  tulle control -f mesh/ -f routes.yaml      # watched for changes\n  tulle control --data-dir ./state --api 127.0.0.1:18080"
+)]
+pub(crate) struct Control {
+    /// File or directory of YAML or JSON to serve and to watch; may be repeated.
+    #[arg(long = "filename", short = 'f', value_name = "FILE|DIR")]
+    files: Vec<PathBuf>,
+    /// Where everything it keeps lies [default: ~/.local/state/tulle, as root /var/lib/tulle].
+    #[arg(long, env = "TULLE_DATA_DIR", value_name = "DIR", hide_env_values = true)]
+    data_dir: Option<PathBuf>,
+    /// Where objects are kept: sqlite:PATH [default: control.db in the data directory].
+    #[arg(long, env = "TULLE_STORE", value_name = "URL", hide_env_values = true)]
+    store: Option<String>,
+    /// Trust domain of the identities it issues; fixed at the first start.
+    #[arg(long, env = "TULLE_TRUST_DOMAIN", value_name = "DOMAIN", default_value = "mesh.local", hide_env_values = true)]
+    trust_domain: String,
+    /// Where proxies connect: gRPC over mutual TLS.
+    #[arg(long, env = "TULLE_XDS_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:15012", hide_env_values = true)]
+    xds: SocketAddr,
+    /// HTTP API and dashboard.
+    #[arg(long, env = "TULLE_API_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:15080", hide_env_values = true)]
+    api: SocketAddr,
+    /// Metrics and health.
+    #[arg(long, env = "TULLE_METRICS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:15014", hide_env_values = true)]
+    metrics: SocketAddr,
+    /// Spans over OTLP without TLS.
+    #[arg(long, env = "TULLE_OTLP_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:4317", hide_env_values = true)]
+    otlp: SocketAddr,
+    /// Log as JSON, one object a line.
+    #[arg(long)]
+    log_json: bool,
+}
+
+impl Control {
+    pub(crate) fn execute(self, talk: &Talk, _ui: &Ui) -> anyhow::Result<ExitCode> {
+        runtime::logging::init(runtime::logging::Verbosity {
+            quiet: talk.quiet,
+            // A server that says nothing when it is ready leaves people guessing.
+            verbose: talk.verbose.saturating_add(1),
+            json: self.log_json,
+        });
+        let options = self.options()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let stop = runtime::signals::stop().context("cannot take signals")?;
+            control::run(options, async move { stop.cancelled().await }).await?;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+
+    fn options(self) -> anyhow::Result<Options> {
+        for file in &self.files {
+            if !file.exists() {
+                return Err(usage!("-f {}: no such file or directory", file.display()));
+            }
+        }
+        Ok(Options {
+            data_dir: self.data_dir.unwrap_or_else(paths::data_dir),
+            sources: self.files,
+            listen: Listen {
+                xds: self.xds,
+                api: self.api,
+                metrics: self.metrics,
+                otlp: self.otlp,
+            },
+            trust_domain: TrustDomain::new(&self.trust_domain).map_err(|_| {
+                usage!(
+                    "--trust-domain \"{}\": expected up to 255 of a-z, 0-9, '.', '-' and '_', for example mesh.local",
+                    self.trust_domain
+                )
+            })?,
+            store: match self.store {
+                Some(url) => url.parse::<StoreUrl>().map_err(|e| usage!("{e}"))?,
+                None => StoreUrl::Default,
+            },
+        })
+    }
+}
