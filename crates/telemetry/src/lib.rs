@@ -11,6 +11,8 @@
 
 pub mod access_log;
 pub mod metrics;
+pub mod proto;
+pub mod store;
 pub mod trace;
 
 /// Which way a request or connection went, seen from the proxy's own workload.
