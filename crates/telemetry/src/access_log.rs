@@ -298,7 +298,7 @@ impl Log {
                     &receiver,
                     BufWriter::with_capacity(64 * 1024, writer),
                     &lost,
-                )
+                );
             })?;
         Ok(Self {
             queue: sender,

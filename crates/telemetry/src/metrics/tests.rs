@@ -176,7 +176,9 @@ fn series_beyond_the_cap_are_folded_and_counted() {
     let held: Vec<_> = ["a", "b", "c", "d"]
         .map(|name| shard.requests(&labels(name)))
         .into();
-    held.iter().for_each(|series| record(series));
+    for series in &held {
+        record(series);
+    }
     let page = registry.render(Format::Text);
     assert_eq!(page.matches("tulle_requests_total{").count(), 3, "{page}");
     let folded = page

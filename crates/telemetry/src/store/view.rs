@@ -170,7 +170,7 @@ fn extent<'a>(spans: impl Iterator<Item = &'a Arc<Span>>) -> (u64, u64) {
 pub(super) fn edges<'a>(
     traces: impl Iterator<Item = &'a BTreeMap<[u8; 8], Arc<Span>>>,
 ) -> Vec<Edge> {
-    let mut edges: BTreeMap<(Arc<str>, Arc<str>), (u64, u64, u64)> = BTreeMap::new();
+    let mut edges: BTreeMap<(Arc<str>, Arc<str>), Edge> = BTreeMap::new();
     for spans in traces {
         for span in spans.values() {
             let parent = span
@@ -182,22 +182,17 @@ pub(super) fn edges<'a>(
                 continue;
             };
             let key = (Arc::clone(&parent.service), Arc::clone(&span.service));
-            let sums = edges.entry(key).or_default();
-            sums.0 += 1;
-            sums.1 += u64::from(span.error);
-            sums.2 = sums.2.saturating_add(span.duration_us);
+            let edge = edges.entry(key).or_insert_with(|| Edge {
+                source: parent.service.to_string(),
+                destination: span.service.to_string(),
+                calls: 0,
+                errors: 0,
+                duration_us: 0,
+            });
+            edge.calls += 1;
+            edge.errors += u64::from(span.error);
+            edge.duration_us = edge.duration_us.saturating_add(span.duration_us);
         }
     }
-    edges
-        .into_iter()
-        .map(
-            |((source, destination), (calls, errors, duration_us))| Edge {
-                source: source.to_string(),
-                destination: destination.to_string(),
-                calls,
-                errors,
-                duration_us,
-            },
-        )
-        .collect()
+    edges.into_values().collect()
 }

@@ -60,7 +60,7 @@ impl Exporter {
         let counts = Arc::new(Counts::default());
         let sender = Sender {
             client: TraceServiceClient::new(channel),
-            resource: encode::resource(&resource),
+            resource: encode::resource(resource),
             counts: Arc::clone(&counts),
         };
         tokio::spawn(sender.run(waiting));

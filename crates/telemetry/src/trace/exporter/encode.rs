@@ -9,11 +9,11 @@ use crate::proto::trace::v1::status::StatusCode;
 use crate::proto::trace::v1::{Span as WireSpan, Status as WireStatus};
 use crate::trace::{Kind, Span, Status, Value};
 
-pub(super) fn resource(attributes: &[(String, String)]) -> Resource {
+pub(super) fn resource(attributes: Vec<(String, String)>) -> Resource {
     Resource {
         attributes: attributes
-            .iter()
-            .map(|(key, value)| pair(key, any_value::Value::StringValue(value.clone())))
+            .into_iter()
+            .map(|(key, value)| pair(&key, any_value::Value::StringValue(value)))
             .collect(),
         ..Resource::default()
     }
