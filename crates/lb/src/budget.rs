@@ -41,7 +41,9 @@ impl Budget {
     /// A request ended, its retries included.
     pub fn finished(&self) {
         // Never below zero, whatever the caller does.
-        let _ = self.active.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1));
+        let _ = self
+            .active
+            .fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1));
     }
 
     /// Whether a retry may be made at `now` (since the start that all times count from); counts it
@@ -54,7 +56,10 @@ impl Budget {
         if this_second <= limits.min_per_second {
             return true;
         }
-        let requests = self.requests.sum(second).max(u64::from(self.active.load(Relaxed)));
+        let requests = self
+            .requests
+            .sum(second)
+            .max(u64::from(self.active.load(Relaxed)));
         let retries = self.retries.sum(second);
         if retries * 100 <= requests * u64::from(limits.percent) {
             return true;

@@ -87,8 +87,11 @@ impl Balancer {
         .or_else(|| {
             // Without an earlier try this round would be the first again.
             let again = !tried.is_empty();
-            again
-                .then(|| self.pick(algorithm, candidates, rng, |i| standing(i) == Standing::Usable))?
+            again.then(|| {
+                self.pick(algorithm, candidates, rng, |i| {
+                    standing(i) == Standing::Usable
+                })
+            })?
         })
         .or_else(|| {
             self.pick(algorithm, candidates, rng, |i| {
@@ -96,7 +99,9 @@ impl Balancer {
             })
         })
         .or_else(|| {
-            self.pick(algorithm, candidates, rng, |i| standing(i) == Standing::Ejected)
+            self.pick(algorithm, candidates, rng, |i| {
+                standing(i) == Standing::Ejected
+            })
         })
     }
 
@@ -161,7 +166,8 @@ fn least_request<C: Candidates + ?Sized, R: Rng + ?Sized>(
         return Some(first);
     };
     // a / b < c / d as a * d < c * b: no division, no rounding.
-    let cross = |i, other| u64::from(candidates.load(i)) * u64::from(candidates.weight(other).max(1));
+    let cross =
+        |i, other| u64::from(candidates.load(i)) * u64::from(candidates.weight(other).max(1));
     Some(if cross(second, first) < cross(first, second) {
         second
     } else {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use model::traffic::OutlierDetection;
 
 /// No ejection is longer, unless the base time is.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 /// After which good conduct forgives one ejection.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 
@@ -123,7 +123,11 @@ impl Record {
         }
         // Over. One of those who see it frees the place.
         let over = pack(until, false);
-        if self.ejection.compare_exchange(seen, over, Relaxed, Relaxed).is_ok() {
+        if self
+            .ejection
+            .compare_exchange(seen, over, Relaxed, Relaxed)
+            .is_ok()
+        {
             self.group.free_place();
             // Failures that were still under way when it was ejected do not count against it.
             reset(&self.server_errors);
@@ -168,9 +172,14 @@ impl Record {
         }
         let seen = self.ejection.load(Relaxed);
         let (ended, holds) = unpack(seen);
-        let count = self.unforgiven(millis(now).saturating_sub(ended)).saturating_add(1);
+        let count = self
+            .unforgiven(millis(now).saturating_sub(ended))
+            .saturating_add(1);
         let longest = LONGEST.max(settings.base_ejection_time);
-        let length = settings.base_ejection_time.saturating_mul(count).min(longest);
+        let length = settings
+            .base_ejection_time
+            .saturating_mul(count)
+            .min(longest);
         let until = millis(now.saturating_add(length));
         let won = !holds
             && self

@@ -16,7 +16,7 @@ use model::traffic::{Algorithm, OutlierDetection, TrafficPolicy};
 /// To connect and finish the TLS handshake, where nobody said otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After which an unused connection is closed, where nobody said otherwise.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Connections to a service from each worker, where nobody said otherwise.
 pub const MAX_CONNECTIONS: u32 = 1024;
 /// Requests in flight to a service from each worker, where nobody said otherwise.

@@ -4,9 +4,9 @@
 //! its table for `ReplacePrefixMatch` included. Filters never touch what frames a message or
 //! belongs to one connection only (RFC 9110 7.6.1), nor `Host`, which only a rewrite may change.
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName};
 use http::uri::PathAndQuery;
-use http::StatusCode;
 use model::route::{HeaderChange, Match, PathChange, PathMatch, Redirect, Rewrite};
 
 use crate::route::RequestView;
@@ -31,7 +31,10 @@ pub fn is_protected(name: &HeaderName) -> bool {
         header::TRAILER,
     ]
     .contains(name)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+        || matches!(
+            name.as_str(),
+            "keep-alive" | "proxy-connection" | "http2-settings"
+        )
 }
 
 /// Sets, adds, then removes, skipping what [`is_protected`].

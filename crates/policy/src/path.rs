@@ -23,7 +23,9 @@ pub enum PathError {
     #[error("the path does not begin with \"/\"")]
     NotAbsolute,
     /// `%` without two hexadecimal digits.
-    #[error("the path has a \"%\" without two hexadecimal digits; write a plain percent sign as %25")]
+    #[error(
+        "the path has a \"%\" without two hexadecimal digits; write a plain percent sign as %25"
+    )]
     BadEscape,
     /// `%00`.
     #[error("the path contains an escaped NUL")]
@@ -62,8 +64,7 @@ pub fn normalize(path: &str) -> Result<Cow<'_, str>, PathError> {
 fn is_plain(path: &[u8]) -> bool {
     let mut before = 0;
     path.iter().all(|&b| {
-        let suspect =
-            b == b'%' || b == b'\\' || (before == b'/' && (b == b'/' || b == b'.'));
+        let suspect = b == b'%' || b == b'\\' || (before == b'/' && (b == b'/' || b == b'.'));
         before = b;
         !suspect
     })
@@ -206,7 +207,8 @@ mod tests {
         #[test]
         fn the_form_is_stable_and_has_no_way_up(path in "/([a.%/\\\\]|%2[ef]|%5c|%61|\u{e9}){0,24}") {
             if let Ok(normal) = normalize(&path) {
-                prop_assert_eq!(normalize(&normal).as_deref(), Ok(&*normal));
+                let again = normalize(&normal);
+                prop_assert_eq!(again.as_deref(), Ok(&*normal));
                 prop_assert!(normal.starts_with('/'));
                 prop_assert!(!normal.contains("//") && !normal.contains('\\'));
                 prop_assert!(normal.split('/').all(|e| e != "." && e != ".."));

@@ -252,7 +252,8 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .get(http::header::CONTENT_TYPE)
         .and_then(|v| v.as_bytes().split_at_checked(TYPE.len()))
         .is_some_and(|(start, rest)| {
-            start.eq_ignore_ascii_case(TYPE) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+            start.eq_ignore_ascii_case(TYPE)
+                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
         })
 }
 

@@ -44,7 +44,7 @@ mod tests {
         let backends = backends(weights);
         let mut counts = vec![0; weights.len()];
         for i in 0..draws {
-            let random = (u128::from(i) << 64) / u128::from(draws);
+            let random = (u128::from(2 * i + 1) << 63) / u128::from(draws);
             let chosen = choose(&backends, random as u64).expect("a weight is above zero");
             counts[chosen] += 1;
         }

@@ -49,7 +49,9 @@ fn a_quiet_destination_has_its_minimum_each_second() {
     let budget = Budget::new();
     let limits = limits(0, 3);
     for second in 0..5 {
-        let allowed = (0..10).filter(|_| budget.allow(at(second), &limits)).count();
+        let allowed = (0..10)
+            .filter(|_| budget.allow(at(second), &limits))
+            .count();
         assert_eq!(allowed, 3, "second {second}");
     }
 }

@@ -62,7 +62,12 @@ fn assert_shares(counts: &[u32], weights: &[u32], what: &str) {
 
 #[test]
 fn idle_endpoints_share_by_weight() {
-    for weights in [&[1, 1, 1, 1][..], &[9, 1], &[5, 3, 1, 1], &[1000, 1, 1, 1, 1]] {
+    for weights in [
+        &[1, 1, 1, 1][..],
+        &[9, 1],
+        &[5, 3, 1, 1],
+        &[1000, 1, 1, 1, 1],
+    ] {
         let endpoints = Endpoints::weighted(weights);
         for algorithm in ALL {
             let counts = counts(algorithm, &endpoints, 20_000);
@@ -73,7 +78,10 @@ fn idle_endpoints_share_by_weight() {
 
 #[test]
 fn round_robin_takes_turns_and_is_smooth() {
-    assert_eq!(counts(Algorithm::RoundRobin, &Endpoints::weighted(&[1; 3]), 9), [3, 3, 3]);
+    assert_eq!(
+        counts(Algorithm::RoundRobin, &Endpoints::weighted(&[1; 3]), 9),
+        [3, 3, 3]
+    );
 
     let endpoints = Endpoints::weighted(&[5, 1, 1]);
     let mut balancer = Balancer::new();
@@ -83,7 +91,10 @@ fn round_robin_takes_turns_and_is_smooth() {
         .collect();
     assert_eq!(turns.iter().filter(|&&i| i == 0).count(), 5);
     // Never all five in a row.
-    assert!(turns.windows(5).all(|w| w.iter().any(|&i| i != 0)), "{turns:?}");
+    assert!(
+        turns.windows(5).all(|w| w.iter().any(|&i| i != 0)),
+        "{turns:?}"
+    );
 }
 
 #[test]
@@ -136,7 +147,10 @@ fn a_change_of_the_endpoints_starts_round_robin_anew() {
         }
     }
     let none = Endpoints(Vec::new());
-    assert_eq!(balancer.choose(Algorithm::RoundRobin, &none, &[], &mut rng), None);
+    assert_eq!(
+        balancer.choose(Algorithm::RoundRobin, &none, &[], &mut rng),
+        None
+    );
 }
 
 fn endpoint() -> impl Strategy<Value = (u32, u32, Standing)> {

@@ -130,9 +130,16 @@ fn the_share_is_kept_and_places_are_freed() {
 #[test]
 fn a_share_of_less_than_one_endpoint_ejects_none() {
     let (_group, records) = records(1);
-    assert_eq!(records[0].record(Verdict::ServerError, SECOND, &settings(1, 0, 50)), None);
+    assert_eq!(
+        records[0].record(Verdict::ServerError, SECOND, &settings(1, 0, 50)),
+        None
+    );
     let all = settings(1, 0, 100);
-    assert!(records[0].record(Verdict::ServerError, SECOND, &all).is_some());
+    assert!(
+        records[0]
+            .record(Verdict::ServerError, SECOND, &all)
+            .is_some()
+    );
 }
 
 #[test]

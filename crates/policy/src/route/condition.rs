@@ -9,9 +9,18 @@ use super::{RequestView, index};
 
 /// Whether everything but the path holds.
 pub(super) fn others_hold(condition: &Match, request: &RequestView<'_>) -> bool {
-    condition.method.as_ref().is_none_or(|m| m == request.method)
-        && condition.headers.iter().all(|h| header_holds(h, request.headers))
-        && condition.query.iter().all(|q| query_holds(q, request.query))
+    condition
+        .method
+        .as_ref()
+        .is_none_or(|m| m == request.method)
+        && condition
+            .headers
+            .iter()
+            .all(|h| header_holds(h, request.headers))
+        && condition
+            .query
+            .iter()
+            .all(|q| query_holds(q, request.query))
 }
 
 /// The first condition that fails, in words; `None` when all hold.
@@ -26,7 +35,10 @@ pub(super) fn failure(condition: &Match, request: &RequestView<'_>) -> Option<St
     if let Some(method) = condition.method.as_ref().filter(|m| *m != request.method) {
         return Some(format!("method {} is not {method}", request.method));
     }
-    let header = condition.headers.iter().find(|h| !header_holds(h, request.headers));
+    let header = condition
+        .headers
+        .iter()
+        .find(|h| !header_holds(h, request.headers));
     if let Some(header) = header {
         let given = match joined(request.headers, header) {
             Some(value) => format!("{:?}", String::from_utf8_lossy(&value)),
@@ -38,7 +50,10 @@ pub(super) fn failure(condition: &Match, request: &RequestView<'_>) -> Option<St
             describe(&header.value)
         ));
     }
-    let query = condition.query.iter().find(|q| !query_holds(q, request.query))?;
+    let query = condition
+        .query
+        .iter()
+        .find(|q| !query_holds(q, request.query))?;
     let given = match parameter(request.query, &query.name) {
         Some(value) => format!("{:?}", String::from_utf8_lossy(&decoded(value))),
         None => "absent".to_owned(),

@@ -43,10 +43,17 @@ impl Index {
     /// Adds an entry that is not better than those already there.
     pub(super) fn insert(&mut self, path: &PathMatch, entry: usize) {
         match path {
-            PathMatch::Exact(path) => self.exact.entry(path.as_str().into()).or_default().push(entry),
+            PathMatch::Exact(path) => self
+                .exact
+                .entry(path.as_str().into())
+                .or_default()
+                .push(entry),
             PathMatch::Regex(_) => self.regex.push(entry),
             PathMatch::GrpcMethod(method) => {
-                self.method.entry(method.as_str().into()).or_default().push(entry);
+                self.method
+                    .entry(method.as_str().into())
+                    .or_default()
+                    .push(entry);
             }
             PathMatch::Prefix(prefix) => {
                 let node = self.node(prefix);
@@ -58,20 +65,20 @@ impl Index {
     fn node(&mut self, prefix: &str) -> usize {
         let mut at = 0;
         for element in elements(prefix.trim_end_matches('/')) {
-            at = match self.nodes[at].children.get(element) {
-                Some(&child) => child,
-                None => {
-                    let child = self.nodes.len();
-                    self.nodes.push(Node {
-                        parent: at,
-                        ..Node::default()
-                    });
-                    self.nodes[at].children.insert(element.into(), child);
-                    child
-                }
-            };
+            let known = self.nodes[at].children.get(element).copied();
+            at = known.unwrap_or_else(|| self.add_child(at, element));
         }
         at
+    }
+
+    fn add_child(&mut self, parent: usize, element: &str) -> usize {
+        let child = self.nodes.len();
+        self.nodes.push(Node {
+            parent,
+            ..Node::default()
+        });
+        self.nodes[parent].children.insert(element.into(), child);
+        child
     }
 
     /// The best entry whose path and, as `fits` says, other conditions hold. `pattern` gives the
@@ -88,7 +95,8 @@ impl Index {
             .and_then(|entries| first(entries))
             .or_else(|| {
                 // The other conditions first: they cost less than the expression.
-                let matches = |&at: &usize| fits(at) && pattern(at).is_some_and(|p| p.matches(path));
+                let matches =
+                    |&at: &usize| fits(at) && pattern(at).is_some_and(|p| p.matches(path));
                 self.regex.iter().copied().find(matches)
             })
             .or_else(|| self.find_prefix(path, first))
@@ -128,4 +136,41 @@ fn elements(path: &str) -> impl Iterator<Item = &str> {
 pub(super) fn method_of(path: &str) -> Option<&str> {
     let (service, method) = path.strip_prefix('/')?.rsplit_once('/')?;
     (!service.is_empty() && !method.is_empty()).then_some(method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn ten_thousand_paths_cost_as_many_looks_as_ten() {
+        for n in [10, 10_000] {
+            let mut index = Index::default();
+            for i in 0..n {
+                let path = match i % 3 {
+                    0 => PathMatch::Exact(format!("/api/{i}/x")),
+                    1 => PathMatch::Prefix(format!("/api/{i}")),
+                    _ => PathMatch::GrpcMethod(format!("M{i}")),
+                };
+                index.insert(&path, i);
+            }
+            index.insert(&PathMatch::Prefix("/".to_owned()), n);
+            let looks = Cell::new(0);
+            let count = |_| {
+                looks.set(looks.get() + 1);
+                true
+            };
+            for (path, want) in [
+                ("/api/3/x", 3),
+                ("/api/4/y/z", 4),
+                ("/s.S/M5", 5),
+                ("/none", n),
+            ] {
+                looks.set(0);
+                assert_eq!(index.find(path, count, |_| None), Some(want), "{path}");
+                assert_eq!(looks.get(), 1, "{path} among {n}");
+            }
+        }
+    }
 }
