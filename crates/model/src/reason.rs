@@ -312,6 +312,9 @@ impl fmt::Display for Reason {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
