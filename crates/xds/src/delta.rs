@@ -1,4 +1,81 @@
-//! The protocol's state machines.
+//! The protocol's state machines, without sockets, clocks or tasks.
+//!
+//! Incremental xDS in short: on one stream, each kind is a conversation of its own. A client names
+//! what it wants, and the server answers with each resource, or, in `removed_resources`, with each
+//! name under which there is nothing; from then on the server sends what changes. Each response has
+//! a nonce, with which the client acknowledges it (ACK) or refuses it (NACK, with `error_detail`).
+//! On a new stream the client says what it still holds (`initial_resource_versions`), and the
+//! server sends the difference.
+//!
+//! A subscription is one of: a resource's name; an alias (`ip/10.0.0.1`); a collection
+//! (`bookshop/reviews/*`); or `*`, all of a kind. Where Tulle is stricter than the protocol: a
+//! server has one unacknowledged response for each kind at most, so that a slow client costs no
+//! memory; a collection with nothing in it is answered like a name with nothing behind it.
 
 pub mod client;
 pub mod server;
+pub mod store;
+
+use std::ops::{Index, IndexMut};
+
+use model::resource::{Kind, collection_containing};
+
+/// The subscription to all resources of a kind.
+pub const WILDCARD: &str = "*";
+
+/// A value for each kind.
+#[derive(Debug, Default)]
+pub(crate) struct PerKind<T>([T; Kind::ALL.len()]);
+
+impl<T> Index<Kind> for PerKind<T> {
+    type Output = T;
+
+    fn index(&self, kind: Kind) -> &T {
+        &self.0[kind as usize]
+    }
+}
+
+impl<T> IndexMut<Kind> for PerKind<T> {
+    fn index_mut(&mut self, kind: Kind) -> &mut T {
+        &mut self.0[kind as usize]
+    }
+}
+
+/// Calls `visit` with each subscription that covers a resource, until it answers `false`.
+pub(crate) fn covering<'a>(
+    name: &'a str,
+    aliases: impl IntoIterator<Item = &'a str>,
+    mut visit: impl FnMut(&str) -> bool,
+) {
+    if !visit(name) {
+        return;
+    }
+    for alias in aliases {
+        if !visit(alias) {
+            return;
+        }
+    }
+    if let Some(collection) = collection_containing(name)
+        && !visit(&collection)
+    {
+        return;
+    }
+    visit(WILDCARD);
+}
+
+/// Whether one of the subscriptions covers a resource.
+pub(crate) fn covered<'a>(
+    subscriptions: &std::collections::BTreeSet<std::sync::Arc<str>>,
+    name: &'a str,
+    aliases: impl IntoIterator<Item = &'a str>,
+) -> bool {
+    let mut found = false;
+    covering(name, aliases, |subscription| {
+        found = subscriptions.contains(subscription);
+        !found
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests;

@@ -92,7 +92,7 @@ pub struct Locality {
     #[prost(string, tag = "2")]
     pub zone: ::prost::alloc::string::String,
 }
-/// How traffic to a workload is carried. Unset: as it is.
+/// How traffic to a workload is carried; where there is no tunnel, there is no such message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Tunnel {
     /// The form.
@@ -453,13 +453,13 @@ pub struct RouteMatch {
     /// On the method; unset: any.
     #[prost(string, optional, tag = "7")]
     pub method: ::core::option::Option<::prost::alloc::string::String>,
-    /// On the path; unset: any.
+    /// On the path.
     #[prost(oneof = "route_match::Path", tags = "1, 2, 3, 4")]
     pub path: ::core::option::Option<route_match::Path>,
 }
 /// Nested message and enum types in `RouteMatch`.
 pub mod route_match {
-    /// On the path; unset: any.
+    /// On the path.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Path {
         /// The whole path.

@@ -1,0 +1,110 @@
+//! Routes.
+
+mod filter;
+mod matches;
+
+use model::route::{Backend, Route, RouteKind, Rule, Target, Timeouts};
+
+use super::field::{
+    Invalid, Result, Within, duration_to_message, each, known, optional_duration, optional_port,
+    parse, port, required,
+};
+use super::retry;
+use crate::proto::v1;
+
+pub(super) fn to_message(route: &Route) -> v1::Route {
+    let kind = match route.kind {
+        RouteKind::Http => v1::route::Kind::Http,
+        RouteKind::Grpc => v1::route::Kind::Grpc,
+    };
+    v1::Route {
+        kind: kind.into(),
+        name: route.name.to_string(),
+        parent: route.parent.to_string(),
+        port: route.port.map(u32::from),
+        created: route.created,
+        rules: route.rules.iter().map(rule_to_message).collect(),
+    }
+}
+
+fn rule_to_message(rule: &Rule) -> v1::RouteRule {
+    v1::RouteRule {
+        name: rule.name.clone(),
+        matches: rule.matches.iter().map(matches::to_message).collect(),
+        filters: rule.filters.iter().map(filter::to_message).collect(),
+        backends: rule.backends.iter().map(backend_to_message).collect(),
+        request_timeout: rule.timeouts.request.map(duration_to_message),
+        per_try_timeout: rule.timeouts.per_try.map(duration_to_message),
+        retry: rule.retry.as_ref().map(retry::to_message),
+    }
+}
+
+fn backend_to_message(backend: &Backend) -> v1::RouteBackend {
+    use v1::route_backend::Target as Wire;
+    v1::RouteBackend {
+        target: Some(match &backend.target {
+            Target::Service { name, port } => Wire::Service(v1::ServicePort {
+                name: name.to_string(),
+                port: u32::from(*port),
+            }),
+            Target::Invalid { reason } => Wire::Invalid(reason.to_string()),
+        }),
+        weight: backend.weight,
+        filters: backend.filters.iter().map(filter::to_message).collect(),
+    }
+}
+
+pub(super) fn from_message(message: v1::Route) -> Result<Route> {
+    Ok(Route {
+        kind: match known("kind", message.kind)? {
+            v1::route::Kind::Unspecified => {
+                return Err(Invalid::new("kind", "is not specified"));
+            }
+            v1::route::Kind::Http => RouteKind::Http,
+            v1::route::Kind::Grpc => RouteKind::Grpc,
+        },
+        name: parse("name", &message.name)?,
+        parent: parse("parent", &message.parent)?,
+        port: optional_port("port", message.port)?,
+        created: message.created,
+        rules: each("rules", message.rules, rule)?,
+    })
+}
+
+fn rule(message: v1::RouteRule) -> Result<Rule> {
+    if message.matches.is_empty() {
+        return Err(Invalid::new("matches", "is empty; a rule that takes all has one empty match"));
+    }
+    Ok(Rule {
+        name: message.name,
+        matches: each("matches", message.matches, matches::from_message)?,
+        filters: each("filters", message.filters, filter::from_message)?,
+        backends: each("backends", message.backends, backend)?,
+        timeouts: Timeouts {
+            request: optional_duration("request_timeout", message.request_timeout)?,
+            per_try: optional_duration("per_try_timeout", message.per_try_timeout)?,
+        },
+        retry: message
+            .retry
+            .map(retry::from_message)
+            .transpose()
+            .within("retry")?,
+    })
+}
+
+fn backend(message: v1::RouteBackend) -> Result<Backend> {
+    use v1::route_backend::Target as Wire;
+    Ok(Backend {
+        target: match required("target", message.target)? {
+            Wire::Service(service) => Target::Service {
+                name: parse("service.name", &service.name)?,
+                port: port("service.port", service.port)?,
+            },
+            Wire::Invalid(reason) => Target::Invalid {
+                reason: reason.into(),
+            },
+        },
+        weight: message.weight,
+        filters: each("filters", message.filters, filter::from_message)?,
+    })
+}
