@@ -35,6 +35,17 @@ pub(crate) struct Talk {
     pub(crate) verbose: u8,
 }
 
+impl Talk {
+    /// The same, for a child.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--verbose".to_owned(); usize::from(self.verbose)];
+        if self.quiet {
+            arguments.push("--quiet".to_owned());
+        }
+        arguments
+    }
+}
+
 /// Where the control plane is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Connection {

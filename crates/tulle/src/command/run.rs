@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::{Connection, Namespace, Talk};
+use crate::command::block_on;
 use crate::command::proxy::Mode;
+use crate::supervisor::{self, program, signals};
 use crate::ui::Ui;
 
 /// Run a program as a workload of the mesh.
@@ -74,8 +76,20 @@ pub(crate) struct Upstream {
 }
 
 impl Run {
-    pub(crate) fn execute(self, _talk: &Talk, _ui: &Ui) -> anyhow::Result<ExitCode> {
-        Ok(ExitCode::SUCCESS)
+    pub(crate) fn execute(self, talk: &Talk, ui: &Ui) -> anyhow::Result<ExitCode> {
+        runtime::logging::init(runtime::logging::Verbosity {
+            quiet: talk.quiet,
+            verbose: talk.verbose,
+            json: false,
+        });
+        if let Some(Err(missing)) = self.command.first().map(|p| program::look_up(p)) {
+            ui.error(&missing.to_string());
+            return Ok(ExitCode::from(missing.status));
+        }
+        signals::block()?;
+        let talk = talk.arguments();
+        // One thread: children are tied to the life of the thread that starts them.
+        block_on(supervisor::run(self, talk, ui))
     }
 
     /// The labels as a map.
