@@ -19,6 +19,7 @@
 mod condition;
 mod index;
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -102,13 +103,13 @@ struct Entry {
 
 impl RouteTable {
     /// Compiles the routes that are attached to `port` or to all ports of the service; the order
-    /// of `routes` does not matter.
+    /// of `routes` does not matter. Paths are brought into the normal form that requests have.
     pub fn compile(routes: &[Arc<Route>], port: u16) -> Self {
         let mut table = Self {
             routes: routes
                 .iter()
                 .filter(|r| r.port.is_none_or(|own| own == port))
-                .cloned()
+                .map(with_normal_paths)
                 .collect(),
             ..Self::default()
         };
@@ -196,6 +197,32 @@ impl RouteTable {
             PathMatch::Regex(pattern) => Some(pattern),
             _ => None,
         }
+    }
+}
+
+/// The route itself, or a copy with the paths that requests really have: `/%7Ebob` is `/~bob`.
+fn with_normal_paths(route: &Arc<Route>) -> Arc<Route> {
+    let mut route = Arc::clone(route);
+    for rule in 0..route.rules.len() {
+        for at in 0..route.rules[rule].matches.len() {
+            let normal = match &route.rules[rule].matches[at].path {
+                PathMatch::Exact(path) => changed_by_normalizing(path).map(PathMatch::Exact),
+                PathMatch::Prefix(path) => changed_by_normalizing(path).map(PathMatch::Prefix),
+                PathMatch::Regex(_) | PathMatch::GrpcMethod(_) => None,
+            };
+            if let Some(normal) = normal {
+                Arc::make_mut(&mut route).rules[rule].matches[at].path = normal;
+            }
+        }
+    }
+    route
+}
+
+/// A path that cannot be normalised stays: no request has it.
+fn changed_by_normalizing(path: &str) -> Option<String> {
+    match crate::path::normalize(path) {
+        Ok(Cow::Owned(normal)) => Some(normal),
+        Ok(Cow::Borrowed(_)) | Err(_) => None,
     }
 }
 

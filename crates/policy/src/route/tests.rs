@@ -288,6 +288,13 @@ fn repeated_headers_count_as_one_and_only_the_first_parameter_counts() {
 }
 
 #[test]
+fn paths_that_are_written_with_escapes_match_normal_requests() {
+    let matches = [exact("/%7Ebob"), prefix("/caf%c3%a9")];
+    assert_eq!(first(&matches, "GET /~bob"), Some(0));
+    assert_eq!(first(&matches, "GET /caf%C3%A9/menu"), Some(1));
+}
+
+#[test]
 fn the_rules_own_name_stands_in_the_label() {
     let mut named = (*route(RouteKind::Http, "r", 1, vec![vec![prefix("/")]])).clone();
     named.rules[0].name = Some("all".to_owned());
