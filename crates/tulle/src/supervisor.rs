@@ -59,7 +59,7 @@ pub(crate) async fn run(run: Run, talk: Vec<String>, ui: &Ui) -> anyhow::Result<
 
 async fn until_stop(signals: &mut Signals) -> anyhow::Result<Signal> {
     loop {
-        let arrived = signals.next().await.context("waiting for signals")?;
+        let arrived = signals.next().await?;
         if arrived.is_stop() {
             return Ok(arrived.signal);
         }
@@ -294,7 +294,7 @@ impl Program {
         mut told: watch::Receiver<bool>,
     ) -> anyhow::Result<Infallible> {
         loop {
-            let arrived = signals.next().await.context("waiting for signals")?;
+            let arrived = signals.next().await?;
             if arrived.from_terminal {
                 continue;
             }

@@ -5,12 +5,10 @@
 //! process (`kill`, an init system) reaches only the supervisor and must be passed on. signalfd
 //! tells which is which.
 
-use std::io;
-
 use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 
 /// The signals that the supervisor takes.
 const TAKEN: [Signal; 7] = [
@@ -43,7 +41,7 @@ impl Arrived {
 }
 
 /// Takes signals one after the other.
-pub(crate) struct Signals(AsyncFd<SignalFd>);
+pub(crate) struct Signals(mpsc::Receiver<Arrived>);
 
 /// Blocks the signals that will be taken. Must run before any thread is started; programs that
 /// are started later do not inherit this (std resets the mask between fork and exec).
@@ -56,31 +54,37 @@ fn set() -> SigSet {
 }
 
 impl Signals {
-    /// Begins to take signals; within a runtime, after [`block`].
+    /// Begins to take signals, after [`block`]. A thread waits for them until the process ends.
     pub(crate) fn take() -> anyhow::Result<Self> {
-        let fd = SignalFd::with_flags(&set(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        let fd = SignalFd::with_flags(&set(), SfdFlags::SFD_CLOEXEC).context("cannot take signals")?;
+        let (sender, receiver) = mpsc::channel(16);
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || wait(&fd, &sender))
             .context("cannot take signals")?;
-        Ok(Self(AsyncFd::register(fd).context("cannot take signals")?))
+        Ok(Self(receiver))
     }
 
     /// The next signal.
-    pub(crate) async fn next(&mut self) -> io::Result<Arrived> {
-        loop {
-            let mut guard = self.0.readable_mut().await?;
-            match guard.get_inner_mut().read_signal()? {
-                Some(info) => {
-                    let number = i32::try_from(info.ssi_signo).unwrap_or(0);
-                    let Ok(signal) = Signal::try_from(number) else {
-                        continue;
-                    };
-                    return Ok(Arrived {
-                        signal,
-                        // SI_KERNEL: not sent by a process.
-                        from_terminal: info.ssi_code == 0x80,
-                    });
-                }
-                None => guard.clear_ready(),
-            }
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Arrived> {
+        self.0.recv().await.context("signals are no longer taken")
+    }
+}
+
+fn wait(fd: &SignalFd, sender: &mpsc::Sender<Arrived>) {
+    while let Ok(info) = fd.read_signal() {
+        let Some(info) = info else { continue };
+        let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+        let Ok(signal) = Signal::try_from(number) else {
+            continue;
+        };
+        let arrived = Arrived {
+            signal,
+            // SI_KERNEL: not sent by a process.
+            from_terminal: info.ssi_code == 0x80,
+        };
+        if sender.blocking_send(arrived).is_err() {
+            return;
         }
     }
 }
