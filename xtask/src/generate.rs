@@ -15,7 +15,7 @@ struct Unit {
     out: &'static str,
 }
 
-const UNITS: [Unit; 2] = [
+const UNITS: [Unit; 3] = [
     Unit {
         files: &[
             "envoy/service/discovery/v3/ads.proto",
@@ -28,6 +28,10 @@ const UNITS: [Unit; 2] = [
     Unit {
         files: &["opentelemetry/proto/collector/trace/v1/trace_service.proto"],
         out: "crates/telemetry/src/proto",
+    },
+    Unit {
+        files: &["bookshop/v1/bookshop.proto"],
+        out: "examples/bookshop/src/proto",
     },
 ];
 
