@@ -35,16 +35,16 @@ pub use self::store::{CaError, Passphrase};
 use self::store::{Material, Store};
 
 /// Life of an SVID unless asked otherwise.
-pub const DEFAULT_TTL: Duration = Duration::from_secs(3600);
+pub const DEFAULT_TTL: Duration = Duration::from_hours(1);
 /// Longest life of an SVID.
-pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+pub const MAX_TTL: Duration = Duration::from_hours(24);
 
 /// Validity begins this much before now, for clocks that are behind; less for SVIDs shorter than
 /// [`DEFAULT_TTL`], in proportion.
-const BACKDATE: Duration = Duration::from_secs(5 * 60);
-const DAY: Duration = Duration::from_secs(24 * 3600);
-const ROOT_LIFE: Duration = Duration::from_secs(3652 * 24 * 3600);
-const INTERMEDIATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+const BACKDATE: Duration = Duration::from_mins(5);
+const DAY: Duration = Duration::from_hours(24);
+const ROOT_LIFE: Duration = Duration::from_hours(3652 * 24);
+const INTERMEDIATE_LIFE: Duration = Duration::from_hours(365 * 24);
 
 /// Largest signing request looked at; a P-384 request has about 400 bytes.
 const MAX_CSR: usize = 16 * 1024;

@@ -71,6 +71,11 @@ impl PendingKey {
         Ok(request.der().to_vec())
     }
 
+    #[cfg(test)]
+    pub(crate) fn spki(&self) -> Vec<u8> {
+        self.0.spki()
+    }
+
     /// Joins the key with its certificate chain (DER, leaf first).
     ///
     /// That the chain leads to a trusted root is for the peers to check.

@@ -186,7 +186,7 @@ impl fmt::Debug for Shared {
         f.debug_struct("Credentials")
             .field("svid", &*self.svid.load())
             .field("anchors", &*self.anchors.load())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -16,7 +16,7 @@ use super::Shared;
 use crate::verify::since_epoch;
 
 /// Longest life of a ticket.
-const LIFETIME: Duration = Duration::from_secs(600);
+const LIFETIME: Duration = Duration::from_mins(10);
 
 /// Client sessions kept per configuration (rustls keeps up to eight for each server name).
 const CLIENT_SESSIONS: usize = 512;
