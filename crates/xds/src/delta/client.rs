@@ -246,6 +246,9 @@ impl Session {
                             resource: Arc::new(good),
                         };
                         update.upserts.insert(resource.name.into(), held);
+                    } else if conversation.held.contains_key(&*resource.name) {
+                        // It was wanted by an alias that it has no longer.
+                        update.removed.insert(resource.name.into());
                     }
                 }
                 Err(why) => {
@@ -342,18 +345,18 @@ impl Conversation {
         Some(request)
     }
 
-    /// What need not be sent again. What a subscription without an answer covers is left out, so
-    /// that there is one.
+    /// What the server need not send again. What a subscription without an answer covers is said
+    /// to be held in no known version, so that it comes again, or is said to be gone: either is the
+    /// answer.
     fn initial_versions(&self) -> BTreeMap<String, String> {
         let unanswered: BTreeSet<_> = self.wanted.difference(&self.answered).cloned().collect();
-        self.held
-            .iter()
-            .filter(|(name, held)| {
-                let aliases = held.resource.aliases();
-                !covered(&unanswered, name, aliases.iter().map(String::as_str))
-            })
-            .map(|(name, held)| (name.to_string(), held.version.clone()))
-            .collect()
+        let version = |(name, held): (&Arc<str>, &Held)| {
+            let aliases = held.resource.aliases();
+            let again = covered(&unanswered, name, aliases.iter().map(String::as_str));
+            let version = if again { "" } else { &held.version };
+            (name.to_string(), version.to_owned())
+        };
+        self.held.iter().map(version).collect()
     }
 }
 

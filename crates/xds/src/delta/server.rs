@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use model::resource::{Key, Kind};
 
 use super::store::Store;
-use super::{PerKind, WILDCARD, covered};
+use super::{PerKind, WILDCARD, covered, covering};
 use crate::codec::{self, Version};
 use crate::proto::discovery as wire;
 use crate::proto::google::rpc;
@@ -108,7 +108,14 @@ struct Known {
 enum State {
     Sent { nonce: u64 },
     Acked,
-    Rejected { message: Arc<str>, when: SystemTime },
+    Rejected(Rejected),
+}
+
+#[derive(Debug)]
+struct Rejected {
+    message: Arc<str>,
+    when: SystemTime,
+    aliases: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -249,10 +256,10 @@ impl Session {
         let mut list = Vec::new();
         for kind in Kind::ALL {
             for (name, known) in &self.kinds[kind].known {
-                if let State::Rejected { message, when } = &known.state {
+                if let State::Rejected(rejected) = &known.state {
                     let version = known.version.map(|v| v.to_string()).unwrap_or_default();
                     let key = Key::new(kind, Arc::clone(name));
-                    list.push((key, version, Arc::clone(message), *when));
+                    list.push((key, version, Arc::clone(&rejected.message), rejected.when));
                 }
             }
         }
@@ -277,7 +284,7 @@ impl Session {
         match known {
             Some(known) if known.version == Some(entry.version) => match &known.state {
                 State::Acked => Standing::Acked,
-                State::Rejected { message, .. } => Standing::Rejected(Arc::clone(message)),
+                State::Rejected(rejected) => Standing::Rejected(Arc::clone(&rejected.message)),
                 State::Sent { .. } => Standing::Pending,
             },
             _ => Standing::Pending,
@@ -326,10 +333,13 @@ impl Conversation {
         for resource in store.expand(kind, &name) {
             let aliases = store.entry(kind, &resource).map(|entry| &entry.aliases);
             let aliases = aliases.into_iter().flatten().map(|alias| &**alias);
+            // A dirty one stays so: the client may keep it for an alias that it has no longer, and
+            // is then to be told.
             if !covered(&self.wanted, &resource, aliases) {
-                self.known.remove(&resource);
-                self.dirty.remove(&resource);
                 self.forced.remove(&resource);
+                if !self.dirty.contains(&resource) {
+                    self.known.remove(&resource);
+                }
             }
         }
         Some(name)
@@ -368,12 +378,27 @@ impl Conversation {
             } else {
                 error.map(|error| error.message.as_str())
             };
-            known.state = refusal.map_or(State::Acked, |message| State::Rejected {
-                message: shorten(message),
-                when: now,
+            known.state = refusal.map_or(State::Acked, |message| {
+                State::Rejected(Rejected {
+                    message: shorten(message),
+                    when: now,
+                    aliases: aliases.clone(),
+                })
             });
         }
         true
+    }
+
+    /// A subscription whose only resource was refused had no answer from it: now that it is gone,
+    /// "nothing" may be one.
+    fn ask_again(&mut self, name: &str, known: &Known) {
+        if let State::Rejected(rejected) = &known.state {
+            let aliases = rejected.aliases.iter().map(|alias| &**alias);
+            covering(name, aliases, |subscription| {
+                self.unanswered.extend(self.wanted.get(subscription).cloned());
+                true
+            });
+        }
     }
 
     fn respond(
@@ -397,7 +422,8 @@ impl Conversation {
                 .entry(kind, &name)
                 .filter(|entry| covered(&self.wanted, &name, entry.aliases()));
             let Some(entry) = entry else {
-                if self.known.remove(&name).is_some() {
+                if let Some(known) = self.known.remove(&name) {
+                    self.ask_again(&name, &known);
                     bytes += name.len();
                     removed.insert(name);
                 }

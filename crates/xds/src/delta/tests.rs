@@ -62,9 +62,12 @@ struct World {
     server: server::Session,
     client: client::Session,
     requests: VecDeque<DeltaDiscoveryRequest>,
-    responses: VecDeque<DeltaDiscoveryResponse>,
-    /// What this stream's client refused since it last subscribed to anything.
-    refused: BTreeSet<(String, String)>,
+    responses: VecDeque<(u32, DeltaDiscoveryResponse)>,
+    /// How often the server was asked for something.
+    asked: u32,
+    /// Names and versions that this stream's client refused, and what `asked` was when they were
+    /// sent: only when asked for it again may the server send one again.
+    refused: BTreeSet<(String, String, u32)>,
     /// What the receiver of the client's updates has.
     receiver: BTreeMap<Key, Arc<Resource>>,
 }
@@ -94,6 +97,7 @@ impl World {
             client,
             requests: VecDeque::new(),
             responses: VecDeque::new(),
+            asked: 0,
             refused: BTreeSet::new(),
             receiver: BTreeMap::new(),
         }
@@ -141,10 +145,14 @@ impl World {
             Step::ServerSends => {
                 let response = self.server.poll(&self.store);
                 for resource in response.iter().flat_map(|r| &r.resources) {
-                    let version = (resource.name.clone(), resource.version.clone());
+                    let version = (
+                        resource.name.clone(),
+                        resource.version.clone(),
+                        self.asked,
+                    );
                     assert!(!self.refused.contains(&version), "{version:?} again");
                 }
-                self.responses.extend(response);
+                self.responses.extend(response.map(|r| (self.asked, r)));
             }
             Step::ClientReads { accepts } => self.client_reads(accepts),
             Step::Cut => {
@@ -168,7 +176,7 @@ impl World {
             return;
         };
         if !request.resource_names_subscribe.is_empty() {
-            self.refused.clear();
+            self.asked += 1;
         }
         self.server
             .request(&request, &self.store, SystemTime::UNIX_EPOCH)
@@ -176,13 +184,13 @@ impl World {
     }
 
     fn client_reads(&mut self, accepts: bool) {
-        let Some(response) = self.responses.pop_front() else {
+        let Some((asked, response)) = self.responses.pop_front() else {
             return;
         };
         let versions: BTreeMap<_, _> = response
             .resources
             .iter()
-            .map(|r| (r.name.clone(), r.version.clone()))
+            .map(|r| (r.name.clone(), (r.name.clone(), r.version.clone(), asked)))
             .collect();
         let update = self.client.receive(response).expect("one of our kinds");
         if accepts {
@@ -195,10 +203,10 @@ impl World {
             }
             let refused = update.refused.keys();
             self.refused
-                .extend(refused.map(|name| (name.clone(), versions[name].clone())));
+                .extend(refused.map(|name| versions[name].clone()));
             self.client.settle(update, Ok(()));
         } else {
-            self.refused.extend(versions);
+            self.refused.extend(versions.into_values());
             self.client.settle(update, Err("no".to_owned()));
         }
         self.drop_unwanted();
@@ -393,7 +401,7 @@ fn after_a_reconnect_only_differences_travel() {
     world.step(Step::ClientSends);
     world.step(Step::ServerReads);
     world.step(Step::ServerSends);
-    let response = world.responses.front().expect("a response");
+    let (_, response) = world.responses.front().expect("a response");
     let names: Vec<_> = response.resources.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, ["n/s1"]);
     assert_eq!(response.removed_resources, ["n/s2"]);
