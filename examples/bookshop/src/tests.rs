@@ -470,6 +470,17 @@ async fn ratings_in_python_answer_as_the_stand_in_does() {
 }
 
 #[test]
+fn the_manifest_is_what_the_control_plane_takes() {
+    let parsed = config::parse("manifest.yaml", crate::MANIFEST);
+    let found: Vec<String> = parsed.diagnostics.iter().map(ToString::to_string).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert_eq!(
+        parsed.objects.len(),
+        crate::MANIFEST.matches("\nkind: ").count()
+    );
+}
+
+#[test]
 fn the_manifest_has_a_service_for_all_that_listen() {
     for info in services() {
         if info.protocol != Protocol::None {
