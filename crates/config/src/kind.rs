@@ -1,5 +1,17 @@
 //! The kinds of objects: their names in files, in the HTTP API and on the command line.
 
+pub mod authentication_policy;
+pub mod backend;
+pub mod filter;
+pub mod grpc_route;
+pub mod http_route;
+pub mod mesh_config;
+pub mod namespace;
+pub mod reference_grant;
+pub mod service;
+pub mod traffic_policy;
+pub mod workload;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -128,6 +140,16 @@ impl ObjectKind {
         } else {
             format!("{}/{}", names.group, names.version)
         }
+    }
+
+    /// Whether an object of the kind may have this `apiVersion`.
+    pub(crate) fn serves_version(self, api_version: &str) -> bool {
+        let also: &[&str] = match self {
+            Self::ReferenceGrant => &["gateway.networking.k8s.io/v1"],
+            Self::HttpRoute => &["gateway.networking.k8s.io/v1beta1"],
+            _ => &[],
+        };
+        api_version == self.api_version() || also.contains(&api_version)
     }
 
     /// The plural in paths of the HTTP API: `httproutes`.

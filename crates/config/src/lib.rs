@@ -17,8 +17,15 @@ pub mod reference;
 pub mod translate;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use duration::Span;
 pub use kind::ObjectKind;
 pub use object::{Metadata, Object, ObjectKey, Source, Spec};
 pub use parse::{MAX_INPUT_BYTES, Parsed, parse};
 
+mod check;
+mod decode;
+mod duration;
+mod not_served;
 mod parse;
+mod suggest;
+mod yaml;

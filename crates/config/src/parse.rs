@@ -1,10 +1,17 @@
 //! From text to objects.
 
-use crate::diagnostic::Diagnostic;
-use crate::object::Object;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::check::Problem;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::object::{self, Object, ObjectKey};
+use crate::yaml::{self, Node, Place, Value};
 
 /// The largest text that is read.
 pub const MAX_INPUT_BYTES: usize = 16 * 1024 * 1024;
+/// A text that has more findings than this is not looked at any further.
+const MAX_DIAGNOSTICS: usize = 1_000;
 
 /// What a text held.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +31,121 @@ impl Parsed {
 
 /// Reads YAML (any number of documents) or JSON. `source_name` is the file's name in diagnostics.
 ///
-/// A document that is wrong does not stop the others. Never panics, whatever the text.
-pub fn parse(_source_name: &str, _text: &str) -> Parsed {
-    Parsed::default()
+/// A document that is wrong does not stop the others; of two objects with one name the first is
+/// kept and the second reported. Lists (`kind: List`, `kind: ServiceList`) count as their items.
+/// Never panics, whatever the text; its cost is proportional to the text.
+pub fn parse(source_name: &str, text: &str) -> Parsed {
+    let mut reader = Reader {
+        file: source_name.into(),
+        parsed: Parsed::default(),
+        seen: HashMap::new(),
+    };
+    if text.len() > MAX_INPUT_BYTES {
+        let message = format!(
+            "is {} MiB long; at most {} MiB are read",
+            text.len() >> 20,
+            MAX_INPUT_BYTES >> 20
+        );
+        reader.refuse(Place::default(), message, "split it");
+        return reader.parsed;
+    }
+    for (lines_before, document) in yaml::documents(text) {
+        if reader.parsed.diagnostics.len() >= MAX_DIAGNOSTICS {
+            let place = Place {
+                line: lines_before + 1,
+                column: 1,
+            };
+            reader.refuse(
+                place,
+                "too much is wrong to go on".to_owned(),
+                "mend the above first",
+            );
+            break;
+        }
+        match yaml::parse(document, lines_before) {
+            Ok(node) => reader.document(&node),
+            Err(error) => {
+                let message = format!("this document cannot be read: {error}");
+                reader.refuse(error.place, message, "the other documents are not affected");
+            }
+        }
+    }
+    reader.parsed
+}
+
+struct Reader {
+    file: Arc<str>,
+    parsed: Parsed,
+    seen: HashMap<ObjectKey, usize>,
+}
+
+impl Reader {
+    fn refuse(&mut self, place: Place, message: String, hint: &str) {
+        let problem = Problem::error("", place, message, hint);
+        self.parsed
+            .diagnostics
+            .push(problem.into_diagnostic(&self.file, None));
+    }
+
+    fn document(&mut self, node: &Node) {
+        match (list_items(node), &node.value) {
+            (_, Value::Null) => {}
+            (Some(items), _) => {
+                for item in items {
+                    if self.parsed.diagnostics.len() >= MAX_DIAGNOSTICS {
+                        break;
+                    }
+                    self.object(item);
+                }
+            }
+            (None, _) => self.object(node),
+        }
+    }
+
+    fn object(&mut self, node: &Node) {
+        let Some(object) = object::read(node, &self.file, &mut self.parsed.diagnostics) else {
+            return;
+        };
+        match self.seen.get(&object.key) {
+            Some(first) => {
+                let finding = object.duplicate_of(&self.parsed.objects[*first]);
+                self.parsed.diagnostics.push(finding);
+            }
+            None => {
+                self.seen
+                    .insert(object.key.clone(), self.parsed.objects.len());
+                self.parsed.objects.push(object);
+            }
+        }
+    }
+}
+
+fn list_items(node: &Node) -> Option<&[Node]> {
+    if !node.get("kind")?.as_text()?.ends_with("List") {
+        return None;
+    }
+    match &node.get("items")?.value {
+        Value::List(items) => Some(items),
+        _ => None,
+    }
+}
+
+impl Diagnostic {
+    /// An error about a whole source, such as a file that cannot be opened.
+    pub fn of_source(
+        source_name: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity: Severity::Error,
+            object: None,
+            file: source_name.into(),
+            line: 0,
+            column: 0,
+            field: String::new(),
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
 }

@@ -1,24 +1,238 @@
-//! References from one object to another.
+//! References from one object to another, and the checks that all of them share.
 
+use model::name;
 use serde::{Deserialize, Serialize};
 
-/// The parent that a route attaches to, as in `spec.parentRefs` and `status.parents`.
+use crate::check::Check;
+use crate::kind::GATEWAY_GROUP;
+
+/// The parent that a route attaches to, as in `spec.parentRefs` and `status.parents`; for
+/// policies, the target that a condition is about (`status.ancestors`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParentRef {
-    /// API group; empty for a Service.
+    /// API group; empty for a Service. Gateway API's default is its own group.
+    #[serde(default = "gateway_group")]
     pub group: String,
     /// Kind.
+    #[serde(default = "gateway_kind")]
     pub kind: String,
     /// Namespace; that of the route if `None`.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Name.
     pub name: String,
     /// Name of the parent's port.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub section_name: Option<String>,
     /// Number of the parent's port.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+}
+
+/// What a policy attaches to: an object of the policy's own namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetRef {
+    /// API group; empty for a Service.
+    #[serde(default)]
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Name of a part of it: a Service's port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
+}
+
+fn gateway_group() -> String {
+    GATEWAY_GROUP.to_owned()
+}
+
+fn gateway_kind() -> String {
+    "Gateway".to_owned()
+}
+
+impl TargetRef {
+    /// As it stands in the conditions of a policy.
+    pub(crate) fn as_ancestor(&self) -> ParentRef {
+        ParentRef {
+            group: self.group.clone(),
+            kind: self.kind.clone(),
+            namespace: None,
+            name: self.name.clone(),
+            section_name: self.section_name.clone(),
+            port: None,
+        }
+    }
+}
+
+/// `spec.parentRefs` of a route (Gateway API's rules, with a Service as the only kind served).
+pub(crate) fn check_parents(parents: &mut [ParentRef], own: &str, c: &mut Check<'_>) {
+    c.at_most("parentRefs", parents.len(), 32);
+    if parents.is_empty() {
+        c.warn_at(
+            "parentRefs",
+            "the route is attached to nothing",
+            "name the Service whose clients it is for",
+        );
+    }
+    let mut seen: Vec<ParentRef> = Vec::new();
+    c.each("parentRefs", parents, |c, parent| {
+        check_parent(parent, own, c);
+        if let Some(other) = seen.iter().find(|p| same_object(p, parent)) {
+            if other.port == parent.port && other.section_name == parent.section_name {
+                c.error(
+                    format!("Service {} is named twice", parent.name),
+                    "take one out, or give each its own `port` or `sectionName`",
+                );
+            } else if parent.port.is_none() && parent.section_name.is_none()
+                || other.port.is_none() && other.section_name.is_none()
+            {
+                c.error(
+                    format!(
+                        "Service {} is named twice, once with and once without a port",
+                        parent.name
+                    ),
+                    "give each its own `port` or `sectionName`",
+                );
+            }
+        }
+        seen.push(parent.clone());
+    });
+}
+
+fn same_object(a: &ParentRef, b: &ParentRef) -> bool {
+    a.kind == b.kind && a.namespace == b.namespace && a.name == b.name
+}
+
+fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
+    if parent.kind != "Service" {
+        c.error_at(
+            "kind",
+            format!(
+                "parents of kind {} are not served by this version",
+                parent.kind
+            ),
+            "name a Service: `group: \"\", kind: Service`",
+        );
+        return;
+    }
+    match parent.group.as_str() {
+        "" => {}
+        // What Gateway API fills in where the user left the group out.
+        GATEWAY_GROUP | "core" => {
+            c.warn_at(
+                "group",
+                "a Service is in the core group; taken as such",
+                "write `group: \"\"`, which other implementations need",
+            );
+            parent.group.clear();
+        }
+        other => {
+            let message = format!("there is no Service in the group \"{other}\"");
+            c.error_at("group", message, "write `group: \"\"`");
+        }
+    }
+    check_name("name", &parent.name, c);
+    if let Some(namespace) = &parent.namespace {
+        check_namespace("namespace", namespace, c);
+        if namespace != own {
+            c.error_at(
+                "namespace",
+                "a route for a Service of another namespace (a consumer route) is not served by this version",
+                format!("put the route into namespace {}", shorten(namespace)),
+            );
+        }
+    }
+    if parent.port == Some(0) {
+        c.error_at("port", "must be from 1 to 65535", "");
+    }
+    c.mark();
+}
+
+/// `spec.targetRefs` of a policy. `kinds` are those it may have, `later` those of a later version.
+pub(crate) fn check_targets(
+    targets: &[TargetRef],
+    kinds: &[(&str, &str)],
+    later: &[&str],
+    c: &mut Check<'_>,
+) {
+    c.at_most("targetRefs", targets.len(), 16);
+    if targets.is_empty() {
+        c.error_at(
+            "targetRefs",
+            "a policy without a target does nothing",
+            "name what it is for: `targetRefs: [{group: \"\", kind: Service, name: ...}]`",
+        );
+    }
+    let mut seen: Vec<&TargetRef> = Vec::new();
+    c.each("targetRefs", targets, |c, target| {
+        match kinds.iter().find(|(_, kind)| *kind == target.kind) {
+            Some((group, _)) if *group == target.group => {}
+            Some((group, kind)) => {
+                let message = format!("there is no {kind} in the group \"{}\"", target.group);
+                c.error_at("group", message, format!("write `group: \"{group}\"`"));
+            }
+            None if later.contains(&target.kind.as_str()) => c.error_at(
+                "kind",
+                format!(
+                    "targets of kind {} are not served by this version",
+                    target.kind
+                ),
+                "",
+            ),
+            None => c.error_at(
+                "kind",
+                format!(
+                    "\"{}\" is nothing that this policy attaches to",
+                    target.kind
+                ),
+                format!(
+                    "use {}",
+                    kinds.iter().map(|(_, k)| *k).collect::<Vec<_>>().join(", ")
+                ),
+            ),
+        }
+        check_name("name", &target.name, c);
+        if seen.contains(&target) {
+            let message = format!("{} {} is named twice", target.kind, target.name);
+            c.error(message, "take one out");
+        }
+        seen.push(target);
+        c.mark();
+    });
+}
+
+/// The name of an object.
+pub(crate) fn check_name(field: &'static str, text: &str, c: &mut Check<'_>) {
+    if !name::is_subdomain(text) {
+        let message = format!("\"{}\" is not a valid name", shorten(text));
+        c.error_at(field, message, NAME_RULE);
+    }
+}
+
+/// The name of a namespace.
+pub(crate) fn check_namespace(field: &'static str, text: &str, c: &mut Check<'_>) {
+    if !name::is_label(text) {
+        let message = format!("\"{}\" is not a valid namespace", shorten(text));
+        c.error_at(field, message, LABEL_RULE);
+    }
+}
+
+/// What a name may be.
+pub(crate) const NAME_RULE: &str =
+    "use up to 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends";
+/// What a namespace, a Service's name and a port's name may be.
+pub(crate) const LABEL_RULE: &str =
+    "use up to 63 lower-case letters, digits and '-', with a letter or digit at both ends";
+
+/// As much of a text as fits in a message.
+pub(crate) fn shorten(text: &str) -> String {
+    if text.chars().count() > 60 {
+        text.chars().take(57).chain("...".chars()).collect()
+    } else {
+        text.to_owned()
+    }
 }

@@ -1,0 +1,237 @@
+//! What both kinds of routes have in common: references to backends, matches on headers, names of
+//! rules, hostnames.
+
+use http::HeaderName;
+use model::name::is_subdomain;
+use model::pattern::Pattern;
+use model::route::{Backend, HeaderMatch, Target, ValueMatch};
+use serde::{Deserialize, Serialize};
+
+use super::filter::{HttpFilter, filters, header_name};
+use crate::check::Check;
+use crate::kind::GATEWAY_GROUP;
+use crate::reference::{NAME_RULE, check_name, check_namespace, shorten};
+
+/// Where a rule sends requests. `F` is the route's kind of filter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendRef<F> {
+    /// API group; empty for a Service.
+    #[serde(default)]
+    pub group: String,
+    /// Kind.
+    #[serde(default = "service_kind")]
+    pub kind: String,
+    /// Namespace; that of the route if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+    /// Port of the Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Share of the requests.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Applied to requests that go here.
+    #[serde(skip_serializing_if = "Vec::is_empty", default = "Vec::new")]
+    pub filters: Vec<F>,
+}
+
+fn service_kind() -> String {
+    "Service".to_owned()
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// A condition on a header (or, in an `HTTPRoute`, on a query parameter).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameValueMatch {
+    /// How the value is compared.
+    #[serde(rename = "type", default)]
+    pub match_type: ValueMatchType,
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+/// How a value is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "Gateway API's own words")]
+pub enum ValueMatchType {
+    #[default]
+    Exact,
+    RegularExpression,
+}
+
+/// The part of a reference that resolving it takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BackendTarget<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) namespace: Option<&'a str>,
+    pub(crate) name: &'a str,
+    pub(crate) port: Option<u16>,
+}
+
+/// Finds what a reference leads to. The check stands at the reference.
+pub(crate) type Resolve<'r> = dyn FnMut(&mut Check<'_>, BackendTarget<'_>) -> Target + 'r;
+
+/// For reading: remembers the places of references, which only the translation can follow.
+pub(crate) fn unresolved(c: &mut Check<'_>, _: BackendTarget<'_>) -> Target {
+    c.mark();
+    Target::Invalid { reason: "".into() }
+}
+
+/// The backends of a rule, in the field `backendRefs`.
+pub(crate) fn backends<F>(
+    list: &[BackendRef<F>],
+    one_prefix: bool,
+    c: &mut Check<'_>,
+    resolve: &mut Resolve<'_>,
+) -> Vec<Backend>
+where
+    for<'f> HttpFilter: From<&'f F>,
+{
+    c.at_most("backendRefs", list.len(), 16);
+    c.each("backendRefs", list, |c, backend| {
+        check_name("name", &backend.name, c);
+        if let Some(namespace) = &backend.namespace {
+            check_namespace("namespace", namespace, c);
+        }
+        match backend.port {
+            Some(0) => c.error_at("port", "must be from 1 to 65535", ""),
+            None if backend.kind == "Service" => {
+                c.error_at("port", "is required for a Service", "add `port`");
+            }
+            _ => {}
+        }
+        if backend.weight > 1_000_000 {
+            c.error_at("weight", "must be from 0 to 1000000", "");
+        }
+        let target = resolve(
+            c,
+            BackendTarget {
+                group: &backend.group,
+                kind: &backend.kind,
+                namespace: backend.namespace.as_deref(),
+                name: &backend.name,
+                port: backend.port,
+            },
+        );
+        let list: Vec<HttpFilter> = backend.filters.iter().map(HttpFilter::from).collect();
+        Backend {
+            target,
+            weight: backend.weight,
+            filters: filters(&list, one_prefix, c),
+        }
+    })
+}
+
+impl From<&HttpFilter> for HttpFilter {
+    fn from(filter: &HttpFilter) -> Self {
+        filter.clone()
+    }
+}
+
+/// Conditions on headers, in the field `headers`. Of names that differ only in case the first
+/// counts (Gateway API).
+pub(crate) fn header_matches(list: &[NameValueMatch], c: &mut Check<'_>) -> Vec<HeaderMatch> {
+    c.at_most("headers", list.len(), 16);
+    let mut seen: Vec<(HeaderName, &str)> = Vec::new();
+    c.each("headers", list, |c, header| {
+        let name = header_name("name", &header.name, c)?;
+        let value = value_match(header, c)?;
+        if let Some((_, text)) = seen.iter().find(|(n, _)| *n == name) {
+            if *text == header.name {
+                c.error_at("name", format!("\"{text}\" is there twice"), "take one out");
+            } else {
+                c.warn_at(
+                    "name",
+                    format!("is the same header as \"{text}\", which alone counts"),
+                    "take one out",
+                );
+            }
+            return None;
+        }
+        seen.push((name.clone(), &header.name));
+        Some(HeaderMatch { name, value })
+    })
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The value of a condition.
+pub(crate) fn value_match(spec: &NameValueMatch, c: &mut Check<'_>) -> Option<ValueMatch> {
+    if !(1..=4096).contains(&spec.value.len()) {
+        c.error_at("value", "must have 1 to 4096 characters", "");
+        return None;
+    }
+    match spec.match_type {
+        ValueMatchType::Exact => Some(ValueMatch::Exact(spec.value.clone())),
+        ValueMatchType::RegularExpression => {
+            pattern("value", &spec.value, c).map(ValueMatch::Regex)
+        }
+    }
+}
+
+/// A regular expression.
+pub(crate) fn pattern(field: &'static str, text: &str, c: &mut Check<'_>) -> Option<Pattern> {
+    match Pattern::new(text) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            c.error_at(
+                field,
+                error.to_string(),
+                "write it in RE2 syntax; it must match the whole value",
+            );
+            None
+        }
+    }
+}
+
+/// Names of rules: valid, and each once.
+pub(crate) fn check_rule_name<'n>(
+    name: Option<&'n String>,
+    seen: &mut Vec<&'n str>,
+    c: &mut Check<'_>,
+) {
+    let Some(name) = name else { return };
+    check_name("name", name, c);
+    if seen.contains(&name.as_str()) {
+        let message = format!("two rules are named \"{}\"", shorten(name));
+        c.error_at("name", message, "give each rule its own name");
+    }
+    seen.push(name);
+}
+
+/// `spec.hostnames`, which mean nothing where the parent is a Service.
+pub(crate) fn check_hostnames(list: &[String], c: &mut Check<'_>) {
+    c.at_most("hostnames", list.len(), 16);
+    if list.is_empty() {
+        return;
+    }
+    c.each("hostnames", list, |c, host| {
+        if !is_subdomain(host.strip_prefix("*.").unwrap_or(host)) {
+            let message = format!("\"{}\" is not a host's name", shorten(host));
+            c.error(message, NAME_RULE);
+        }
+    });
+    c.warn_at(
+        "hostnames",
+        "have no effect on a route whose parent is a Service",
+        "take them out",
+    );
+}
+
+/// Whether a reference is to a Service.
+pub(crate) fn is_service(group: &str, kind: &str) -> bool {
+    kind == "Service" && matches!(group, "" | "core")
+}
+
+/// The group of routes, for grants.
+pub(crate) const ROUTE_GROUP: &str = GATEWAY_GROUP;

@@ -1,0 +1,433 @@
+//! Filters of routes: headers, redirects, rewrites (Gateway API v1 `HTTPRouteFilter`).
+//!
+//! The rules are those of the CRD: a filter's `type` and its one field agree, none is there
+//! twice, redirect and rewrite exclude each other, a prefix is only replaced where one matched.
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use model::name::is_subdomain;
+use model::route::{Filter, HeaderChange, PathChange, Redirect, Rewrite};
+use serde::{Deserialize, Serialize};
+
+use crate::check::Check;
+use crate::reference::{NAME_RULE, shorten};
+
+/// A filter of an `HTTPRoute`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpFilter {
+    /// Which of the fields holds it.
+    #[serde(rename = "type")]
+    pub filter_type: HttpFilterType,
+    /// Changes headers of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_header_modifier: Option<HeaderModifier>,
+    /// Changes headers of the response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_header_modifier: Option<HeaderModifier>,
+    /// Answers with a redirect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_redirect: Option<RedirectSpec>,
+    /// Changes host and path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url_rewrite: Option<RewriteSpec>,
+}
+
+/// `type` of a filter of an `HTTPRoute`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "Gateway API's own words")]
+pub enum HttpFilterType {
+    RequestHeaderModifier,
+    ResponseHeaderModifier,
+    RequestRedirect,
+    #[serde(rename = "URLRewrite")]
+    UrlRewrite,
+}
+
+/// A filter of a `GRPCRoute`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrpcFilter {
+    /// Which of the fields holds it.
+    #[serde(rename = "type")]
+    pub filter_type: GrpcFilterType,
+    /// Changes headers of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_header_modifier: Option<HeaderModifier>,
+    /// Changes headers of the response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_header_modifier: Option<HeaderModifier>,
+}
+
+/// `type` of a filter of a `GRPCRoute`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "Gateway API's own words")]
+pub enum GrpcFilterType {
+    RequestHeaderModifier,
+    ResponseHeaderModifier,
+}
+
+impl From<&GrpcFilter> for HttpFilter {
+    fn from(filter: &GrpcFilter) -> Self {
+        Self {
+            filter_type: match filter.filter_type {
+                GrpcFilterType::RequestHeaderModifier => HttpFilterType::RequestHeaderModifier,
+                GrpcFilterType::ResponseHeaderModifier => HttpFilterType::ResponseHeaderModifier,
+            },
+            request_header_modifier: filter.request_header_modifier.clone(),
+            response_header_modifier: filter.response_header_modifier.clone(),
+            request_redirect: None,
+            url_rewrite: None,
+        }
+    }
+}
+
+/// Headers to set, add and remove.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeaderModifier {
+    /// Replaced or added.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub set: Vec<Header>,
+    /// Added beside what is there.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub add: Vec<Header>,
+    /// Taken out.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub remove: Vec<String>,
+}
+
+/// A header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+/// A redirect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RedirectSpec {
+    /// `http` or `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
+    /// Host without port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathModifier>,
+    /// Port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Status.
+    #[serde(default = "found")]
+    pub status_code: u16,
+}
+
+fn found() -> u16 {
+    302
+}
+
+/// Scheme of a redirect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "what they are called")]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+/// A rewrite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RewriteSpec {
+    /// New host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// New path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathModifier>,
+}
+
+/// A change of path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathModifier {
+    /// Which of the fields holds it.
+    #[serde(rename = "type")]
+    pub modifier: PathModifierType,
+    /// This path instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replace_full_path: Option<String>,
+    /// This instead of the prefix that matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replace_prefix_match: Option<String>,
+}
+
+/// `type` of a change of path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "Gateway API's own words")]
+pub enum PathModifierType {
+    ReplaceFullPath,
+    ReplacePrefixMatch,
+}
+
+/// Checks the filters of a rule or of a backend, in the field `filters`.
+///
+/// `one_prefix`: whether the rule has exactly one match, and that on a prefix.
+pub(crate) fn filters(list: &[HttpFilter], one_prefix: bool, c: &mut Check<'_>) -> Vec<Filter> {
+    c.at_most("filters", list.len(), 16);
+    let mut seen = Vec::new();
+    let found = c.each("filters", list, |c, filter| {
+        if seen.contains(&filter.filter_type) {
+            c.error(
+                "a filter of this type is there already",
+                "put both into one",
+            );
+        }
+        seen.push(filter.filter_type);
+        one_filter(filter, one_prefix, c)
+    });
+    if seen.contains(&HttpFilterType::RequestRedirect) && seen.contains(&HttpFilterType::UrlRewrite)
+    {
+        c.error_at(
+            "filters",
+            "URLRewrite and RequestRedirect exclude each other",
+            "a redirect has `hostname` and `path` of its own",
+        );
+    }
+    found.into_iter().flatten().collect()
+}
+
+fn one_filter(filter: &HttpFilter, one_prefix: bool, c: &mut Check<'_>) -> Option<Filter> {
+    use HttpFilterType as T;
+    let fields = [
+        (
+            T::RequestHeaderModifier,
+            "requestHeaderModifier",
+            filter.request_header_modifier.is_some(),
+        ),
+        (
+            T::ResponseHeaderModifier,
+            "responseHeaderModifier",
+            filter.response_header_modifier.is_some(),
+        ),
+        (
+            T::RequestRedirect,
+            "requestRedirect",
+            filter.request_redirect.is_some(),
+        ),
+        (T::UrlRewrite, "urlRewrite", filter.url_rewrite.is_some()),
+    ];
+    for (kind, field, present) in fields {
+        if present && kind != filter.filter_type {
+            c.error_at(
+                field,
+                "does not belong to the filter's `type`",
+                "change `type`, or take it out",
+            );
+        } else if !present && kind == filter.filter_type {
+            c.error(
+                format!("the filter's `{field}` is missing"),
+                format!("add `{field}`"),
+            );
+        }
+    }
+    match filter.filter_type {
+        T::RequestHeaderModifier => filter
+            .request_header_modifier
+            .as_ref()
+            .map(|m| Filter::RequestHeaders(c.at("requestHeaderModifier", |c| headers(m, c)))),
+        T::ResponseHeaderModifier => filter
+            .response_header_modifier
+            .as_ref()
+            .map(|m| Filter::ResponseHeaders(c.at("responseHeaderModifier", |c| headers(m, c)))),
+        T::RequestRedirect => filter
+            .request_redirect
+            .as_ref()
+            .map(|r| Filter::Redirect(c.at("requestRedirect", |c| redirect(r, one_prefix, c)))),
+        T::UrlRewrite => filter
+            .url_rewrite
+            .as_ref()
+            .map(|r| Filter::Rewrite(c.at("urlRewrite", |c| rewrite(r, one_prefix, c)))),
+    }
+}
+
+fn headers(modifier: &HeaderModifier, c: &mut Check<'_>) -> HeaderChange {
+    c.at_most("set", modifier.set.len(), 16);
+    c.at_most("add", modifier.add.len(), 16);
+    c.at_most("remove", modifier.remove.len(), 16);
+    if *modifier == HeaderModifier::default() {
+        c.warn("changes nothing", "add `set`, `add` or `remove`");
+    }
+    let pairs = |c: &mut Check<'_>, field, list: &[Header]| {
+        let mut seen = Vec::new();
+        c.each(field, list, |c, header| {
+            let name = header_name("name", &header.name, c)?;
+            if seen.contains(&name) {
+                c.error_at("name", format!("\"{name}\" is there twice"), "take one out");
+            }
+            seen.push(name.clone());
+            let value = header_value(&header.value, c)?;
+            Some((name, value))
+        })
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+    };
+    let set = pairs(c, "set", &modifier.set);
+    let add = pairs(c, "add", &modifier.add);
+    let mut seen = Vec::new();
+    let remove = c.each("remove", &modifier.remove, |c, text| {
+        let name = parse_header_name(text);
+        match &name {
+            None => c.error(format!("\"{}\" is not a header's name", shorten(text)), ""),
+            Some(name) if seen.contains(name) => {
+                c.error(format!("\"{name}\" is there twice"), "take one out");
+            }
+            Some(name) => seen.push(name.clone()),
+        }
+        name
+    });
+    HeaderChange {
+        set,
+        add,
+        remove: remove.into_iter().flatten().collect(),
+    }
+}
+
+fn parse_header_name(text: &str) -> Option<HeaderName> {
+    HeaderName::from_bytes(text.as_bytes())
+        .ok()
+        .filter(|_| text.len() <= 256)
+}
+
+/// The name of a header (RFC 9110 5.6.2: a token).
+pub(crate) fn header_name(
+    field: &'static str,
+    text: &str,
+    c: &mut Check<'_>,
+) -> Option<HeaderName> {
+    let name = parse_header_name(text);
+    if name.is_none() {
+        let hint = if text.starts_with(':') {
+            "pseudo-headers cannot be named; match on `path` or `method`"
+        } else {
+            "use letters, digits and !#$%&'*+-.^_`|~"
+        };
+        let message = format!("\"{}\" is not a header's name", shorten(text));
+        c.error_at(field, message, hint);
+    }
+    name
+}
+
+fn header_value(text: &str, c: &mut Check<'_>) -> Option<HeaderValue> {
+    let value = HeaderValue::from_str(text)
+        .ok()
+        .filter(|_| (1..=4096).contains(&text.len()));
+    if value.is_none() {
+        let message = format!("\"{}\" is not a header's value", shorten(text));
+        c.error_at("value", message, "use 1 to 4096 visible characters");
+    }
+    value
+}
+
+fn redirect(spec: &RedirectSpec, one_prefix: bool, c: &mut Check<'_>) -> Redirect {
+    if spec.port == Some(0) {
+        c.error_at("port", "must be from 1 to 65535", "");
+    }
+    let status = match spec.status_code {
+        301 | 302 | 303 | 307 | 308 => StatusCode::from_u16(spec.status_code).ok(),
+        _ => None,
+    };
+    if status.is_none() {
+        let message = format!("{} is not a redirect's status", spec.status_code);
+        c.error_at("statusCode", message, "use 301, 302, 303, 307 or 308");
+    }
+    Redirect {
+        scheme: spec.scheme.map(|s| match s {
+            Scheme::Http => "http".to_owned(),
+            Scheme::Https => "https".to_owned(),
+        }),
+        hostname: hostname(spec.hostname.as_deref(), c),
+        path: path_change(spec.path.as_ref(), one_prefix, c),
+        port: spec.port,
+        status: status.unwrap_or(StatusCode::FOUND),
+    }
+}
+
+fn rewrite(spec: &RewriteSpec, one_prefix: bool, c: &mut Check<'_>) -> Rewrite {
+    if spec.hostname.is_none() && spec.path.is_none() {
+        c.warn("changes nothing", "add `hostname` or `path`");
+    }
+    Rewrite {
+        hostname: hostname(spec.hostname.as_deref(), c),
+        path: path_change(spec.path.as_ref(), one_prefix, c),
+    }
+}
+
+fn hostname(text: Option<&str>, c: &mut Check<'_>) -> Option<String> {
+    let text = text?;
+    if !is_subdomain(text) || text.parse::<std::net::IpAddr>().is_ok() {
+        let message = format!("\"{}\" is not a host's name", shorten(text));
+        c.error_at("hostname", message, NAME_RULE);
+    }
+    Some(text.to_owned())
+}
+
+fn path_change(
+    spec: Option<&PathModifier>,
+    one_prefix: bool,
+    c: &mut Check<'_>,
+) -> Option<PathChange> {
+    let spec = spec?;
+    c.at("path", |c| {
+        let (field, text, other, unwanted) = match spec.modifier {
+            PathModifierType::ReplaceFullPath => (
+                "replaceFullPath",
+                &spec.replace_full_path,
+                "replacePrefixMatch",
+                spec.replace_prefix_match.is_some(),
+            ),
+            PathModifierType::ReplacePrefixMatch => (
+                "replacePrefixMatch",
+                &spec.replace_prefix_match,
+                "replaceFullPath",
+                spec.replace_full_path.is_some(),
+            ),
+        };
+        if unwanted {
+            c.error_at(other, "does not belong to `type`", "change `type`, or take it out");
+        }
+        let Some(text) = text else {
+            c.error(format!("`{field}` is missing"), format!("add `{field}`"));
+            return None;
+        };
+        // It goes into a request line or a Location header as it is.
+        let clean = text.len() <= 1024
+            && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'))
+            && (text.is_empty() || text.starts_with('/'));
+        if !clean {
+            let message = format!("\"{}\" is not a path", shorten(text));
+            c.error_at(field, message, "begin with '/', without blanks, '?' and '#'");
+        }
+        match spec.modifier {
+            PathModifierType::ReplaceFullPath if text.is_empty() => {
+                c.error_at(field, "must not be empty", "write \"/\" for the root");
+                None
+            }
+            PathModifierType::ReplaceFullPath => Some(PathChange::Full(text.clone())),
+            PathModifierType::ReplacePrefixMatch => {
+                if !one_prefix {
+                    c.error_at(
+                        field,
+                        "needs a rule with exactly one match, and that on a `path` of type PathPrefix",
+                        "split the rule, one for each prefix",
+                    );
+                }
+                Some(PathChange::Prefix(text.clone()))
+            }
+        }
+    })
+}

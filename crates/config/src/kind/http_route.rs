@@ -1,0 +1,436 @@
+//! `HTTPRoute` (Gateway API v1) with Services as parents (GAMMA).
+//!
+//! Defaults and rules are those of the CRD of v1.6, its CEL rules among them. `hostnames` are
+//! accepted and reported: they have no meaning with a Service as parent.
+
+use http::Method;
+use model::retry;
+use model::route::{Match, PathMatch, QueryMatch, Rule, Timeouts};
+use serde::{Deserialize, Serialize};
+
+use super::backend::{
+    BackendRef, NameValueMatch, Resolve, backends, check_hostnames, check_rule_name,
+    header_matches, pattern, unresolved, value_match,
+};
+use super::filter::{HttpFilter, HttpFilterType, filters};
+use crate::check::Check;
+use crate::duration::Span;
+use crate::reference::{ParentRef, check_parents, shorten};
+
+/// `spec` of an `HTTPRoute`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRouteSpec {
+    /// The Services whose clients it steers.
+    #[serde(default)]
+    pub parent_refs: Vec<ParentRef>,
+    /// Hosts; without meaning here.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub hostnames: Vec<String>,
+    /// Its rules; by default one that takes everything.
+    #[serde(default = "default_rules")]
+    pub rules: Vec<HttpRule>,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRule {
+    /// Name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Any of these must match.
+    #[serde(default = "default_matches")]
+    pub matches: Vec<HttpMatch>,
+    /// What is done to requests and responses.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub filters: Vec<HttpFilter>,
+    /// Where requests go.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub backend_refs: Vec<BackendRef<HttpFilter>>,
+    /// Bounds on time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<TimeoutsSpec>,
+    /// Retries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetrySpec>,
+}
+
+/// Conditions that must all hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpMatch {
+    /// On the path.
+    #[serde(default)]
+    pub path: PathSpec,
+    /// On headers.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub headers: Vec<NameValueMatch>,
+    /// On query parameters.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub query_params: Vec<NameValueMatch>,
+    /// On the method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<MethodSpec>,
+}
+
+/// A condition on the path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathSpec {
+    /// How it is compared.
+    #[serde(rename = "type", default)]
+    pub match_type: PathType,
+    /// With what.
+    #[serde(default = "root")]
+    pub value: String,
+}
+
+/// How a path is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "Gateway API's own words")]
+pub enum PathType {
+    Exact,
+    #[default]
+    PathPrefix,
+    RegularExpression,
+}
+
+/// A method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "what they are called")]
+pub enum MethodSpec {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Connect,
+    Options,
+    Trace,
+    Patch,
+}
+
+/// Bounds on time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TimeoutsSpec {
+    /// For the whole request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Span>,
+    /// For one try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_request: Option<Span>,
+}
+
+/// Retries (GEP-1731).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetrySpec {
+    /// Statuses after which a request is tried again, beside failures of the connection.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub codes: Vec<u16>,
+    /// Tries after the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// Shortest wait between tries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Span>,
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+fn default_matches() -> Vec<HttpMatch> {
+    vec![HttpMatch::default()]
+}
+
+fn default_rules() -> Vec<HttpRule> {
+    vec![HttpRule {
+        name: None,
+        matches: default_matches(),
+        filters: Vec::new(),
+        backend_refs: Vec::new(),
+        timeouts: None,
+        retry: None,
+    }]
+}
+
+impl Default for PathSpec {
+    fn default() -> Self {
+        Self {
+            match_type: PathType::PathPrefix,
+            value: root(),
+        }
+    }
+}
+
+impl HttpRouteSpec {
+    pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
+        c.at("spec", |c| {
+            check_parents(&mut self.parent_refs, namespace, c);
+            check_hostnames(&self.hostnames, c);
+            self.rules(c, &mut unresolved);
+        });
+    }
+
+    /// The rules of the model; the check stands at `spec`.
+    pub(crate) fn rules(&self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Vec<Rule> {
+        c.at_most("rules", self.rules.len(), 16);
+        if self.rules.is_empty() {
+            c.error_at(
+                "rules",
+                "must have at least one rule",
+                "leave it out for the default",
+            );
+        }
+        if self.rules.iter().map(|r| r.matches.len()).sum::<usize>() > 128 {
+            c.error_at(
+                "rules",
+                "have more than 128 matches together",
+                "split the route",
+            );
+        }
+        let mut names = Vec::new();
+        c.each("rules", &self.rules, |c, rule| {
+            check_rule_name(rule.name.as_ref(), &mut names, c);
+            rule.to_model(c, resolve)
+        })
+    }
+}
+
+impl HttpRule {
+    fn to_model(&self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Rule {
+        c.at_most("matches", self.matches.len(), 64);
+        let everything = [HttpMatch::default()];
+        let matches: &[HttpMatch] = match self.matches.as_slice() {
+            [] => &everything,
+            written => written,
+        };
+        let one_prefix = matches.len() == 1 && matches[0].path.match_type == PathType::PathPrefix;
+        if !self.backend_refs.is_empty()
+            && let Some(i) = self
+                .filters
+                .iter()
+                .position(|f| f.filter_type == HttpFilterType::RequestRedirect)
+        {
+            c.error_at(
+                "backendRefs",
+                format!("exclude the redirect in `filters[{i}]`: no request would ever get there"),
+                "take one of them out",
+            );
+        }
+        Rule {
+            name: self.name.clone(),
+            matches: c
+                .each("matches", matches, |c, m| m.to_model(c))
+                .into_iter()
+                .flatten()
+                .collect(),
+            filters: filters(&self.filters, one_prefix, c),
+            backends: backends(&self.backend_refs, one_prefix, c, resolve),
+            timeouts: self
+                .timeouts
+                .as_ref()
+                .map_or_else(Timeouts::default, |t| t.to_model(c)),
+            retry: self
+                .retry
+                .as_ref()
+                .map(|r| c.at("retry", |c| r.to_model(c))),
+        }
+    }
+}
+
+impl HttpMatch {
+    fn to_model(&self, c: &mut Check<'_>) -> Option<Match> {
+        let path = c.at("path", |c| self.path.to_model(c));
+        let headers = header_matches(&self.headers, c);
+        let query = self.query(c);
+        Some(Match {
+            path: path?,
+            headers,
+            query,
+            method: self.method.map(MethodSpec::to_model),
+        })
+    }
+
+    fn query(&self, c: &mut Check<'_>) -> Vec<QueryMatch> {
+        c.at_most("queryParams", self.query_params.len(), 16);
+        let mut seen: Vec<&str> = Vec::new();
+        c.each("queryParams", &self.query_params, |c, param| {
+            // The CRD's pattern is that of header names.
+            super::filter::header_name("name", &param.name, c)?;
+            if seen.contains(&param.name.as_str()) {
+                let message = format!("\"{}\" is there twice", param.name);
+                c.error_at("name", message, "take one out");
+            }
+            seen.push(&param.name);
+            Some(QueryMatch {
+                name: param.name.clone(),
+                value: value_match(param, c)?,
+            })
+        })
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+impl PathSpec {
+    fn to_model(&self, c: &mut Check<'_>) -> Option<PathMatch> {
+        if self.value.len() > 1024 {
+            c.error_at("value", "is longer than 1024 characters", "");
+            return None;
+        }
+        if self.match_type == PathType::RegularExpression {
+            return pattern("value", &self.value, c).map(PathMatch::Regex);
+        }
+        if let Some((message, hint)) = path_fault(&self.value) {
+            c.error_at(
+                "value",
+                format!("\"{}\" {message}", shorten(&self.value)),
+                hint,
+            );
+            return None;
+        }
+        Some(match self.match_type {
+            PathType::Exact => PathMatch::Exact(self.value.clone()),
+            _ => {
+                let trimmed = self.value.trim_end_matches('/');
+                PathMatch::Prefix(if trimmed.is_empty() {
+                    root()
+                } else {
+                    trimmed.to_owned()
+                })
+            }
+        })
+    }
+}
+
+/// What Gateway API has against a path, and what to do.
+fn path_fault(path: &str) -> Option<(&'static str, &'static str)> {
+    let lower = path.to_ascii_lowercase();
+    if !path.starts_with('/') {
+        Some(("does not begin with '/'", "write an absolute path"))
+    } else if path.contains("//") {
+        Some((
+            "contains \"//\"",
+            "paths are compared as they are; write one '/'",
+        ))
+    } else if path.contains("/./")
+        || path.contains("/../")
+        || path.ends_with("/..")
+        || path.ends_with("/.")
+    {
+        Some((
+            "contains '.' or '..' as an element",
+            "write the path that they lead to",
+        ))
+    } else if lower.contains("%2f") {
+        Some((
+            "contains an encoded '/'",
+            "an encoded '/' is no separator and cannot be matched",
+        ))
+    } else if path.contains(['?', '#']) {
+        Some(("contains '?' or '#'", "match the query with `queryParams`"))
+    } else if !path_characters_ok(path.as_bytes()) {
+        Some(("contains a character that no path has", "encode it as %XX"))
+    } else {
+        None
+    }
+}
+
+/// RFC 3986 3.3: `pchar` and '/'.
+fn path_characters_ok(path: &[u8]) -> bool {
+    let mut bytes = path.iter();
+    while let Some(b) = bytes.next() {
+        let ok = match b {
+            b'%' => [bytes.next(), bytes.next()]
+                .iter()
+                .all(|d| d.is_some_and(u8::is_ascii_hexdigit)),
+            b => b.is_ascii_alphanumeric() || b"-/._~!$&'()*+,;=:@".contains(b),
+        };
+        if !ok {
+            return false;
+        }
+    }
+    true
+}
+
+impl MethodSpec {
+    fn to_model(self) -> Method {
+        match self {
+            Self::Get => Method::GET,
+            Self::Head => Method::HEAD,
+            Self::Post => Method::POST,
+            Self::Put => Method::PUT,
+            Self::Delete => Method::DELETE,
+            Self::Connect => Method::CONNECT,
+            Self::Options => Method::OPTIONS,
+            Self::Trace => Method::TRACE,
+            Self::Patch => Method::PATCH,
+        }
+    }
+}
+
+impl TimeoutsSpec {
+    fn to_model(&self, c: &mut Check<'_>) -> Timeouts {
+        let request = self.request.as_ref().map(Span::get);
+        let per_try = self.backend_request.as_ref().map(Span::get);
+        if let (Some(all), Some(one)) = (request, per_try)
+            && !all.is_zero()
+            && one > all
+        {
+            c.at("timeouts", |c| {
+                c.error_at(
+                    "backendRequest",
+                    "is longer than `request`, which ends first",
+                    "make it at most as long",
+                );
+            });
+        }
+        Timeouts { request, per_try }
+    }
+}
+
+impl RetrySpec {
+    fn to_model(&self, c: &mut Check<'_>) -> retry::Policy {
+        let mut policy = retry::Policy::default();
+        c.at_most("codes", self.codes.len(), 32);
+        c.each("codes", &self.codes, |c, code| {
+            if (400..600).contains(code) {
+                let condition = retry::Condition::Status(*code);
+                if !policy.on.contains(&condition) {
+                    policy.on.push(condition);
+                }
+            } else {
+                c.error(
+                    format!("{code} is not a status of a failure"),
+                    "use 400 to 599",
+                );
+            }
+        });
+        if let Some(attempts) = self.attempts {
+            check_attempts(attempts, c);
+            policy.attempts = attempts;
+        }
+        if let Some(backoff) = &self.backoff {
+            policy.backoff = retry::Backoff {
+                base: backoff.get(),
+                max: backoff.get() * 10,
+            };
+        }
+        policy
+    }
+}
+
+/// More tries than this help nobody.
+pub(crate) fn check_attempts(attempts: u32, c: &mut Check<'_>) {
+    if attempts > 100 {
+        c.error_at(
+            "attempts",
+            format!("{attempts} is more than 100"),
+            "use a small number",
+        );
+    }
+}

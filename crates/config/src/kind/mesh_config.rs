@@ -1,0 +1,165 @@
+//! `MeshConfig` (`tulle.dev/v1alpha1`): what holds for the whole mesh. There is one, named `default`.
+
+use model::mesh::{Mesh, OutboundPolicy as ModelOutbound};
+use model::{TrustDomain, workload::MtlsMode};
+use serde::{Deserialize, Serialize};
+
+use super::authentication_policy::Mode;
+use crate::check::Check;
+use crate::reference::shorten;
+
+/// `spec` of a `MeshConfig`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshConfigSpec {
+    /// The trust domain of the mesh. It is the certificate authority that decides it, when it is
+    /// created; one that differs is reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<String>,
+    /// What becomes of traffic to hosts that the mesh does not know.
+    #[serde(default)]
+    pub outbound_policy: OutboundPolicy,
+    /// Mode for workloads that no policy names.
+    #[serde(default)]
+    pub mtls: MeshMtls,
+    /// Traces.
+    #[serde(default)]
+    pub tracing: Tracing,
+    /// Access logs.
+    #[serde(default)]
+    pub access_log: AccessLog,
+}
+
+/// What becomes of traffic to hosts that the mesh does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OutboundPolicy {
+    /// It is passed on.
+    #[default]
+    AllowAny,
+    /// It is refused.
+    RegistryOnly,
+}
+
+/// Mode for workloads that no policy names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeshMtls {
+    /// The mode.
+    #[serde(default = "strict")]
+    pub mode: Mode,
+}
+
+fn strict() -> Mode {
+    Mode::Strict
+}
+
+impl Default for MeshMtls {
+    fn default() -> Self {
+        Self { mode: strict() }
+    }
+}
+
+/// Traces.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// Share of new traces that are sampled, in percent, to a hundredth.
+    #[serde(default = "all")]
+    pub sample_percent: f64,
+}
+
+fn all() -> f64 {
+    100.0
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Self {
+            sample_percent: all(),
+        }
+    }
+}
+
+/// Access logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessLog {
+    /// Whether proxies write one.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Its format.
+    #[serde(default)]
+    pub format: LogFormat,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            format: LogFormat::Json,
+        }
+    }
+}
+
+/// Format of the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+}
+
+impl MeshConfigSpec {
+    pub(crate) fn check(&self, name: &str, c: &mut Check<'_>) {
+        if name != "default" {
+            c.at("metadata", |c| {
+                c.error_at(
+                    "name",
+                    "there is one MeshConfig, named \"default\"",
+                    "write \"default\"",
+                );
+            });
+        }
+        c.at("spec", |c| {
+            if let Some(domain) = &self.trust_domain
+                && TrustDomain::new(domain).is_err()
+            {
+                let message = format!("\"{}\" is not a trust domain", shorten(domain));
+                c.error_at(
+                    "trustDomain",
+                    message,
+                    "use lower-case letters, digits, '.', '-' and '_'",
+                );
+            }
+            if !(0.0..=100.0).contains(&self.tracing.sample_percent) {
+                c.at("tracing", |c| {
+                    c.error_at("samplePercent", "must be from 0 to 100", "")
+                });
+            }
+        });
+    }
+
+    /// The mode for workloads that no policy names.
+    pub(crate) fn mtls_mode(&self) -> MtlsMode {
+        self.mtls.mode.into()
+    }
+
+    pub(crate) fn to_model(&self, defaults: &crate::translate::Defaults) -> Mesh {
+        Mesh {
+            trust_domain: defaults.trust_domain.clone(),
+            outbound: match self.outbound_policy {
+                OutboundPolicy::AllowAny => ModelOutbound::AllowAny,
+                OutboundPolicy::RegistryOnly => ModelOutbound::RegistryOnly,
+            },
+            mtls: self.mtls_mode(),
+            trace_sampling: (self.tracing.sample_percent * 100.0)
+                .round()
+                .clamp(0.0, 10_000.0) as u32,
+            access_log: self.access_log.enabled,
+            networks: defaults.networks.clone(),
+        }
+    }
+}

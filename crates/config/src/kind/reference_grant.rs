@@ -1,0 +1,76 @@
+//! `ReferenceGrant` (Gateway API): who may refer to objects of its namespace.
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::Check;
+use crate::reference::{check_name, check_namespace};
+
+/// `spec` of a `ReferenceGrant`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferenceGrantSpec {
+    /// Who may refer.
+    pub from: Vec<GrantFrom>,
+    /// To what.
+    pub to: Vec<GrantTo>,
+}
+
+/// A kind of object in some namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantFrom {
+    /// API group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+}
+
+/// Objects of the grant's own namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantTo {
+    /// API group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Name; `None` for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl ReferenceGrantSpec {
+    pub(crate) fn check(&self, c: &mut Check<'_>) {
+        c.at("spec", |c| {
+            for (field, length) in [("from", self.from.len()), ("to", self.to.len())] {
+                c.at_most(field, length, 16);
+                if length == 0 {
+                    c.error_at(field, "must have at least one item", "");
+                }
+            }
+            c.each("from", &self.from, |c, from| {
+                check_namespace("namespace", &from.namespace, c);
+            });
+            c.each("to", &self.to, |c, to| {
+                if let Some(name) = &to.name {
+                    check_name("name", name, c);
+                }
+            });
+        });
+    }
+
+    /// Whether objects of a kind in `namespace` may refer to the Service `name`.
+    pub(crate) fn allows_service(
+        &self,
+        group: &str,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> bool {
+        let from = |f: &GrantFrom| f.group == group && f.kind == kind && f.namespace == namespace;
+        let to = |t: &GrantTo| {
+            matches!(t.group.as_str(), "" | "core")
+                && t.kind == "Service"
+                && t.name.as_deref().is_none_or(|n| n == name)
+        };
+        self.from.iter().any(from) && self.to.iter().any(to)
+    }
+}

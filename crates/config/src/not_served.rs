@@ -1,0 +1,96 @@
+//! What the contract, Kubernetes or Gateway API has and this version does not serve. Such things
+//! are refused by name: an ignored setting would be a lie.
+
+/// Kinds of Gateway API, Kubernetes and the contract, without those in `ObjectKind`.
+pub(crate) const KINDS: &[&str] = &[
+    "GatewayClass",
+    "Gateway",
+    "TLSRoute",
+    "TCPRoute",
+    "UDPRoute",
+    "BackendTLSPolicy",
+    "ListenerSet",
+    "Secret",
+    "ConfigMap",
+    "ServiceExport",
+    "ServiceImport",
+    "InferencePool",
+    "ExternalService",
+    "RateLimitPolicy",
+    "FaultPolicy",
+    "AuthorizationPolicy",
+    "TelemetryPolicy",
+    "Rollout",
+    "Extension",
+    "Function",
+    "Tenant",
+    "Federation",
+    "Experiment",
+    "SecurityRule",
+    "Objective",
+    "Saga",
+];
+
+/// Fields by the shape (the Rust struct) that would have them.
+const FIELDS: &[(&str, &[&str])] = &[
+    (
+        "ServiceSpec",
+        &[
+            "externalName",
+            "publishNotReadyAddresses",
+            "trafficDistribution",
+        ],
+    ),
+    ("WorkloadSpec", &["healthCheck"]),
+    ("HttpRouteSpec", &["useDefaultGateways"]),
+    ("GrpcRouteSpec", &["useDefaultGateways"]),
+    ("HttpRule", &["sessionPersistence"]),
+    ("GrpcRule", &["sessionPersistence"]),
+    (
+        "HttpFilter",
+        &["requestMirror", "cors", "externalAuth", "extensionRef"],
+    ),
+    ("GrpcFilter", &["requestMirror", "extensionRef"]),
+    (
+        "TrafficPolicySpec",
+        &["healthCheck", "hedging", "adaptiveConcurrency", "fallback"],
+    ),
+    ("LoadBalancer", &["hash", "slowStart", "locality"]),
+    (
+        "Connections",
+        &["maxPendingRequests", "maxRequestsPerConnection"],
+    ),
+    ("OutlierDetection", &["interval", "successRate"]),
+    ("AuthenticationPolicySpec", &["jwt", "oidc"]),
+    ("Tracing", &["exporters"]),
+    ("AccessLog", &["filter"]),
+];
+
+/// Values by the enum that would have them.
+const VALUES: &[(&str, &[&str])] = &[
+    (
+        "HttpFilterType",
+        &["RequestMirror", "CORS", "ExternalAuth", "ExtensionRef"],
+    ),
+    ("GrpcFilterType", &["RequestMirror", "ExtensionRef"]),
+    ("Algorithm", &["PeakEwma", "RingHash", "Maglev"]),
+    ("ServiceType", &["ExternalName"]),
+    ("Transport", &["UDP", "SCTP"]),
+    ("SessionAffinity", &["ClientIP"]),
+];
+
+/// Whether `name` is a field that a later version will serve.
+pub(crate) fn field(shape: &str, name: &str) -> bool {
+    listed(FIELDS, shape, name)
+}
+
+/// Whether `word` is a value that a later version will serve.
+pub(crate) fn value(shape: &str, word: &str) -> bool {
+    listed(VALUES, shape, word)
+}
+
+fn listed(table: &[(&str, &[&str])], shape: &str, word: &str) -> bool {
+    table
+        .iter()
+        .any(|(s, words)| *s == shape && words.contains(&word))
+}

@@ -1,0 +1,260 @@
+//! Routes: one of the model for each Service that is a parent, with its backends resolved.
+
+use model::ObjectName;
+use model::resource::Resource;
+use model::route::{Route, RouteKind, Rule, Target};
+use model::service::Protocol;
+
+use super::store::{Topic, View};
+use super::{Condition, Output};
+use crate::check::Check;
+use crate::kind::ObjectKind;
+use crate::kind::backend::{BackendTarget, ROUTE_GROUP, is_service};
+use crate::object::{Object, ObjectKey, Spec};
+use crate::reference::ParentRef;
+use crate::suggest;
+
+/// A reference that leads nowhere: Gateway API's reason and the message.
+struct Fault {
+    reason: &'static str,
+    message: String,
+    hint: String,
+}
+
+pub(super) fn translate(
+    object: &Object,
+    name: &ObjectName,
+    parents: &[ParentRef],
+    view: &mut View<'_>,
+    c: &mut Check<'_>,
+    output: &mut Output,
+) {
+    let mut faults = Vec::new();
+    let mut resolve =
+        |c: &mut Check<'_>, target: BackendTarget<'_>| match resolve(object, target, view) {
+            Ok(target) => target,
+            Err(fault) => {
+                c.warn(fault.message.clone(), fault.hint.clone());
+                let reason = fault.message.as_str().into();
+                faults.push(fault);
+                Target::Invalid { reason }
+            }
+        };
+    let (kind, rules) = match &object.spec {
+        Spec::HttpRoute(spec) => (
+            RouteKind::Http,
+            c.at("spec", |c| spec.rules(c, &mut resolve)),
+        ),
+        Spec::GrpcRoute(spec) => (
+            RouteKind::Grpc,
+            c.at("spec", |c| spec.rules(c, &mut resolve)),
+        ),
+        _ => return,
+    };
+    let resolved = resolved_refs(&faults);
+    c.at("spec", |c| {
+        c.each("parentRefs", parents, |c, parent| {
+            let accepted = match attach(object, parent, view) {
+                Ok((service, port)) => {
+                    output.resources.push(Resource::Route(Route {
+                        kind,
+                        name: name.clone(),
+                        parent: service,
+                        port,
+                        created: object.metadata.created.unwrap_or(0),
+                        rules: rules.clone(),
+                    }));
+                    Condition::accepted()
+                }
+                Err(fault) => {
+                    c.warn(fault.message.clone(), fault.hint.clone());
+                    Condition::failed("Accepted", fault.reason, said(&fault))
+                }
+            };
+            output.conditions.push(accepted.about(parent.clone()));
+            output
+                .conditions
+                .push(resolved.clone().about(parent.clone()));
+        });
+    });
+    warn_unreachable(&rules, c);
+}
+
+/// Rules that can never answer: no backend at all, and no filter that answers.
+fn warn_unreachable(rules: &[Rule], c: &mut Check<'_>) {
+    c.at("spec", |c| {
+        c.each("rules", rules, |c, rule| {
+            let all_zero = !rule.backends.is_empty() && rule.backends.iter().all(|b| b.weight == 0);
+            if all_zero {
+                c.warn(
+                    "all backends have weight 0: every request gets a 500",
+                    "give one of them a weight",
+                );
+            }
+        });
+    });
+}
+
+fn resolved_refs(faults: &[Fault]) -> Condition {
+    match faults {
+        [] => Condition::holds(
+            "ResolvedRefs",
+            "ResolvedRefs",
+            "all references are resolved",
+        ),
+        [first, rest @ ..] => {
+            let mut message = said(first);
+            for fault in rest.iter().take(3) {
+                message.push_str(". ");
+                message.push_str(&said(fault));
+            }
+            if rest.len() > 3 {
+                message.push_str(&format!(". And {} more", rest.len() - 3));
+            }
+            Condition::failed("ResolvedRefs", first.reason, message)
+        }
+    }
+}
+
+fn said(fault: &Fault) -> String {
+    if fault.hint.is_empty() {
+        fault.message.clone()
+    } else {
+        format!("{}; {}", fault.message, fault.hint)
+    }
+}
+
+/// The Service and port that a parent reference means.
+fn attach(
+    object: &Object,
+    parent: &ParentRef,
+    view: &mut View<'_>,
+) -> Result<(ObjectName, Option<u16>), Fault> {
+    let namespace = parent.namespace.as_deref().unwrap_or(object.namespace());
+    let no_parent = |message: String, hint: String| Fault {
+        reason: "NoMatchingParent",
+        message,
+        hint,
+    };
+    let Some(service) = view.service(namespace, &parent.name) else {
+        let hint = suggest::hint(&parent.name, view.service_names(namespace));
+        let message = format!(
+            "parent Service \"{}\" does not exist in namespace {namespace}",
+            parent.name
+        );
+        return Err(no_parent(message, hint));
+    };
+    let name = ObjectName::new(namespace, &parent.name)
+        .map_err(|error| no_parent(error.to_string(), String::new()))?;
+    if parent.port.is_none() && parent.section_name.is_none() {
+        return Ok((name, None));
+    }
+    match service.find_port(parent.port, parent.section_name.as_deref()) {
+        Some(port) => Ok((name, Some(port.port))),
+        None => {
+            let wanted = match (&parent.section_name, parent.port) {
+                (Some(section), _) => format!("named \"{section}\""),
+                (None, port) => port.unwrap_or(0).to_string(),
+            };
+            let message = format!("parent Service \"{}\" has no port {wanted}", parent.name);
+            Err(no_parent(message, ports_of(service)))
+        }
+    }
+}
+
+fn ports_of(service: &crate::kind::service::ServiceSpec) -> String {
+    let ports: Vec<String> = service
+        .ports
+        .iter()
+        .map(|p| match p.name.as_str() {
+            "" => p.port.to_string(),
+            name => format!("{} ({name})", p.port),
+        })
+        .collect();
+    match ports.as_slice() {
+        [] => "it has none".to_owned(),
+        ports => format!("it has {}", ports.join(", ")),
+    }
+}
+
+/// What a backend reference leads to. A grant is asked for before the Service is looked up, so
+/// that nobody learns what exists in a foreign namespace (Gateway API, `ReferenceGrant`).
+fn resolve(
+    object: &Object,
+    target: BackendTarget<'_>,
+    view: &mut View<'_>,
+) -> Result<Target, Fault> {
+    let fault = |reason, message: String, hint: String| Fault {
+        reason,
+        message,
+        hint,
+    };
+    let BackendTarget {
+        group, kind, name, ..
+    } = target;
+    if !is_service(group, kind) {
+        let message = format!("backend \"{name}\" is of kind {kind}, which is not served");
+        return Err(fault("InvalidKind", message, "use a Service".to_owned()));
+    }
+    let own = object.namespace();
+    let namespace = target.namespace.unwrap_or(own);
+    let route_kind = object.key.kind.as_str();
+    if namespace != own && !granted(route_kind, own, namespace, name, view) {
+        let message = format!(
+            "backend \"{name}\" is in namespace {namespace}, which does not allow {route_kind}s of {own} to refer to it"
+        );
+        let hint = format!("add a ReferenceGrant to namespace {namespace}");
+        return Err(fault("RefNotPermitted", message, hint));
+    }
+    let Some(service) = view.service(namespace, name) else {
+        let hint = suggest::hint(name, view.service_names(namespace));
+        let message = format!("backend \"{name}\" does not exist in namespace {namespace}");
+        return Err(fault("BackendNotFound", message, hint));
+    };
+    let number = target.port.unwrap_or(0);
+    let Some(port) = service.find_port(Some(number), None) else {
+        let message = format!("backend \"{name}\" has no port {number}");
+        return Err(fault("BackendNotFound", message, ports_of(service)));
+    };
+    let protocol = port.protocol();
+    if matches!(protocol, Protocol::Tcp | Protocol::Tls) {
+        let message = format!(
+            "port {number} of backend \"{name}\" is declared to speak {}, which no {route_kind} can be sent to",
+            protocol.as_str()
+        );
+        return Err(fault(
+            "UnsupportedProtocol",
+            message,
+            "change its appProtocol or the route".to_owned(),
+        ));
+    }
+    match ObjectName::new(namespace, name) {
+        Ok(name) => Ok(Target::Service { name, port: number }),
+        Err(error) => Err(fault("BackendNotFound", error.to_string(), String::new())),
+    }
+}
+
+fn granted(kind: &str, from: &str, namespace: &str, name: &str, view: &mut View<'_>) -> bool {
+    let grants = view.list(Topic::Kind(ObjectKind::ReferenceGrant, namespace.into()));
+    grants.iter().any(|grant| match &grant.spec {
+        Spec::ReferenceGrant(spec) => spec.allows_service(ROUTE_GROUP, kind, from, name),
+        _ => false,
+    })
+}
+
+/// For the message of a policy's missing target.
+pub(super) fn missing_service(
+    namespace: &str,
+    name: &str,
+    view: &mut View<'_>,
+) -> (String, String) {
+    let key = ObjectKey::new(ObjectKind::Service, namespace, name);
+    let hint = suggest::hint(name, view.service_names(namespace));
+    (
+        format!(
+            "target Service \"{name}\" does not exist in namespace {}",
+            key.namespace
+        ),
+        hint,
+    )
+}

@@ -1,0 +1,164 @@
+//! The objects, listed under the topics by which others find them, and the view through which a
+//! translation reads them while it is noted what it has read.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::kind::ObjectKind;
+use crate::kind::service::ServiceSpec;
+use crate::object::{Object, ObjectKey, Spec};
+
+/// Something that a translation can read and a change can touch. A translation is done again
+/// when a change touches a topic that it has read, whether or not there was anything to read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Topic {
+    /// One object.
+    Object(ObjectKey),
+    /// All objects of a kind in a namespace.
+    Kind(ObjectKind, Arc<str>),
+    /// The Services of a namespace whose selector's first label is this one.
+    Selects(Arc<str>, String, String),
+    /// The policies of a kind that are attached to an object.
+    Attached(ObjectKind, ObjectKey),
+}
+
+/// All objects.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Store {
+    objects: HashMap<ObjectKey, Arc<Object>>,
+    listed: HashMap<Topic, BTreeSet<ObjectKey>>,
+}
+
+impl Store {
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
+        self.objects.get(key)
+    }
+
+    /// Puts an object in or takes it out. Adds the topics that this touches to `touched`.
+    pub(super) fn set(
+        &mut self,
+        key: &ObjectKey,
+        object: Option<Arc<Object>>,
+        touched: &mut BTreeSet<Topic>,
+    ) {
+        let old = match object {
+            Some(object) => {
+                if let Some(old) = self.objects.get(key)
+                    && old.says_the_same(&object)
+                    && old.metadata.created == object.metadata.created
+                {
+                    self.objects.insert(key.clone(), object);
+                    return;
+                }
+                for topic in topics(&object) {
+                    touched.insert(topic);
+                }
+                self.objects.insert(key.clone(), object)
+            }
+            None => self.objects.remove(key),
+        };
+        for topic in old.iter().flat_map(|old| topics(old)) {
+            if let Some(keys) = self.listed.get_mut(&topic) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.listed.remove(&topic);
+                }
+            }
+            touched.insert(topic);
+        }
+        for topic in self.objects.get(key).iter().flat_map(|new| topics(new)) {
+            self.listed.entry(topic).or_default().insert(key.clone());
+        }
+    }
+}
+
+/// The topics that an object is listed under.
+fn topics(object: &Object) -> Vec<Topic> {
+    let key = &object.key;
+    let mut found = vec![
+        Topic::Object(key.clone()),
+        Topic::Kind(key.kind, Arc::clone(&key.namespace)),
+    ];
+    match &object.spec {
+        Spec::Service(service) => {
+            if let Some((label, value)) = service.selector.first_key_value() {
+                let namespace = Arc::clone(&key.namespace);
+                found.push(Topic::Selects(namespace, label.clone(), value.clone()));
+            }
+        }
+        Spec::TrafficPolicy(policy) => {
+            for target in &policy.target_refs {
+                let target = ObjectKey::new(ObjectKind::Service, &key.namespace, &target.name);
+                found.push(Topic::Attached(key.kind, target));
+            }
+        }
+        Spec::AuthenticationPolicy(policy) => {
+            for target in &policy.target_refs {
+                if let Some(kind) = ObjectKind::ALL
+                    .into_iter()
+                    .find(|k| k.as_str() == target.kind)
+                {
+                    let target = ObjectKey::new(kind, &key.namespace, &target.name);
+                    found.push(Topic::Attached(key.kind, target));
+                }
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+/// The objects as one translation sees them.
+pub(super) struct View<'a> {
+    store: &'a Store,
+    reads: BTreeSet<Topic>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(store: &'a Store) -> Self {
+        Self {
+            store,
+            reads: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn into_reads(self) -> BTreeSet<Topic> {
+        self.reads
+    }
+
+    /// One object.
+    pub(super) fn get(&mut self, key: &ObjectKey) -> Option<&'a Arc<Object>> {
+        self.reads.insert(Topic::Object(key.clone()));
+        self.store.get(key)
+    }
+
+    /// All objects listed under a topic, by key.
+    pub(super) fn list(&mut self, topic: Topic) -> Vec<&'a Arc<Object>> {
+        let store = self.store;
+        let keys = store.listed.get(&topic);
+        self.reads.insert(topic);
+        keys.into_iter()
+            .flatten()
+            .filter_map(|key| store.get(key))
+            .collect()
+    }
+
+    /// One Service.
+    pub(super) fn service(&mut self, namespace: &str, name: &str) -> Option<&'a ServiceSpec> {
+        match &self
+            .get(&ObjectKey::new(ObjectKind::Service, namespace, name))?
+            .spec
+        {
+            Spec::Service(spec) => Some(spec),
+            _ => None,
+        }
+    }
+
+    /// The names of the Services of a namespace, for suggestions.
+    pub(super) fn service_names(&mut self, namespace: &str) -> Vec<&'a str> {
+        self.list(Topic::Kind(ObjectKind::Service, namespace.into()))
+            .into_iter()
+            .map(|object| &*object.key.name)
+            .collect()
+    }
+}

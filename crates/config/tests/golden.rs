@@ -1,0 +1,79 @@
+//! Golden cases: `testdata/<feature>/<case>/in.yaml` is read and translated; the model and the
+//! conditions stand in `model.snap`, all findings in `diagnostics.snap`.
+//!
+//! A case whose file is in a folder `ok` must have no error. What each object serialises to must
+//! read back as the same object.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use config::translate::{Change, Defaults, Translator};
+use config::{Object, parse};
+
+#[test]
+fn golden_cases_translate_as_recorded() {
+    insta::glob!("../testdata", "*/*/in.yaml", |path| {
+        let text = std::fs::read_to_string(path).expect("readable");
+        let parsed = parse("in.yaml", &text);
+        let mut diagnostics = parsed.diagnostics.clone();
+        for object in &parsed.objects {
+            assert_reads_back(object);
+        }
+
+        let mut translator = Translator::new(Defaults::default());
+        let changes = parsed.objects.iter().cloned().map(|o| Change::Put(Arc::new(o)));
+        let outcome = translator.apply(changes.collect());
+        diagnostics.extend(outcome.diagnostics);
+
+        let mut model = String::new();
+        for (key, resource) in &outcome.resources {
+            let resource = resource.as_ref().expect("nothing was there to be removed");
+            // The defaults of the mesh are the same everywhere.
+            if key.kind == model::resource::Kind::Mesh
+                && *resource == model::resource::Resource::Mesh(model::mesh::Mesh::default())
+            {
+                continue;
+            }
+            writeln!(model, "{key}: {resource:#?}\n").expect("memory");
+        }
+        for (key, conditions) in &outcome.conditions {
+            for c in conditions {
+                let about = c.parent.as_ref().map(|p| {
+                    let port = p.port.map(|p| format!(":{p}")).unwrap_or_default();
+                    let section = p.section_name.as_deref().map(|s| format!("#{s}"));
+                    format!(" for {} {}{port}{}", p.kind, p.name, section.unwrap_or_default())
+                });
+                let (about, sign) = (about.unwrap_or_default(), if c.status { '+' } else { '-' });
+                writeln!(model, "{key}{about}: {sign}{} {} ({})", c.kind, c.reason, c.message)
+                    .expect("memory");
+            }
+        }
+        let mut lines = String::new();
+        for d in &diagnostics {
+            let severity = if d.is_error() { "error" } else { "warning" };
+            writeln!(lines, "{severity} {d}").expect("memory");
+        }
+        record(path, "model", &model);
+        record(path, "diagnostics", &lines);
+    });
+}
+
+fn record(path: &Path, name: &str, text: &str) {
+    let folder = path.parent().expect("a case has a folder");
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(folder);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_snapshot_suffix("");
+    settings.remove_snapshot_suffix();
+    settings.remove_input_file();
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
+fn assert_reads_back(object: &Object) {
+    let json = serde_json::to_value(object).expect("objects have text keys");
+    let again = Object::from_json("again", json.clone()).unwrap_or_else(|d| panic!("{d:?}\n{json:#}"));
+    assert!(again.says_the_same(object), "{json:#}");
+    assert_eq!(serde_json::to_value(&again).expect("as before"), json);
+}
