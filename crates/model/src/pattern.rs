@@ -28,10 +28,16 @@ impl Pattern {
             text: source.chars().take(120).collect(),
             why,
         };
-        regex::RegexBuilder::new(&format!("^(?:{source})$"))
-            .size_limit(SIZE_LIMIT)
-            .dfa_size_limit(SIZE_LIMIT * 8)
-            .build()
+        let build = |text: &str| {
+            let mut builder = regex::RegexBuilder::new(text);
+            builder
+                .size_limit(SIZE_LIMIT)
+                .dfa_size_limit(SIZE_LIMIT * 8);
+            builder.build()
+        };
+        // By itself first: "a)|(b" would close the group that it is put into.
+        build(source)
+            .and_then(|_| build(&format!("^(?:{source})$")))
             .map(|regex| Self {
                 source: source.into(),
                 regex,
@@ -95,6 +101,7 @@ mod tests {
     #[test]
     fn a_huge_expression_is_refused() {
         assert!(Pattern::new("(a{1000}){1000}").is_err());
+        assert!(Pattern::new("a)|(b").is_err());
         assert!(
             Pattern::new("(")
                 .expect_err("unbalanced")

@@ -31,9 +31,9 @@ pub enum Kind {
     Service,
     /// [`Endpoint`], `namespace/service/workload`.
     Endpoint,
-    /// [`TrafficPolicy`], `namespace/service/namespace.policy`.
+    /// [`TrafficPolicy`], `namespace/service/namespace.policy`, with `:port` where it is for one port.
     TrafficPolicy,
-    /// [`Route`], `namespace/service/kind.namespace.route`.
+    /// [`Route`], `namespace/service/kind.namespace.route`, with `:port` where it is for one port.
     Route,
 }
 
@@ -143,14 +143,21 @@ impl Resource {
                 e.workload.name()
             ),
             Self::TrafficPolicy(p) => {
-                format!("{}/{}.{}", p.target, p.name.namespace(), p.name.name())
+                let port = at_port(p.port);
+                format!(
+                    "{}/{}.{}{port}",
+                    p.target,
+                    p.name.namespace(),
+                    p.name.name()
+                )
             }
             Self::Route(r) => format!(
-                "{}/{}.{}.{}",
+                "{}/{}.{}.{}{}",
                 r.parent,
                 r.kind,
                 r.name.namespace(),
-                r.name.name()
+                r.name.name(),
+                at_port(r.port)
             ),
         }
     }
@@ -173,6 +180,11 @@ impl Resource {
             _ => Vec::new(),
         }
     }
+}
+
+/// One route or policy may be attached to several ports of a service.
+fn at_port(port: Option<u16>) -> String {
+    port.map(|p| format!(":{p}")).unwrap_or_default()
 }
 
 /// The alias of what has this address.
