@@ -71,25 +71,20 @@ impl Bridge {
     ) -> Result<(), CaptureError> {
         check_name(&self.name, LONGEST_NAME)?;
         netlink::with(None, async |netlink| {
-            let (former, kept) = match netlink.link(&self.name).await? {
-                Some(link) => {
-                    let note =
-                        Note::of(&link).ok_or_else(|| CaptureError::NotOurs(self.name.clone()))?;
-                    (note.former, note.keeper)
-                }
-                None => {
-                    netlink
-                        .add_bridge(&self.name, &Note::default().text())
-                        .await?;
-                    (Former::default(), None)
-                }
+            let existing = netlink.link(&self.name).await?;
+            let before = if let Some(link) = existing {
+                Note::of(&link).ok_or_else(|| CaptureError::NotOurs(self.name.clone()))?
+            } else {
+                let note = Note::default();
+                netlink.add_bridge(&self.name, &note.text()).await?;
+                note
             };
             let now = forwarding::enable(!netlink.has_advertised_routes().await?);
             let note = Note {
-                keeper: keeper.or(kept.filter(|pid| alive(*pid))),
+                keeper: keeper.or(before.keeper.filter(|pid| alive(*pid))),
                 former: Former {
-                    v4_was_off: former.v4_was_off || now.v4_was_off,
-                    v6_was_off: former.v6_was_off || now.v6_was_off,
+                    v4_was_off: before.former.v4_was_off || now.v4_was_off,
+                    v6_was_off: before.former.v6_was_off || now.v6_was_off,
                 },
             };
             netlink.set_alias(&self.name, &note.text()).await?;

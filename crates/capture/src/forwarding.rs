@@ -195,4 +195,49 @@ mod tests {
         assert!(iptables(&bridge(), false).contains("-s 10.96.0.0/16 ! -o tulle0 -j MASQUERADE"));
         assert!(iptables(&bridge(), true).contains("-s fd7e:1::/64 ! -o tulle0 -j MASQUERADE"));
     }
+
+    /// In a namespace of its own, which is gone afterwards.
+    #[test]
+    fn both_backends_take_the_hosts_rules_twice_and_give_them_back() {
+        if let Err(reason) = crate::available() {
+            eprintln!("skipped: {reason}");
+            return;
+        }
+        let listing = |tool: &str, arguments: &[&str]| {
+            let output = std::process::Command::new(tool).args(arguments).output();
+            output.map_or_else(|_| String::new(), |o| String::from_utf8(o.stdout).unwrap())
+        };
+        let work = move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            for (backend, tool, show) in [
+                (Backend::Nft, "nft", &["list", "ruleset"][..]),
+                (Backend::Iptables, "iptables-restore", &[][..]),
+            ] {
+                if firewall::find(tool).is_none() {
+                    continue;
+                }
+                let shown = || match backend {
+                    Backend::Nft => listing("nft", show),
+                    Backend::Iptables => {
+                        listing("iptables-save", &[]) + &listing("ip6tables-save", &[])
+                    }
+                };
+                apply(backend, &bridge()).unwrap();
+                let once = shown();
+                assert_eq!(
+                    once.matches("MASQUERADE").count() + once.matches("masquerade").count(),
+                    2,
+                    "{once}"
+                );
+                apply(backend, &bridge()).unwrap();
+                let lines =
+                    |text: &str| text.lines().filter(|l| !l.starts_with(['#', ':'])).count();
+                assert_eq!(lines(&shown()), lines(&once), "{}", shown());
+                remove(backend, &bridge());
+                remove(backend, &bridge());
+                assert!(!shown().contains("tulle0"), "{}", shown());
+            }
+        };
+        std::thread::spawn(work).join().unwrap();
+    }
 }

@@ -1,5 +1,7 @@
 //! Real namespaces, rules and sockets: needs root and nft or iptables; says so and passes elsewhere.
 
+#![allow(clippy::unwrap_used)] // helpers of tests count as no tests for clippy.toml
+
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -289,6 +291,11 @@ fn a_program_can_be_confined() {
     assert_eq!(output.trim(), format!("net:[{inode}]"));
 }
 
+/// Runs what is asynchronous, while the host is locked.
+fn now<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(work)
+}
+
 /// Everything on the host that bears a bridge's or a process's mark.
 fn traces(bridge: &Bridge, pid: u32) -> Vec<String> {
     let mut traces = Vec::new();
@@ -344,33 +351,36 @@ fn nothing_is_left_behind() {
     assert_eq!(forwarding(), before);
 }
 
-#[tokio::test]
-async fn a_bridge_asked_for_stays_until_it_is_removed_or_its_last_namespace_goes() {
+#[test]
+fn a_bridge_asked_for_stays_until_it_is_removed_or_its_last_namespace_goes() {
     let Some(_host) = host() else { return };
     let bridge = bridge(8);
     let there = || Path::new("/sys/class/net").join(&bridge.name).exists();
     for _ in 0..2 {
-        bridge.ensure().await.unwrap();
-        bridge.ensure().await.unwrap();
+        now(bridge.ensure()).unwrap();
+        now(bridge.ensure()).unwrap();
         assert!(there());
-        bridge.remove().await.unwrap();
-        bridge.remove().await.unwrap();
+        now(bridge.remove()).unwrap();
+        now(bridge.remove()).unwrap();
         assert!(!there());
     }
-    bridge.ensure().await.unwrap();
-    assert_eq!(namespace::clean_stale().await.unwrap(), 0);
+    now(bridge.ensure()).unwrap();
+    assert_eq!(now(namespace::clean_stale()).unwrap(), 0);
     assert!(there());
     let name = namespace::next_name();
     let addresses = ["10.213.8.9/24".parse().unwrap()];
-    let a = Namespace::create(&name, &bridge, &addresses).await.unwrap();
-    let e = Namespace::create(&name, &bridge, &[]).await.unwrap_err();
+    let a = now(Namespace::create(&name, &bridge, &addresses)).unwrap();
+    let e = now(Namespace::create(&name, &bridge, &[])).unwrap_err();
     assert!(e.to_string().contains(&name), "{e}");
-    a.remove().await.unwrap();
+    now(a.remove()).unwrap();
     assert!(!there());
     let stranger = ["192.168.77.1/24".parse().unwrap()];
-    let e = Namespace::create(&namespace::next_name(), &bridge, &stranger)
-        .await
-        .unwrap_err();
+    let e = now(Namespace::create(
+        &namespace::next_name(),
+        &bridge,
+        &stranger,
+    ))
+    .unwrap_err();
     assert!(e.to_string().contains("192.168.77.1/24"), "{e}");
     assert_eq!(traces(&bridge, std::process::id()), Vec::<String>::new());
 }
@@ -389,8 +399,8 @@ fn dies_with_a_namespace() {
     std::process::abort();
 }
 
-#[tokio::test]
-async fn what_a_killed_process_left_is_removed_by_the_next() {
+#[test]
+fn what_a_killed_process_left_is_removed_by_the_next() {
     let Some(_host) = host() else { return };
     let before = forwarding();
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -426,7 +436,7 @@ async fn what_a_killed_process_left_is_removed_by_the_next() {
         ..bridge(9)
     };
     assert!(traces(&dead, pid).len() >= 3, "{:?}", traces(&dead, pid));
-    assert!(namespace::clean_stale().await.unwrap() >= 2);
+    assert!(now(namespace::clean_stale()).unwrap() >= 2);
     assert_eq!(traces(&dead, pid), Vec::<String>::new());
     assert_eq!(forwarding(), before);
 }

@@ -29,7 +29,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             buffer: SCRATCH,
-            idle: Some(Duration::from_secs(3600)),
+            idle: Some(Duration::from_hours(1)),
         }
     }
 }

@@ -295,7 +295,7 @@ fn hello(message: &[u8]) -> Option<ClientHello> {
             let kind = extensions.u16()?;
             let body = extensions.vector16()?;
             match kind {
-                0 => sni = server_name(body)?,
+                0 => sni = server_names(body)?.into_iter().next(),
                 16 => alpn = protocols(body)?,
                 _ => {}
             }
@@ -304,18 +304,19 @@ fn hello(message: &[u8]) -> Option<ClientHello> {
     Some(ClientHello::Found { sni, alpn })
 }
 
-fn server_name(mut extension: Cursor<'_>) -> Option<Option<String>> {
-    let mut names = extension.vector16()?;
-    while !names.0.is_empty() {
-        let kind = names.u8()?;
-        let name = names.vector16()?.0;
+/// The host names; RFC 6066 allows one.
+fn server_names(mut extension: Cursor<'_>) -> Option<Vec<String>> {
+    let mut list = extension.vector16()?;
+    let mut names = Vec::new();
+    while !list.0.is_empty() {
+        let kind = list.u8()?;
+        let name = list.vector16()?.0;
         if kind == 0 {
             let valid = (1..=255).contains(&name.len()) && name.iter().all(u8::is_ascii_graphic);
-            let name = valid.then(|| String::from_utf8_lossy(name).to_ascii_lowercase());
-            return name.map(Some);
+            names.push(valid.then(|| String::from_utf8_lossy(name).to_ascii_lowercase())?);
         }
     }
-    Some(None)
+    Some(names)
 }
 
 fn protocols(mut extension: Cursor<'_>) -> Option<Vec<Vec<u8>>> {

@@ -7,6 +7,7 @@
 //! it differs in carrying names and in not binding to a process id, which is unknown before fork.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -118,7 +119,7 @@ pub fn pass_fds(command: &mut Command, sockets: &[(&str, BorrowedFd<'_>)]) -> io
         if !text.is_empty() {
             text.push(',');
         }
-        text.push_str(&format!("{name}={}", duplicate.as_raw_fd()));
+        let _ = write!(text, "{name}={}", duplicate.as_raw_fd());
         owned.push(duplicate);
     }
     command.env(VARIABLE, text);

@@ -55,7 +55,7 @@ pub struct Keepalive {
 impl Default for Keepalive {
     fn default() -> Self {
         Self {
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             interval: Duration::from_secs(15),
             probes: 4,
         }
@@ -158,7 +158,7 @@ impl ConnectError {
 ///
 /// `[::]` with `dual_stack` falls back to `0.0.0.0` on a host without IPv6.
 pub fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<std::net::TcpListener> {
-    match listen_on(address, options) {
+    match listen_on(address, *options) {
         Err(e)
             if options.dual_stack
                 && address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
@@ -168,13 +168,13 @@ pub fn listen(address: SocketAddr, options: &ListenOptions) -> io::Result<std::n
                 ) =>
         {
             let v4 = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), address.port());
-            listen_on(v4, options)
+            listen_on(v4, *options)
         }
         result => result,
     }
 }
 
-fn listen_on(address: SocketAddr, options: &ListenOptions) -> io::Result<std::net::TcpListener> {
+fn listen_on(address: SocketAddr, options: ListenOptions) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,

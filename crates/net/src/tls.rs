@@ -67,10 +67,7 @@ pub enum TlsError {
 impl TlsError {
     /// Classifies what a TLS stream returned from handshake, read or write.
     pub fn from_io(error: io::Error) -> Self {
-        let tls = error
-            .get_ref()
-            .and_then(|e| e.downcast_ref::<rustls::Error>());
-        match tls {
+        match identity::tls::tls_error(&error) {
             Some(tls) => Self::from_tls(tls),
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Eof,
             None => Self::Io(error),
@@ -82,15 +79,8 @@ impl TlsError {
         match error {
             rustls::Error::NoCertificatesPresented => Self::NoCertificate,
             rustls::Error::AlertReceived(alert) => Self::Refused(*alert),
-            other => match identity::tls::verify_error(other) {
-                Some(e @ VerifyError::IdentityMismatch { .. }) => Self::IdentityMismatch(e),
-                Some(e @ (VerifyError::Expired { .. } | VerifyError::NotYetValid { .. })) => {
-                    Self::Expired(e)
-                }
-                Some(VerifyError::NoCertificate) => Self::NoCertificate,
-                Some(e) => Self::Untrusted(e),
-                None => Self::Protocol(other.clone()),
-            },
+            other => identity::tls::verify_error(other)
+                .map_or_else(|| Self::Protocol(other.clone()), Self::from),
         }
     }
 
@@ -105,6 +95,17 @@ impl TlsError {
             self,
             Self::IdentityMismatch(_) | Self::Expired(_) | Self::NoCertificate | Self::Untrusted(_)
         )
+    }
+}
+
+impl From<VerifyError> for TlsError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::NoCertificate => Self::NoCertificate,
+            VerifyError::IdentityMismatch { .. } => Self::IdentityMismatch(error),
+            VerifyError::Expired { .. } | VerifyError::NotYetValid { .. } => Self::Expired(error),
+            _ => Self::Untrusted(error),
+        }
     }
 }
 
@@ -158,9 +159,7 @@ async fn within<T>(
 fn peer(connection: &CommonState, sni: Option<String>) -> Result<Peer, TlsError> {
     let id = match connection.peer_certificates() {
         None | Some([]) => None,
-        Some(certificates) => {
-            Some(identity::tls::peer_id(certificates).map_err(TlsError::Untrusted)?)
-        }
+        Some(certificates) => Some(identity::tls::peer_id(certificates)?),
     };
     let group = connection.negotiated_key_exchange_group();
     Ok(Peer {
