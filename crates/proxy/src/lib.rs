@@ -1,1 +1,40 @@
-//! The data plane: listeners, HTTP and TCP paths, pools, retries, tunnels, admin endpoint.
+//! The data plane: a proxy beside a workload.
+//!
+//! A request's way: accept, identify, detect, route, filter, pick an endpoint, connect, send,
+//! perhaps retry, filter the response, record. Each phase is a function in a module of that name;
+//! [`outbound`] and [`inbound`] are the two drivers that string them together.
+//!
+//! Invariants: nothing here parses configuration or knows where it came from, only the model; a
+//! request takes no lock that another worker thread could hold; what has state (pools, counters,
+//! ejections) lives beside the snapshot of the configuration and survives its replacement.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod body;
+mod bootstrap;
+mod connect;
+mod destination;
+mod dns;
+mod error;
+mod external;
+mod forward;
+mod headers;
+mod http;
+mod inbound;
+mod intake;
+mod options;
+mod outbound;
+mod peers;
+mod pool;
+mod record;
+mod reply;
+mod retry;
+mod server;
+mod state;
+mod tcp;
+mod tunnel;
+mod upgrade;
+mod worker;
+
+pub use options::{MARK, Mode, Options, Upstream};
+pub use server::{ProxyError, run};

@@ -8,6 +8,7 @@
 //! This crate does not know where resources come from (`control`) or what they are for (`proxy`).
 #![forbid(unsafe_code)]
 
+pub mod certificate;
 pub mod client;
 pub mod codec;
 pub mod delta;

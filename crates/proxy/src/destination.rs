@@ -1,0 +1,303 @@
+//! A destination as this proxy sees it: a service with its routes, merged policies and endpoints,
+//! made once per change of configuration and read by every request.
+//!
+//! What lives (requests in flight, ejections, budgets) is kept beside it and carried over.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use lb::budget::Budget;
+use lb::outlier::{Group, Record};
+use lb::{Balancer, Candidates, Standing};
+use model::endpoint::{self, Health};
+use model::route::Route;
+use model::service::{Protocol, Service};
+use model::traffic::TrafficPolicy;
+use model::{ServiceName, SpiffeId};
+use policy::effective::Effective;
+use policy::route::RouteTable;
+
+/// A service that this proxy talks to.
+pub(crate) struct Destination {
+    /// Never used twice.
+    pub(crate) id: u64,
+    pub(crate) name: ServiceName,
+    /// Host in full, for metrics and logs.
+    pub(crate) host: Arc<str>,
+    view: ArcSwap<View>,
+    pub(crate) live: Live,
+}
+
+/// What outlives a change of configuration.
+pub(crate) struct Live {
+    pub(crate) budget: Budget,
+    pub(crate) requests: AtomicU32,
+    outliers: Arc<Group>,
+    last_used: AtomicU64,
+}
+
+/// The configuration of a destination at one moment.
+pub(crate) struct View {
+    pub(crate) service: Service,
+    ports: Vec<PortView>,
+    endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// One port of a destination.
+pub(crate) struct PortView {
+    pub(crate) number: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) routes: RouteTable,
+    pub(crate) policy: Effective,
+    /// Those that serve this port, with their own port's number.
+    pub(crate) endpoints: Vec<(Arc<Endpoint>, u16)>,
+    heaviest: u32,
+}
+
+/// An endpoint with its live state.
+pub(crate) struct Endpoint {
+    /// Never used twice: pools key their connections by it.
+    pub(crate) id: u64,
+    pub(crate) config: endpoint::Endpoint,
+    pub(crate) workload: Arc<str>,
+    pub(crate) version: Arc<str>,
+    pub(crate) principal: Arc<str>,
+    pub(crate) live: Arc<EndpointLive>,
+}
+
+/// What outlives a change of an endpoint's configuration.
+pub(crate) struct EndpointLive {
+    pub(crate) in_flight: AtomicU32,
+    pub(crate) outlier: Record,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Destination {
+    pub(crate) fn new(service: Service) -> Self {
+        let name = service.name.clone();
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            host: name.host().into(),
+            name,
+            view: ArcSwap::from_pointee(View {
+                service,
+                ports: Vec::new(),
+                endpoints: Vec::new(),
+            }),
+            live: Live {
+                budget: Budget::new(),
+                requests: AtomicU32::new(0),
+                outliers: Group::new(),
+                last_used: AtomicU64::new(seconds()),
+            },
+        }
+    }
+
+    /// The configuration in force; cheap.
+    pub(crate) fn view(&self) -> arc_swap::Guard<Arc<View>> {
+        self.view.load()
+    }
+
+    /// Puts a new configuration in force. Endpoints that are still there keep their live state,
+    /// and those that did not change at all their connections.
+    pub(crate) fn update(
+        &self,
+        service: &Service,
+        endpoints: &[Arc<endpoint::Endpoint>],
+        policies: &[Arc<TrafficPolicy>],
+        routes: &[Arc<Route>],
+    ) {
+        let before = self.view.load();
+        let known: HashMap<_, _> = before
+            .endpoints
+            .iter()
+            .map(|e| (&e.config.workload, e))
+            .collect();
+        let endpoints: Vec<Arc<Endpoint>> = endpoints
+            .iter()
+            .map(|config| match known.get(&config.workload) {
+                Some(old) if old.config == **config => Arc::clone(old),
+                Some(old)
+                    if old.config.addresses == config.addresses
+                        && old.config.tunnel == config.tunnel =>
+                {
+                    Arc::new(Endpoint::new(config, Arc::clone(&old.live)))
+                }
+                _ => Arc::new(Endpoint::new(
+                    config,
+                    EndpointLive::new(&self.live.outliers),
+                )),
+            })
+            .collect();
+        let ports = service
+            .ports
+            .iter()
+            .map(|port| {
+                let serving: Vec<_> = endpoints
+                    .iter()
+                    .filter_map(|e| {
+                        e.config
+                            .ports
+                            .get(&port.number)
+                            .map(|target| (Arc::clone(e), *target))
+                    })
+                    .collect();
+                PortView {
+                    number: port.number,
+                    protocol: port.protocol,
+                    routes: RouteTable::compile(routes, port.number),
+                    policy: Effective::merge(policies, port.number),
+                    heaviest: serving
+                        .iter()
+                        .map(|(e, _)| e.config.weight)
+                        .max()
+                        .unwrap_or(1),
+                    endpoints: serving,
+                }
+            })
+            .collect();
+        drop(known);
+        self.view.store(Arc::new(View {
+            service: service.clone(),
+            ports,
+            endpoints,
+        }));
+    }
+
+    /// Notes that it is in use. `now` is in seconds of whatever clock [`Destination::idle_since`]
+    /// is read with.
+    pub(crate) fn touch(&self, now: u64) {
+        // A plain load first: the cache line stays shared between workers for a whole second.
+        if self.live.last_used.load(Ordering::Relaxed) != now {
+            self.live.last_used.store(now, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn idle_since(&self) -> u64 {
+        self.live.last_used.load(Ordering::Relaxed)
+    }
+}
+
+impl View {
+    pub(crate) fn port(&self, number: u16) -> Option<&PortView> {
+        self.ports.iter().find(|p| p.number == number)
+    }
+
+    pub(crate) fn port_numbers(&self) -> impl Iterator<Item = u16> + '_ {
+        self.ports.iter().map(|p| p.number)
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+}
+
+impl PortView {
+    /// Picks an endpoint, none of `tried` (by id) while another is left. `None`: there is none that
+    /// may be chosen at all.
+    pub(crate) fn pick(
+        &self,
+        balancer: &mut Balancer,
+        tried: &[u64],
+    ) -> Option<(&Arc<Endpoint>, u16)> {
+        let tried: Vec<usize> = tried
+            .iter()
+            .filter_map(|id| self.endpoints.iter().position(|(e, _)| e.id == *id))
+            .collect();
+        let hosts = Hosts {
+            port: self,
+            now: since_start(),
+        };
+        let index = balancer.choose(self.policy.algorithm, &hosts, &tried, &mut rand::rng())?;
+        self.endpoints
+            .get(index)
+            .map(|(endpoint, target)| (endpoint, *target))
+    }
+}
+
+/// The endpoints of a port as candidates at one moment.
+struct Hosts<'a> {
+    port: &'a PortView,
+    now: Duration,
+}
+
+impl Candidates for Hosts<'_> {
+    fn len(&self) -> usize {
+        self.port.endpoints.len()
+    }
+
+    fn weight(&self, index: usize) -> u32 {
+        self.port.endpoints[index].0.config.weight
+    }
+
+    fn load(&self, index: usize) -> u32 {
+        self.port.endpoints[index]
+            .0
+            .live
+            .in_flight
+            .load(Ordering::Relaxed)
+    }
+
+    fn standing(&self, index: usize) -> Standing {
+        let endpoint = &self.port.endpoints[index].0;
+        match endpoint.config.health {
+            Health::Unhealthy | Health::Draining => Standing::Excluded,
+            Health::Healthy if endpoint.live.outlier.ejected(self.now) => Standing::Ejected,
+            Health::Healthy => Standing::Usable,
+        }
+    }
+
+    fn heaviest(&self) -> u32 {
+        self.port.heaviest
+    }
+}
+
+impl EndpointLive {
+    pub(crate) fn new(group: &Arc<Group>) -> Arc<Self> {
+        Arc::new(Self {
+            in_flight: AtomicU32::new(0),
+            outlier: Record::new(Arc::clone(group)),
+        })
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn new(config: &endpoint::Endpoint, live: Arc<EndpointLive>) -> Self {
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            workload: config.workload.name().into(),
+            version: config.version.as_str().into(),
+            principal: config.identity.as_str().into(),
+            config: config.clone(),
+            live,
+        }
+    }
+
+    pub(crate) fn identity(&self) -> &SpiffeId {
+        &self.config.identity
+    }
+
+    /// Where to connect for `port`.
+    pub(crate) fn address(&self, port: u16) -> Option<SocketAddr> {
+        self.config
+            .addresses
+            .first()
+            .map(|ip: &IpAddr| SocketAddr::new(*ip, port))
+    }
+}
+
+/// Time since the process began to ask, for algorithms that take their clock as a number.
+pub(crate) fn since_start() -> Duration {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// The same in whole seconds.
+pub(crate) fn seconds() -> u64 {
+    since_start().as_secs()
+}

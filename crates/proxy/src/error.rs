@@ -1,0 +1,193 @@
+//! Why a request or connection failed, whose fault it was and whether it may be tried again.
+//!
+//! This is the only place where a cause becomes a [`Reason`]; status, `Proxy-Status`, metric label
+//! and log line follow from that.
+
+use std::fmt;
+
+use model::Reason;
+use net::socket::ConnectError;
+use net::tls::TlsError;
+
+use crate::headers::PEER_FAILURE;
+
+/// Whose side a failure is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The client's.
+    Downstream,
+    /// The endpoint's, or the network's on the way there.
+    Upstream,
+    /// The proxy's own, or its configuration's.
+    Internal,
+}
+
+/// Whether a failed try may be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replay {
+    /// The endpoint has not seen the request.
+    Safe,
+    /// The connection was an old one that broke: the endpoint has almost surely not seen the
+    /// request, but only idempotent requests are worth that bet.
+    IfIdempotent,
+    /// It would be of no use.
+    No,
+}
+
+/// A failure in the proxy's hands.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) reason: Reason,
+    pub(crate) side: Side,
+    pub(crate) replay: Replay,
+    pub(crate) details: String,
+}
+
+impl Failure {
+    pub(crate) fn new(reason: Reason, details: impl Into<String>) -> Self {
+        Self {
+            reason,
+            side: side_of(reason),
+            replay: Replay::No,
+            details: details.into(),
+        }
+    }
+
+    pub(crate) fn replay(mut self, replay: Replay) -> Self {
+        self.replay = replay;
+        self
+    }
+
+    pub(crate) fn connect(error: &ConnectError, to: impl fmt::Display) -> Self {
+        let reason = match error {
+            ConnectError::Timeout(..) => Reason::ConnectTimeout,
+            _ => Reason::ConnectRefused,
+        };
+        Self::new(reason, format!("connecting to {to}: {}", chain(error))).replay(Replay::Safe)
+    }
+
+    pub(crate) fn tls(error: &TlsError, to: impl fmt::Display) -> Self {
+        let reason = match error {
+            TlsError::Timeout(_) => Reason::ConnectTimeout,
+            TlsError::IdentityMismatch(_) => Reason::IdentityMismatch,
+            _ => Reason::TlsFailed,
+        };
+        Self::new(reason, format!("TLS with {to}: {}", chain(error))).replay(Replay::Safe)
+    }
+
+    /// What a peer's proxy tells with its response, to be read by [`Failure::of_peer`].
+    pub(crate) fn for_peer(&self) -> String {
+        let replay = match self.replay {
+            Replay::IfIdempotent => "if-idempotent",
+            Replay::No if self.side == Side::Upstream => "no",
+            // Refused by the proxy itself: the application has not seen it.
+            Replay::Safe | Replay::No => "safe",
+        };
+        format!("{} {replay}", self.reason)
+    }
+
+    /// The failure that a peer's proxy tells of, if its response is one.
+    pub(crate) fn of_peer(headers: &http::HeaderMap) -> Option<Self> {
+        let (reason, replay) = headers.get(PEER_FAILURE)?.to_str().ok()?.split_once(' ')?;
+        let replay = match replay {
+            "safe" => Replay::Safe,
+            "if-idempotent" => Replay::IfIdempotent,
+            _ => Replay::No,
+        };
+        Some(Self::new(Reason::from_word(reason)?, "told by the peer's proxy").replay(replay))
+    }
+
+    /// A failure that hyper reports while a request is sent or its response's head awaited.
+    pub(crate) fn send(error: &hyper::Error, reused: bool, to: impl fmt::Display) -> Self {
+        let replay = if error.is_canceled() || refused_stream(error) {
+            Replay::Safe
+        } else if reused && (error.is_incomplete_message() || is_reset(error)) {
+            Replay::IfIdempotent
+        } else {
+            Replay::No
+        };
+        Self::new(Reason::UpstreamReset, format!("{to}: {}", chain(error))).replay(replay)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.details)
+    }
+}
+
+fn side_of(reason: Reason) -> Side {
+    match reason {
+        Reason::BadRequest
+        | Reason::HeaderTooLarge
+        | Reason::BodyTooLarge
+        | Reason::ClientDisconnected
+        | Reason::RateLimited
+        | Reason::Denied
+        | Reason::Unauthenticated => Side::Downstream,
+        Reason::NoEndpoints
+        | Reason::NoHealthyEndpoints
+        | Reason::ConnectRefused
+        | Reason::ConnectTimeout
+        | Reason::TlsFailed
+        | Reason::IdentityMismatch
+        | Reason::UpstreamReset
+        | Reason::RequestTimeout
+        | Reason::TryTimeout
+        | Reason::StreamIdleTimeout
+        | Reason::RetriesExhausted => Side::Upstream,
+        Reason::NoRoute
+        | Reason::CircuitOpen
+        | Reason::Overloaded
+        | Reason::FaultInjected
+        | Reason::Draining
+        | Reason::ConfigMissing
+        | Reason::ExtensionFailed
+        | Reason::Internal => Side::Internal,
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn is_reset(error: &hyper::Error) -> bool {
+    io_kind(error).is_some_and(|kind| {
+        matches!(
+            kind,
+            std::io::ErrorKind::ConnectionReset
+                | std::io::ErrorKind::BrokenPipe
+                | std::io::ErrorKind::ConnectionAborted
+                | std::io::ErrorKind::UnexpectedEof
+        )
+    })
+}
+
+fn io_kind(error: &hyper::Error) -> Option<std::io::ErrorKind> {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// RFC 9113 8.7: a stream refused with REFUSED_STREAM, or beyond the last stream named in a
+/// GOAWAY, was not processed. hyper keeps h2's error type to itself, so its text is what there is.
+fn refused_stream(error: &hyper::Error) -> bool {
+    let text = chain(error);
+    text.contains("refused stream") || text.contains("REFUSED_STREAM")
+}

@@ -1,0 +1,495 @@
+//! The process: start, serve, drain.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use http::uri::Authority;
+use identity::tls::Credentials;
+use net::socket::{self, ListenOptions};
+use runtime::workers::Workers;
+use runtime::{Drain, Readiness};
+use telemetry::access_log::{Log, Target};
+use telemetry::metrics::Registry;
+use telemetry::trace::Exporter;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use xds::certificate::SignError;
+
+use crate::admin::{self, Admin};
+use crate::options::{MARK, Mode, Options};
+use crate::peers::Peers;
+use crate::state::{State, Updater};
+use crate::worker::{Shared, Worker};
+use crate::{bootstrap, dns, inbound, intake};
+
+/// What readiness waits for at the start.
+const CERTIFICATE: &str = "its certificate";
+const CONFIGURATION: &str = "its configuration";
+/// How often pools are swept.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Port of the DNS server in transparent mode.
+const DNS_PORT: u16 = 15053;
+
+/// Why a proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// Something of the operating system.
+    #[error("{what}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What came of it.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Neither a certificate nor a token to get one.
+    #[error(
+        "no valid certificate in the state directory and no --token-file: give a token made with `tulle token create`"
+    )]
+    NoCredentials,
+    /// The token file cannot be read.
+    #[error("cannot read the token file {path}")]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The token file holds no token.
+    #[error("{path} holds no join token")]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: identity::token::InvalidToken,
+    },
+    /// The token's pin is none.
+    #[error("the token in {path} names no root certificate")]
+    Pin {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: identity::tls::InvalidPin,
+    },
+    /// The control plane refuses the token.
+    #[error("the control plane refuses to issue a certificate")]
+    Join(#[source] SignError),
+    /// An upstream names no host.
+    #[error("upstream host \"{0}\" is not a host name")]
+    Upstream(String),
+}
+
+impl ProxyError {
+    fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::System { what, source }
+    }
+}
+
+/// Runs a proxy until it is told to stop and has drained. Blocks the calling thread.
+pub fn run(options: Options) -> Result<(), ProxyError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ProxyError::system("starting the runtime"))?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(mut options: Options) -> Result<(), ProxyError> {
+    let stop = runtime::signals::stop().map_err(ProxyError::system("listening for signals"))?;
+    let mut listeners = open(&mut options)?;
+    let drain = Drain::new();
+    let readiness = Readiness::new();
+    readiness.wait_for(CERTIFICATE);
+    readiness.wait_for(CONFIGURATION);
+    let registry = Registry::new();
+    let admin = Admin {
+        readiness: readiness.clone(),
+        drain: drain.clone(),
+        registry: registry.clone(),
+        shared: Arc::new(OnceLock::new()),
+    };
+    if let Some(listener) = listeners.remove("admin") {
+        tokio::spawn(admin::serve(admin.clone(), listener));
+    }
+    if let Some(listener) = listeners.remove("metrics") {
+        tokio::spawn(admin::serve_metrics(admin.clone(), listener));
+    }
+
+    let credentials = tokio::select! {
+        credentials = bootstrap::credentials(&options) => credentials?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    readiness.met(CERTIFICATE);
+
+    let dial = bootstrap::dial_control(&options, &credentials);
+    let channel = xds::client::channel(Arc::clone(&dial));
+    let (handle, batches) = xds::client::start(xds::client::Options {
+        dial,
+        node_id: format!("workload/{}", options.workload),
+        cache: Some(options.state_dir.join("resources.bin")),
+    });
+    let (state, wants) = State::new();
+    let (trust, trusted) = watch::channel(None);
+    let mut updater = Updater::new(
+        Arc::clone(&state),
+        handle,
+        options.workload.clone(),
+        options.mode,
+        trust,
+    );
+    for upstream in &options.upstreams {
+        if let Some(name) =
+            model::name::service_of_host(&upstream.host, options.workload.namespace())
+        {
+            updater.pin(name);
+        }
+    }
+    tokio::spawn(updater.run(batches, wants));
+    let renewal = bootstrap::renew(
+        Arc::clone(&credentials),
+        channel.clone(),
+        options.state_dir.clone(),
+        readiness.clone(),
+        trusted,
+    );
+    tokio::spawn(renewal);
+
+    let shared = Arc::new(share(
+        &options,
+        state,
+        credentials,
+        &drain,
+        registry,
+        channel,
+    )?);
+    drop(admin.shared.set(Arc::clone(&shared)));
+    tokio::select! {
+        () = shared.state.configured() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    if options.mode == Mode::Transparent {
+        start_dns(&shared)?;
+    }
+    let doors = doors(&options, listeners)?;
+    let workers = start_workers(&options, &shared, doors)?;
+    readiness.met(CONFIGURATION);
+    tracing::info!(workload = %options.workload, "ready");
+
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = drain.begun() => {}
+    }
+    tracing::info!(connections = drain.active(), "draining");
+    let cut = drain.finish(options.drain).await;
+    if cut > 0 {
+        tracing::warn!(connections = cut, "cut: they did not finish in time");
+    }
+    shared.exporter.flush(Duration::from_secs(2)).await;
+    shared.log.flush(Duration::from_secs(1));
+    workers.join();
+    Ok(())
+}
+
+fn share(
+    options: &Options,
+    state: Arc<State>,
+    credentials: Arc<Credentials>,
+    drain: &Drain,
+    registry: Registry,
+    channel: tonic::transport::Channel,
+) -> Result<Shared, ProxyError> {
+    let log = Log::to(Target::File(options.state_dir.join("access.log")))
+        .map_err(ProxyError::system("opening the access log"))?;
+    let id = credentials.svid().id().clone();
+    let source: Arc<str> = id
+        .service_account()
+        .map_or("unknown", |(_, account)| account)
+        .into();
+    let exporter = Exporter::start(
+        channel,
+        vec![
+            (
+                "service.name".to_owned(),
+                format!("{source}.{}", options.workload.namespace()),
+            ),
+            (
+                "service.instance.id".to_owned(),
+                options.workload.to_string(),
+            ),
+            (
+                "service.namespace".to_owned(),
+                options.workload.namespace().to_owned(),
+            ),
+        ],
+    );
+    describe(&registry, &log, &exporter, &credentials, drain, &state);
+    Ok(Shared {
+        workload: options.workload.clone(),
+        source,
+        mode: options.mode,
+        mark: (options.mode == Mode::Transparent).then_some(MARK),
+        state,
+        credentials,
+        peers: Peers::default(),
+        drain: drain.clone(),
+        handshake_failures: registry.counter(
+            "tulle_proxy_handshake_failures_total",
+            "TLS handshakes of callers that failed.",
+        ),
+        registry,
+        log,
+        exporter,
+    })
+}
+
+/// Metrics of the process.
+fn describe(
+    registry: &Registry,
+    log: &Log,
+    exporter: &Exporter,
+    credentials: &Arc<Credentials>,
+    drain: &Drain,
+    state: &Arc<State>,
+) {
+    let (lines, spans) = (log.clone(), exporter.clone());
+    registry.counter_fn(
+        "tulle_access_log_dropped_total",
+        "Access log lines that were dropped.",
+        &[],
+        move || lines.dropped(),
+    );
+    registry.counter_fn(
+        "tulle_spans_dropped_total",
+        "Spans that were dropped.",
+        &[],
+        move || spans.dropped(),
+    );
+    let (credentials, drain, state) = (Arc::clone(credentials), drain.clone(), Arc::clone(state));
+    registry.gauge_fn(
+        "tulle_certificate_expiry_seconds",
+        "Unix time at which the workload's certificate expires.",
+        &[],
+        move || {
+            credentials
+                .svid()
+                .not_after()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0.0, |d| d.as_secs_f64())
+        },
+    );
+    registry.gauge_fn(
+        "tulle_proxy_connections",
+        "Connections that the proxy serves.",
+        &[],
+        move || drain.active() as f64,
+    );
+    registry.gauge_fn(
+        "tulle_proxy_connected",
+        "Whether the proxy is connected to the control plane.",
+        &[],
+        move || f64::from(u8::from(state.connected())),
+    );
+    registry
+        .gauge_with(
+            "tulle_build_info",
+            "The version that runs.",
+            &[("version", env!("CARGO_PKG_VERSION"))],
+        )
+        .set(1);
+}
+
+fn start_dns(shared: &Arc<Shared>) -> Result<(), ProxyError> {
+    let what = || format!("listening on port {DNS_PORT} for DNS");
+    for ip in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
+        let address = SocketAddr::new(ip, DNS_PORT);
+        let udp = match socket::bind_udp(address, None) {
+            Ok(udp) => udp,
+            // A host without IPv6.
+            Err(_) if address.is_ipv6() => continue,
+            Err(error) => return Err(ProxyError::system(what())(error)),
+        };
+        let udp = tokio::net::UdpSocket::from_std(udp).map_err(ProxyError::system(what()))?;
+        let tcp = socket::listen(address, &ListenOptions::default())
+            .map_err(ProxyError::system(what()))?;
+        let tcp = tokio::net::TcpListener::from_std(tcp).map_err(ProxyError::system(what()))?;
+        tokio::spawn(dns::serve(Arc::clone(shared), udp, Some(tcp)));
+    }
+    Ok(())
+}
+
+/// The inherited sockets, and new ones on the usual ports for those that are missing.
+fn open(options: &mut Options) -> Result<BTreeMap<String, TcpListener>, ProxyError> {
+    let mut listeners = std::mem::take(&mut options.listeners);
+    let loopback = options.mode == Mode::Explicit;
+    for (name, port, local) in [
+        ("outbound", 15001, loopback),
+        ("tunnel", 15008, false),
+        ("inbound", 15006, false),
+        ("admin", 15000, true),
+        ("metrics", 15020, loopback),
+    ] {
+        if listeners.contains_key(name) || (name == "inbound" && loopback) {
+            continue;
+        }
+        let address = if local {
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+        } else {
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
+        };
+        let dual = ListenOptions {
+            dual_stack: !local,
+            reuse_port: false,
+            ..ListenOptions::default()
+        };
+        let listener = socket::listen(address, &dual).map_err(ProxyError::system(format!(
+            "listening on port {port} ({name})"
+        )))?;
+        listeners.insert(name.to_owned(), listener);
+    }
+    Ok(listeners)
+}
+
+/// What becomes of the connections of a listening socket.
+#[derive(Clone)]
+enum Door {
+    Explicit,
+    Intercepted,
+    Upstream(Authority),
+    Tunnel,
+    Captured,
+}
+
+fn doors(
+    options: &Options,
+    mut listeners: BTreeMap<String, TcpListener>,
+) -> Result<Vec<(Door, Arc<TcpListener>)>, ProxyError> {
+    let mut doors = Vec::new();
+    let mut add = |door, listener: Option<TcpListener>| {
+        if let Some(listener) = listener {
+            doors.push((door, Arc::new(listener)));
+        }
+    };
+    let outbound = match options.mode {
+        Mode::Explicit => Door::Explicit,
+        Mode::Transparent => Door::Intercepted,
+    };
+    add(outbound, listeners.remove("outbound"));
+    add(Door::Tunnel, listeners.remove("tunnel"));
+    add(Door::Captured, listeners.remove("inbound"));
+    for upstream in &options.upstreams {
+        let text = format!("{}:{}", upstream.host, upstream.port);
+        let authority =
+            Authority::try_from(text).map_err(|_| ProxyError::Upstream(upstream.host.clone()))?;
+        add(
+            Door::Upstream(authority),
+            listeners.remove(&upstream.listener),
+        );
+    }
+    for name in listeners.keys() {
+        tracing::warn!(name, "inherited socket is not used");
+    }
+    Ok(doors)
+}
+
+fn start_workers(
+    options: &Options,
+    shared: &Arc<Shared>,
+    doors: Vec<(Door, Arc<TcpListener>)>,
+) -> Result<Workers, ProxyError> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let count = if options.workers == 0 {
+        cores()
+    } else {
+        options.workers
+    };
+    let shared = Arc::clone(shared);
+    Workers::start(count, "worker", move |_| {
+        let (shared, doors) = (Arc::clone(&shared), doors.clone());
+        async move {
+            let worker = Rc::new(Worker::new(shared));
+            let accepting: Vec<_> = doors
+                .into_iter()
+                .map(|(door, listener)| {
+                    tokio::task::spawn_local(accept(Rc::clone(&worker), door, listener))
+                })
+                .collect();
+            let sweeper = Rc::clone(&worker);
+            let sweeping = tokio::task::spawn_local(async move {
+                let mut tick = tokio::time::interval(SWEEP);
+                loop {
+                    tick.tick().await;
+                    sweeper.pool.sweep();
+                }
+            });
+            worker.shared.drain.begun().await;
+            for task in accepting {
+                task.abort();
+            }
+            worker.shared.drain.cut().await;
+            sweeping.abort();
+        }
+    })
+    .map_err(ProxyError::system("starting worker threads"))
+}
+
+async fn accept(worker: Rc<Worker>, door: Door, listener: Arc<TcpListener>) {
+    // A descriptor of its own: each worker waits on it in its own runtime.
+    let listener = listener.try_clone().and_then(|l| {
+        l.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(l)
+    });
+    let listener = match listener {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "a listening socket cannot be used");
+            return;
+        }
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                if let Err(error) = socket::tune(&stream, &socket::Tuning::default()) {
+                    tracing::debug!(%error, "a connection cannot be tuned");
+                }
+                let connection = enter(
+                    Rc::clone(&worker),
+                    door.clone(),
+                    stream,
+                    socket::canonical(peer),
+                );
+                tokio::task::spawn_local(worker.shared.drain.track(connection));
+            }
+            Err(error) => {
+                // Usually no file descriptors: connections that end will free some.
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn enter(
+    worker: Rc<Worker>,
+    door: Door,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> impl Future<Output = ()> {
+    async move {
+        match door {
+            Door::Explicit => intake::explicit(worker, stream, peer).await,
+            Door::Intercepted => intake::intercepted(worker, stream, peer).await,
+            Door::Upstream(authority) => intake::upstream(worker, stream, peer, authority).await,
+            Door::Tunnel => inbound::tunnel(worker, stream, peer).await,
+            Door::Captured => inbound::captured(worker, stream, peer).await,
+        }
+    }
+}
