@@ -157,9 +157,13 @@ mod tests {
     #[test]
     fn a_name_gets_its_old_place_back() {
         let mut first = Allotment::default();
-        let place = first.allot(Pool::Services, "bookshop/reviews").expect("free");
+        let place = first
+            .allot(Pool::Services, "bookshop/reviews")
+            .expect("free");
         let mut second = Allotment::default();
-        second.allot(Pool::Services, "bookshop/ratings").expect("free");
+        second
+            .allot(Pool::Services, "bookshop/ratings")
+            .expect("free");
         assert_eq!(second.allot(Pool::Services, "bookshop/reviews"), Ok(place));
         second.release("bookshop/reviews");
         assert_eq!(second.allot(Pool::Services, "bookshop/reviews"), Ok(place));
@@ -172,7 +176,10 @@ mod tests {
             all.allot(Pool::Workloads, &n.to_string()).expect("free");
         }
         assert_eq!(all.taken.len(), (END - FIRST) as usize);
-        assert_eq!(all.allot(Pool::Workloads, "one more"), Err(Exhausted(Pool::Workloads)));
+        assert_eq!(
+            all.allot(Pool::Workloads, "one more"),
+            Err(Exhausted(Pool::Workloads))
+        );
     }
 
     #[test]
@@ -181,9 +188,16 @@ mod tests {
             let (v4, v6) = pool.at(0x1234);
             assert_eq!(pool.place_of(IpAddr::V4(v4)), Some(0x1234));
             assert_eq!(pool.place_of(IpAddr::V6(v6)), Some(0x1234));
-            assert!(pool.networks().iter().all(|n| n.contains(&IpAddr::V4(v4)) || n.contains(&IpAddr::V6(v6))));
+            assert!(
+                pool.networks()
+                    .iter()
+                    .all(|n| n.contains(&IpAddr::V4(v4)) || n.contains(&IpAddr::V6(v6)))
+            );
         }
-        assert_eq!(Pool::Services.place_of("10.0.0.1".parse().expect("valid")), None);
+        assert_eq!(
+            Pool::Services.place_of("10.0.0.1".parse().expect("valid")),
+            None
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use http::Extensions;
 use model::SpiffeId;
 
 /// Who is asking.
@@ -19,6 +20,11 @@ pub enum Caller {
 }
 
 impl Caller {
+    /// The caller of a request; nobody, where no listener said who it is.
+    pub fn of(extensions: &Extensions) -> Self {
+        extensions.get().cloned().unwrap_or(Self::Anonymous)
+    }
+
     /// The name under which the audit log keeps it.
     pub fn name(&self) -> String {
         match self {
@@ -29,6 +35,16 @@ impl Caller {
     }
 }
 
-/// The peer's address, attached beside [`Caller`]; `None` on the unix socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer(pub Option<SocketAddr>);
+/// The two ends of the connection, attached beside [`Caller`]; none on the unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Peer {
+    /// The peer's address.
+    pub remote: Option<SocketAddr>,
+    /// The address that it connected to.
+    pub local: Option<SocketAddr>,
+}
+
+/// The user that this process acts as.
+pub fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}

@@ -4,6 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use identity::ca::{CaError, SignError};
+
+use crate::source::files::SourceError;
+use crate::store::StoreError;
+
 /// Why a control plane could not start or go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -52,6 +57,18 @@ pub enum ControlError {
         /// What the system said.
         source: io::Error,
     },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The certificate authority cannot be used.
+    #[error(transparent)]
+    Authority(#[from] CaError),
+    /// The control plane's own certificate cannot be made.
+    #[error("the control plane's own certificate cannot be made: {0}")]
+    OwnCertificate(#[from] SignError),
+    /// A path of objects cannot be watched.
+    #[error(transparent)]
+    Source(#[from] SourceError),
 }
 
 fn listen_hint(error: &io::Error, flag: &str) -> String {

@@ -11,7 +11,7 @@ use crate::options::Addresses;
 
 /// A data directory that belongs to this process until it is dropped.
 #[derive(Debug)]
-pub struct Home {
+pub(crate) struct Home {
     path: PathBuf,
     _lock: File,
 }
@@ -19,7 +19,7 @@ pub struct Home {
 impl Home {
     /// Makes the directory when missing and takes its lock, which ends with the process however
     /// that ends.
-    pub fn open(path: &Path) -> Result<Self, ControlError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, ControlError> {
         let failed = |source| ControlError::DataDir {
             path: path.to_owned(),
             source,
@@ -57,12 +57,12 @@ impl Home {
     }
 
     /// The directory.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Tells others where this control plane is.
-    pub fn announce(&self, addresses: &Addresses) -> Result<(), ControlError> {
+    pub(crate) fn announce(&self, addresses: &Addresses) -> Result<(), ControlError> {
         let write = || -> io::Result<()> {
             let text = serde_json::to_vec_pretty(addresses).map_err(io::Error::other)?;
             let next = self.path.join("control.json.next");
@@ -108,7 +108,10 @@ mod tests {
         let first = Home::open(&path).expect("free");
         let error = Home::open(&path).expect_err("taken");
         let text = error.to_string();
-        assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+        assert!(
+            text.contains(&format!("process {}", std::process::id())),
+            "{text}"
+        );
         drop(first);
         Home::open(&path).expect("free again");
     }
@@ -118,7 +121,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let file = dir.path().join("file");
         fs::write(&file, "").expect("written");
-        let text = Home::open(&file.join("x")).expect_err("no directory").to_string();
-        assert!(text.contains("file/x") && text.contains("TULLE_DATA_DIR"), "{text}");
+        let text = Home::open(&file.join("x"))
+            .expect_err("no directory")
+            .to_string();
+        assert!(
+            text.contains("file/x") && text.contains("TULLE_DATA_DIR"),
+            "{text}"
+        );
     }
 }

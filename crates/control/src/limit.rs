@@ -15,7 +15,7 @@ const CALLERS: usize = 8192;
 
 /// A limit for each caller.
 #[derive(Debug)]
-pub struct Limiter<K> {
+pub(crate) struct Limiter<K> {
     burst: f64,
     per_second: f64,
     buckets: Mutex<HashMap<K, Bucket>>,
@@ -29,7 +29,7 @@ struct Bucket {
 
 impl<K: Hash + Eq> Limiter<K> {
     /// `burst` at once, then `per_second` on average.
-    pub fn new(burst: u32, per_second: f64) -> Self {
+    pub(crate) fn new(burst: u32, per_second: f64) -> Self {
         Self {
             burst: f64::from(burst),
             per_second,
@@ -38,29 +38,7 @@ impl<K: Hash + Eq> Limiter<K> {
     }
 
     /// Takes one; otherwise says how long to wait.
-    pub fn take(&self, caller: K) -> Result<(), Duration> {
-        self.with(caller, |bucket, per_second| {
-            if bucket.left >= 1.0 {
-                bucket.left -= 1.0;
-                Ok(())
-            } else {
-                Err(Duration::from_secs_f64((1.0 - bucket.left) / per_second))
-            }
-        })
-    }
-
-    /// Whether one is left, without taking it.
-    pub fn check(&self, caller: K) -> Result<(), Duration> {
-        self.with(caller, |bucket, per_second| {
-            if bucket.left >= 1.0 {
-                Ok(())
-            } else {
-                Err(Duration::from_secs_f64((1.0 - bucket.left) / per_second))
-            }
-        })
-    }
-
-    fn with<T>(&self, caller: K, f: impl FnOnce(&mut Bucket, f64) -> T) -> T {
+    pub(crate) fn take(&self, caller: K) -> Result<(), Duration> {
         let now = Instant::now();
         // Every operation leaves the map whole.
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +54,14 @@ impl<K: Hash + Eq> Limiter<K> {
         });
         bucket.left = self.filled(*bucket, now);
         bucket.at = now;
-        f(bucket, self.per_second)
+        if bucket.left >= 1.0 {
+            bucket.left -= 1.0;
+            Ok(())
+        } else {
+            Err(Duration::from_secs_f64(
+                (1.0 - bucket.left) / self.per_second,
+            ))
+        }
     }
 
     fn filled(&self, bucket: Bucket, now: Instant) -> f64 {
@@ -97,9 +82,8 @@ mod tests {
         assert_eq!(wait.as_secs(), 2);
         assert!(limiter.take("b").is_ok());
         tokio::time::advance(wait).await;
-        assert!(limiter.check("a").is_ok());
         assert!(limiter.take("a").is_ok());
-        assert!(limiter.check("a").is_err());
+        assert!(limiter.take("a").is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ const LIMIT: u64 = 16 * 1024 * 1024;
 
 /// The user who owns the other end of a connection between two sockets of this host.
 /// Blocks for the time of reading `/proc/net/tcp`.
-pub fn uid_of_peer(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
+pub(crate) fn uid_of_peer(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
     ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|path| {
         let file = BufReader::new(File::open(path).ok()?.take(LIMIT));
         file.lines()
@@ -70,14 +70,20 @@ mod tests {
 
     #[test]
     fn the_peers_user_is_this_one() {
-        let own = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").expect("proc"));
+        let own =
+            std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").expect("proc"));
         for bind in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(bind) else {
                 continue; // no IPv6 here
             };
-            let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+            let client =
+                TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
             let (server, peer) = listener.accept().expect("accepts");
-            assert_eq!(uid_of_peer(server.local_addr().expect("bound"), peer), Some(own), "{bind}");
+            assert_eq!(
+                uid_of_peer(server.local_addr().expect("bound"), peer),
+                Some(own),
+                "{bind}"
+            );
             drop(client);
         }
     }
@@ -85,11 +91,22 @@ mod tests {
     #[test]
     fn lines_that_are_not_understood_are_passed_over() {
         let a: SocketAddr = "127.0.0.1:1".parse().expect("valid");
-        for line in ["", "x", "0: 0100007F", "0: 0100007F:0001 zz:1", "0: \u{e9}100007F:0001 0100007F:0001"] {
+        for line in [
+            "",
+            "x",
+            "0: 0100007F",
+            "0: 0100007F:0001 zz:1",
+            "0: \u{e9}100007F:0001 0100007F:0001",
+        ] {
             assert_eq!(owner(line, a, a), None, "{line}");
         }
-        let line = "0: 0100007F:0001 0100007F:0001 01 00000000:00000000 00:00000000 00000000  1000 0 1";
-        let line = if cfg!(target_endian = "little") { line.to_owned() } else { line.replace("0100007F", "7F000001") };
+        let line =
+            "0: 0100007F:0001 0100007F:0001 01 00000000:00000000 00:00000000 00000000  1000 0 1";
+        let line = if cfg!(target_endian = "little") {
+            line.to_owned()
+        } else {
+            line.replace("0100007F", "7F000001")
+        };
         assert_eq!(owner(&line, a, a), Some(1000));
     }
 }

@@ -19,12 +19,16 @@ pub struct Lease {
     pub ready: bool,
     /// When it first registered, in seconds since 1970.
     pub created: u64,
+    /// Hash of the join token that registered it, if one did: it goes on to prove who sends the
+    /// heartbeats, and nothing else.
+    pub token_hash: Option<String>,
 }
 
 /// All leases.
 pub fn all(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Lease>> {
-    let mut statement = transaction
-        .prepare_cached("SELECT workload, identity, mode, ready, created FROM leases")?;
+    let mut statement = transaction.prepare_cached(
+        "SELECT workload, identity, mode, ready, created, token_hash FROM leases",
+    )?;
     let rows = statement.query_map([], |row| {
         Ok(Lease {
             workload: row.get(0)?,
@@ -32,6 +36,7 @@ pub fn all(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Lease>> {
             mode: row.get(2)?,
             ready: row.get(3)?,
             created: unsigned(row, 4)?,
+            token_hash: row.get(5)?,
         })
     })?;
     rows.collect()
@@ -41,15 +46,16 @@ pub fn all(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Lease>> {
 pub fn put(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO leases (workload, identity, mode, ready, created)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO leases (workload, identity, mode, ready, created, token_hash)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
             lease.workload,
             lease.identity,
             lease.mode,
             lease.ready,
-            lease.created as i64
+            lease.created as i64,
+            lease.token_hash,
         ])
         .map(drop)
 }

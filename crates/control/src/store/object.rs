@@ -1,6 +1,6 @@
 //! Objects, the addresses allotted to them, and the audit log of their changes.
 
-use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Row, Transaction, params};
 
 /// Entries of the audit log that are kept.
 const AUDIT_KEPT: i64 = 10_000;
@@ -22,7 +22,7 @@ pub struct Stored {
     pub origin: String,
     /// The object.
     pub json: String,
-    /// Position in the sequence of all changes; set by [`put`].
+    /// Position in the sequence of all changes.
     pub resource_version: u64,
 }
 
@@ -67,13 +67,19 @@ pub fn all(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Stored>> {
     rows.collect()
 }
 
-/// The next resource version.
-pub fn next_version(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
+/// The last resource version given.
+pub fn version(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
     transaction
-        .prepare_cached(
-            "UPDATE counters SET value = value + 1 WHERE name = 'resource_version' RETURNING value",
-        )?
+        .prepare_cached("SELECT value FROM counters WHERE name = 'resource_version'")?
         .query_row([], |row| unsigned(row, 0))
+}
+
+/// Notes the last resource version given.
+pub fn set_version(transaction: &Transaction<'_>, version: u64) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'resource_version'")?
+        .execute([version as i64])
+        .map(drop)
 }
 
 /// Writes an object, new or not, at its resource version.
@@ -113,8 +119,7 @@ pub fn delete(
 
 /// All allotted addresses: pool, owner, place.
 pub fn addresses(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<(String, String, u32)>> {
-    let mut statement =
-        transaction.prepare_cached("SELECT pool, owner, place FROM addresses")?;
+    let mut statement = transaction.prepare_cached("SELECT pool, owner, place FROM addresses")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     rows.collect()
 }
@@ -127,7 +132,9 @@ pub fn allot(
     place: u32,
 ) -> rusqlite::Result<()> {
     transaction
-        .prepare_cached("INSERT OR REPLACE INTO addresses (pool, owner, place) VALUES (?1, ?2, ?3)")?
+        .prepare_cached(
+            "INSERT OR REPLACE INTO addresses (pool, owner, place) VALUES (?1, ?2, ?3)",
+        )?
         .execute(params![pool, owner, place])
         .map(drop)
 }
@@ -164,10 +171,7 @@ pub fn audit(transaction: &Transaction<'_>, entry: &AuditEntry) -> rusqlite::Res
 }
 
 /// The latest lines of the audit log, newest first.
-pub fn audit_log(
-    transaction: &Transaction<'_>,
-    limit: u32,
-) -> rusqlite::Result<Vec<AuditEntry>> {
+pub fn audit_log(transaction: &Transaction<'_>, limit: u32) -> rusqlite::Result<Vec<AuditEntry>> {
     let mut statement = transaction.prepare_cached(
         "SELECT at, who, action, kind, namespace, name, generation
          FROM audit ORDER BY id DESC LIMIT ?1",
@@ -184,22 +188,6 @@ pub fn audit_log(
         })
     })?;
     rows.collect()
-}
-
-/// Whether any object is kept under this key.
-pub fn exists(
-    transaction: &Transaction<'_>,
-    kind: &str,
-    namespace: &str,
-    name: &str,
-) -> rusqlite::Result<bool> {
-    transaction
-        .prepare_cached(
-            "SELECT 1 FROM objects WHERE kind = ?1 AND namespace = ?2 AND name = ?3",
-        )?
-        .query_row(params![kind, namespace, name], |_| Ok(()))
-        .optional()
-        .map(|found| found.is_some())
 }
 
 /// SQLite's integers are signed; what is kept here never is negative.

@@ -15,7 +15,8 @@ const STEPS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE leases (
         workload TEXT NOT NULL PRIMARY KEY,
-        identity TEXT NOT NULL, mode TEXT NOT NULL, ready INTEGER NOT NULL, created INTEGER NOT NULL
+        identity TEXT NOT NULL, mode TEXT NOT NULL, ready INTEGER NOT NULL, created INTEGER NOT NULL,
+        token_hash TEXT
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE tokens (
         id TEXT NOT NULL PRIMARY KEY, hash TEXT NOT NULL,

@@ -1,0 +1,195 @@
+//! From objects to proxies: changes go through the translator to the distributor, and what
+//! proxies acknowledge comes back as the condition `Programmed`.
+//!
+//! The cost of a change is that of the change: the translator says which resources it led to,
+//! the distributor touches the streams that asked for those. `Programmed` is worked out when
+//! somebody reads it, from acknowledgements and nothing else.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use config::translate::{Condition, Defaults, Translator};
+use config::{Diagnostic, ObjectKey};
+use model::ServiceName;
+use model::endpoint::Health;
+use model::mesh::TrustBundle;
+use model::resource::{Key, Kind, Resource, SINGLETON};
+use xds::server::Distributor;
+
+/// Translator, distributor and what lies between them.
+pub struct Distribution {
+    distributor: Arc<Distributor>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    translator: Translator,
+    /// Endpoints of each service, and whether they may be chosen: for counting.
+    endpoints: HashMap<ServiceName, BTreeMap<Key, bool>>,
+    findings: BTreeMap<ObjectKey, Vec<Diagnostic>>,
+}
+
+/// `Programmed` as worked out from acknowledgements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Programmed {
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// One word.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl Distribution {
+    /// Nothing is distributed yet but the trust bundle.
+    pub fn new(distributor: Arc<Distributor>, defaults: Defaults, bundle: TrustBundle) -> Self {
+        distributor.apply(vec![(
+            Key::new(Kind::TrustBundle, SINGLETON),
+            Some(Resource::TrustBundle(bundle)),
+        )]);
+        Self {
+            distributor,
+            inner: Mutex::new(Inner {
+                translator: Translator::new(defaults),
+                endpoints: HashMap::new(),
+                findings: BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// The distributor.
+    pub fn distributor(&self) -> &Arc<Distributor> {
+        &self.distributor
+    }
+
+    /// Translates and distributes changes, all together. Returns what was found wrong.
+    pub fn apply(&self, changes: Vec<config::translate::Change>) -> Vec<Diagnostic> {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        for change in &changes {
+            let key = match change {
+                config::translate::Change::Put(object) => &object.key,
+                config::translate::Change::Delete(key) => key,
+            };
+            inner.findings.remove(key);
+        }
+        let outcome = inner.translator.apply(changes);
+        for (key, _) in &outcome.conditions {
+            inner.findings.remove(key);
+        }
+        for finding in &outcome.diagnostics {
+            if let Some(key) = &finding.object {
+                inner
+                    .findings
+                    .entry(key.clone())
+                    .or_default()
+                    .push(finding.clone());
+            }
+        }
+        for (key, resource) in &outcome.resources {
+            inner.count(key, resource.as_ref());
+        }
+        // Under the lock: two changes reach the distributor in the order of the translator.
+        self.distributor.apply(outcome.resources);
+        outcome.diagnostics
+    }
+
+    /// What the translator says of an object.
+    pub fn conditions(&self, key: &ObjectKey) -> Vec<Condition> {
+        self.lock().translator.conditions(key).to_vec()
+    }
+
+    /// What was found wrong with an object.
+    pub fn findings(&self, key: &ObjectKey) -> Vec<Diagnostic> {
+        self.lock().findings.get(key).cloned().unwrap_or_default()
+    }
+
+    /// All findings.
+    pub fn all_findings(&self) -> Vec<Diagnostic> {
+        self.lock().findings.values().flatten().cloned().collect()
+    }
+
+    /// Endpoints of each service that has any: how many, and how many of them may be chosen.
+    pub fn endpoint_counts(&self) -> HashMap<ServiceName, (usize, usize)> {
+        self.lock()
+            .endpoints
+            .iter()
+            .map(|(service, all)| {
+                let ready = all.values().filter(|ready| **ready).count();
+                (service.clone(), (all.len(), ready))
+            })
+            .collect()
+    }
+
+    /// Whether the proxies have in force what an object leads to; `None` where it leads to
+    /// nothing that could be in force.
+    pub fn programmed(&self, key: &ObjectKey) -> Option<Programmed> {
+        let keys = self.lock().translator.emits(key);
+        if keys.is_empty() {
+            return None;
+        }
+        let mut interested = 0;
+        let mut acked = 0;
+        for key in &keys {
+            let acks = self.distributor.acknowledged(key);
+            interested += acks.interested;
+            acked += acks.acked;
+            if acks.rejected > 0 {
+                let (node, why) = acks.rejection.unwrap_or_default();
+                return Some(Programmed {
+                    status: "False",
+                    reason: "Rejected",
+                    message: format!(
+                        "{} of {} proxies refused {key}; {node}: {why}",
+                        acks.rejected, acks.interested
+                    ),
+                });
+            }
+        }
+        Some(match (interested, acked) {
+            (0, _) => Programmed {
+                status: "Unknown",
+                reason: "NotRequested",
+                message: "no connected proxy has asked for it yet; it is sent to those that do"
+                    .to_owned(),
+            },
+            (wanted, had) if had < wanted => Programmed {
+                status: "False",
+                reason: "Pending",
+                message: format!("{had} of {wanted} deliveries to proxies are acknowledged"),
+            },
+            (wanted, _) => Programmed {
+                status: "True",
+                reason: "Programmed",
+                message: format!("all {wanted} deliveries to proxies are acknowledged"),
+            },
+        })
+    }
+
+    /// Every operation leaves the maps whole; the translator is told whole sets.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn count(&mut self, key: &Key, resource: Option<&Resource>) {
+        if let Some(Resource::Endpoint(endpoint)) = resource {
+            self.endpoints
+                .entry(endpoint.service.clone())
+                .or_default()
+                .insert(key.clone(), endpoint.health == Health::Healthy);
+        } else if key.kind == Kind::Endpoint {
+            // `namespace/service/namespace.workload`
+            let service = key.name.rsplit_once('/').and_then(|(s, _)| s.parse().ok());
+            if let Some(service) = service
+                && let Some(all) = self.endpoints.get_mut(&service)
+            {
+                all.remove(key);
+                if all.is_empty() {
+                    self.endpoints.remove(&service);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What the control plane counts, and how it is exposed.
+
+use std::time::SystemTime;
+
+use config::ObjectKind;
+use telemetry::metrics::{Counter, Registry};
+
+use crate::source::files::FileReport;
+use crate::state::State;
+
+/// Counters that several parts add to. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    /// All metrics, for exposition.
+    pub registry: Registry,
+    /// Certificates issued.
+    pub issued: Counter,
+    /// Leases that ended without a farewell.
+    pub leases_expired: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let registry = Registry::new();
+        Self {
+            issued: registry.counter(
+                "tulle_certificate_issued_total",
+                "Certificates issued to workloads.",
+            ),
+            leases_expired: registry.counter(
+                "tulle_registry_leases_expired_total",
+                "Workloads that vanished without a farewell.",
+            ),
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a certificate that was not issued.
+    pub fn refused(&self, reason: &str) {
+        self.registry
+            .counter_with(
+                "tulle_certificate_refused_total",
+                "Requests for certificates or with join tokens that were refused.",
+                &[("reason", reason)],
+            )
+            .inc();
+    }
+
+    /// Counts a connection that did not come about.
+    pub fn handshake_failed(&self, reason: &str) {
+        self.registry
+            .counter_with(
+                "tulle_control_handshake_failures_total",
+                "TLS handshakes with the control plane that failed.",
+                &[("reason", reason)],
+            )
+            .inc();
+    }
+
+    /// Registers what is worked out when somebody scrapes.
+    pub fn watch_state(&self, state: &State, files: Option<FileReport>) {
+        let registry = &self.registry;
+        let distributor = std::sync::Arc::clone(state.distribution().distributor());
+        registry.gauge_fn(
+            "tulle_xds_connected_proxies",
+            "Proxies with an open xDS stream.",
+            &[],
+            move || distributor.clients().len() as f64,
+        );
+        for kind in ObjectKind::ALL {
+            let state = state.clone();
+            registry.gauge_fn(
+                "tulle_config_objects",
+                "Objects in force, by kind.",
+                &[("kind", kind.as_str())],
+                move || state.count(kind) as f64,
+            );
+        }
+        let of = state.clone();
+        let broken = move || files.as_ref().map_or(0, FileReport::broken);
+        registry.gauge_fn(
+            "tulle_config_errors",
+            "Files whose last good state is in force instead of what they say, and objects with errors.",
+            &[],
+            move || {
+                let findings = of.distribution().all_findings();
+                (broken() + findings.iter().filter(|d| d.is_error()).count()) as f64
+            },
+        );
+    }
+
+    /// Registers the time at which a certificate of the control plane ends.
+    pub fn watch_expiry(
+        &self,
+        certificate: &str,
+        not_after: impl Fn() -> SystemTime + Send + Sync + 'static,
+    ) {
+        self.registry.gauge_fn(
+            "tulle_certificate_expiry_seconds",
+            "Seconds until a certificate of the control plane expires.",
+            &[("certificate", certificate)],
+            move || match not_after().duration_since(SystemTime::now()) {
+                Ok(left) => left.as_secs_f64(),
+                Err(late) => -late.duration().as_secs_f64(),
+            },
+        );
+    }
+}

@@ -1,0 +1,349 @@
+//! Start and end of a control plane, in order.
+//!
+//! Start: the data directory and its lock, the store, the authority, the ports (so that a port
+//! in use is told before anything is changed), the objects from the store, the files' first look,
+//! and only then is anybody answered: a proxy that reconnects never sees half a mesh. End: no new
+//! connections, those that are there may finish for a moment, the store is closed last.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use config::translate::Defaults;
+use http::{StatusCode, header};
+use identity::ca::{Authority as Signer, DEFAULT_TTL};
+use identity::control_id;
+use identity::tls::Credentials;
+use runtime::{Drain, Readiness};
+use telemetry::metrics::Format;
+use telemetry::proto::collector::trace::v1::trace_service_server::TraceServiceServer;
+use telemetry::store::TraceStore;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::{JoinHandle, JoinSet};
+use tonic::server::NamedService;
+use xds::proto::v1::certificate_authority_server::CertificateAuthorityServer;
+use xds::proto::v1::registry_server::RegistryServer;
+use xds::server::{Authorize, Distributor, Peer};
+
+use crate::address::Pool;
+use crate::api::{self, Api, Parts};
+use crate::authority::{Authority, AuthorityService, keep_own_certificate};
+use crate::error::ControlError;
+use crate::home::Home;
+use crate::listen::{self, Server};
+use crate::metrics::Metrics;
+use crate::options::{Addresses, Options};
+use crate::otlp::SpanReceiver;
+use crate::registry::{Registry, RegistryService};
+use crate::source::files::Files;
+use crate::source::{Source as _, follow};
+use crate::state::State;
+use crate::store::Store;
+
+/// For connections to finish at the end.
+const FAREWELL: Duration = Duration::from_millis(750);
+
+/// What is bound before anything is served.
+struct Sockets {
+    unix: UnixListener,
+    xds: TcpListener,
+    api: TcpListener,
+    metrics: TcpListener,
+    otlp: TcpListener,
+}
+
+/// Runs the control plane until `shutdown` completes, then closes everything in order.
+///
+/// Returns early when it cannot start: a port in use, a data directory of another control plane,
+/// a store that cannot be read. Objects in files that are wrong do not keep it from starting.
+pub async fn run<F>(options: Options, shutdown: F) -> Result<(), ControlError>
+where
+    F: Future,
+{
+    raise_file_limit();
+    let home = Home::open(&options.data_dir)?;
+    let store = open_store(options.store.path(home.path())).await?;
+    let signer = open_authority(home.path(), &options).await?;
+    let sockets = Sockets::bind(home.path(), &options).await?;
+    let addresses = sockets.addresses(home.path(), &signer)?;
+    let credentials = own_credentials(&signer)?;
+
+    let drain = Drain::new();
+    let ready = Readiness::new();
+    ready.wait_for("first look at files");
+    let metrics = Metrics::default();
+    let distributor = Distributor::new(authorize(&signer));
+    let defaults = Defaults {
+        trust_domain: options.trust_domain.clone(),
+        networks: Pool::ALL.iter().flat_map(|pool| pool.networks()).collect(),
+    };
+    let (state, writer) = State::load(
+        store,
+        Arc::clone(&distributor),
+        defaults,
+        signer.trust_bundle(),
+    )
+    .await?;
+    let authority = Authority::new(Arc::clone(&signer), state.store().clone(), metrics.clone());
+    let registry = Registry::load(
+        state.clone(),
+        Arc::clone(&authority),
+        metrics.clone(),
+        addresses.xds,
+    )
+    .await?;
+
+    let mut tasks = JoinSet::new();
+    let files = start_files(&options, &state, &mut tasks).await?;
+    ready.met("first look at files");
+    tasks.spawn(registry.clone().sweep());
+    tasks.spawn(keep_own_certificate(
+        Arc::clone(&signer),
+        Arc::clone(&credentials),
+    ));
+
+    metrics.watch_state(&state, Some(files.clone()));
+    watch_certificates(&metrics, &signer, &credentials);
+    let traces = Arc::new(TraceStore::default());
+    let own = Arc::clone(&credentials);
+    let api = Api(Arc::new(Parts {
+        state: state.clone(),
+        registry: registry.clone(),
+        authority: Arc::clone(&authority),
+        traces: Arc::clone(&traces),
+        files: Some(files),
+        addresses: addresses.clone(),
+        started: SystemTime::now(),
+        own_not_after: Box::new(move || own.svid().not_after()),
+    }));
+    let spans = TraceServiceServer::new(SpanReceiver::new(traces, &metrics));
+    let grpc = Router::new();
+    let grpc = add(grpc, distributor.service());
+    let grpc = add(
+        grpc,
+        CertificateAuthorityServer::new(AuthorityService(authority)),
+    );
+    let grpc = add(grpc, RegistryServer::new(RegistryService(registry)));
+    let grpc = add(grpc, spans.clone());
+    let http = api::router(api);
+    let whole = grpc.merge(http.clone()).fallback(api::not_found);
+    let server = |router| Server::new(router, drain.clone(), metrics.clone());
+
+    tasks.spawn(server(whole.clone()).unix(sockets.unix));
+    tasks.spawn(server(whole).tls(sockets.xds, credentials));
+    tasks.spawn(server(http.fallback(api::not_found)).plain(sockets.api));
+    let otlp = add(Router::new(), spans).fallback(api::not_found);
+    tasks.spawn(server(otlp).plain(sockets.otlp));
+    let health = health(&metrics, &ready, &drain).fallback(api::not_found);
+    tasks.spawn(server(health).plain(sockets.metrics));
+
+    home.announce(&addresses)?;
+    tracing::info!(
+        api = %format_args!("http://{}/", addresses.api), xds = %addresses.xds,
+        metrics = %addresses.metrics, otlp = %addresses.otlp, data_dir = %home.path().display(),
+        "control plane is ready"
+    );
+
+    shutdown.await;
+    finish(drain, tasks, state, writer).await;
+    tracing::info!("control plane has stopped");
+    drop(home);
+    Ok(())
+}
+
+/// Ends in the reverse order of the start; the store last, so that what was begun is written.
+async fn finish(drain: Drain, mut tasks: JoinSet<()>, state: State, writer: JoinHandle<()>) {
+    let cut = drain.finish(FAREWELL).await;
+    tracing::debug!(cut, "connections are closed");
+    tasks.shutdown().await;
+    drop(state);
+    // Handlers that were cut give up their handles on the next turn of the runtime; a writer that
+    // is busy with the disk is waited for, and what it has acknowledged is on disk anyway.
+    let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;
+}
+
+async fn open_store(path: std::path::PathBuf) -> Result<Store, ControlError> {
+    let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
+    match opened {
+        Ok(store) => Ok(store?),
+        Err(_) => Err(crate::store::StoreError::Closed.into()),
+    }
+}
+
+/// Deriving a key from a passphrase takes a while.
+async fn open_authority(data_dir: &Path, options: &Options) -> Result<Arc<Signer>, ControlError> {
+    let dir = data_dir.join("ca");
+    let domain = options.trust_domain.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        Signer::load_or_create(&dir, &domain, SystemTime::now())
+    })
+    .await;
+    match opened {
+        Ok(signer) => Ok(Arc::new(signer?)),
+        Err(_) => Err(crate::store::StoreError::Closed.into()),
+    }
+}
+
+fn own_credentials(signer: &Signer) -> Result<Arc<Credentials>, ControlError> {
+    let id = control_id(signer.trust_domain());
+    let svid = signer.issue(&id, DEFAULT_TTL, SystemTime::now())?;
+    Ok(Credentials::new(svid, signer.trust_bundle()))
+}
+
+/// Files are looked at before anybody is answered, then followed.
+async fn start_files(
+    options: &Options,
+    state: &State,
+    tasks: &mut JoinSet<()>,
+) -> Result<crate::source::files::FileReport, ControlError> {
+    let kept = state.of_files().into_iter().map(|e| e.object).collect();
+    let mut files = Files::watch(options.sources.clone(), kept)?;
+    let report = files.report();
+    if let Some(set) = files.look(true) {
+        let result = state.apply(set).await;
+        files.applied(&result);
+    }
+    // Without paths there is nothing to look at again; what files of an earlier start gave is gone.
+    if !options.sources.is_empty() {
+        tasks.spawn(follow(files, state.clone()));
+    }
+    Ok(report)
+}
+
+impl Sockets {
+    async fn bind(data_dir: &Path, options: &Options) -> Result<Self, ControlError> {
+        let at = &options.listen;
+        Ok(Self {
+            xds: listen::bind("gRPC for proxies", "--xds", at.xds).await?,
+            api: listen::bind("the HTTP API", "--api", at.api).await?,
+            metrics: listen::bind("the metrics", "--metrics", at.metrics).await?,
+            otlp: listen::bind("the OTLP receiver", "--otlp", at.otlp).await?,
+            unix: listen::bind_socket(&Addresses::socket(data_dir))?,
+        })
+    }
+
+    fn addresses(&self, data_dir: &Path, signer: &Signer) -> Result<Addresses, ControlError> {
+        let bound = |listener: &TcpListener| {
+            listener
+                .local_addr()
+                .map_err(|source| ControlError::DataDir {
+                    path: data_dir.to_owned(),
+                    source,
+                })
+        };
+        Ok(Addresses {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            socket: Addresses::socket(data_dir),
+            xds: bound(&self.xds)?,
+            api: bound(&self.api)?,
+            metrics: bound(&self.metrics)?,
+            otlp: bound(&self.otlp)?,
+            trust_domain: signer.trust_domain().to_string(),
+            root_pin: signer.root_pin(),
+        })
+    }
+}
+
+/// Adds a gRPC service under its name.
+fn add<S>(router: Router, service: S) -> Router
+where
+    S: tower::Service<
+            http::Request<axum::body::Body>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+        > + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    router.route_service(&format!("/{}/{{*method}}", S::NAME), service)
+}
+
+/// Who may hold an xDS stream: a workload of the mesh, under a name of its own namespace.
+fn authorize(signer: &Signer) -> Authorize {
+    let domain = signer.trust_domain().clone();
+    Arc::new(move |peer: &Peer<'_>| {
+        let Some(id) = peer.identity else {
+            return Err(
+                "an xDS stream needs a certificate of this mesh; the connection showed none"
+                    .to_owned(),
+            );
+        };
+        if id.trust_domain() != domain.as_str() {
+            return Err(format!("{id} is not of trust domain {domain}"));
+        }
+        let Some(rest) = peer.node_id.strip_prefix("workload/") else {
+            return Ok(());
+        };
+        let named = rest.split_once('/').map(|(namespace, _)| namespace);
+        match (named, id.service_account()) {
+            (Some(named), Some((own, _))) if named == own => Ok(()),
+            _ => Err(format!(
+                "node \"{}\" is not of the namespace of {id}",
+                peer.node_id.chars().take(200).collect::<String>()
+            )),
+        }
+    })
+}
+
+fn watch_certificates(metrics: &Metrics, signer: &Arc<Signer>, credentials: &Arc<Credentials>) {
+    let now = SystemTime::now();
+    let roots = identity::inspect::describe_bundle(&signer.trust_bundle(), now);
+    if let Some(left) = roots.iter().map(|r| r.seconds_left).min() {
+        let end = now + Duration::from_secs(left.max(0) as u64);
+        metrics.watch_expiry("root", move || end);
+    }
+    let intermediate = Arc::clone(signer);
+    metrics.watch_expiry("intermediate", move || {
+        intermediate.intermediate_not_after()
+    });
+    let own = Arc::clone(credentials);
+    metrics.watch_expiry("control", move || own.svid().not_after());
+}
+
+fn health(metrics: &Metrics, ready: &Readiness, drain: &Drain) -> Router {
+    let registry = metrics.registry.clone();
+    let exposition = move |headers: http::HeaderMap| {
+        let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
+        let format = Format::negotiate(accept);
+        let body = registry.render(format);
+        async move { ([(header::CONTENT_TYPE, format.content_type())], body) }
+    };
+    let (ready, drain) = (ready.clone(), drain.clone());
+    let readiness = move || {
+        let missing = ready.missing();
+        let draining = drain.has_begun();
+        async move {
+            if draining {
+                (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()).into_response()
+            } else if missing.is_empty() {
+                "ready\n".into_response()
+            } else {
+                let text = format!("waiting for: {}\n", missing.join(", "));
+                (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+            }
+        }
+    };
+    Router::new()
+        .route("/metrics", get(exposition))
+        .route("/healthz/ready", get(readiness))
+        .route("/healthz/live", get(|| async { "alive\n" }))
+}
+
+/// Each proxy holds a connection; the usual soft limit of 1024 is not enough for a large mesh.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::debug!(%error, soft, "the limit on open files cannot be raised");
+    }
+}
