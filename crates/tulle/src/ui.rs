@@ -32,8 +32,6 @@ pub(crate) enum Paint {
     Red,
     /// Noteworthy.
     Yellow,
-    /// Less important.
-    Dim,
     /// More important.
     Bold,
 }
@@ -175,7 +173,7 @@ fn painted(on: bool, paint: Paint, text: &str) -> String {
         Paint::Green => "32",
         Paint::Red => "31",
         Paint::Yellow => "33",
-        Paint::Dim => "2",
+
         Paint::Bold => "1",
     };
     format!("\x1b[{code}m{text}\x1b[0m")

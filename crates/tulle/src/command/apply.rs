@@ -179,7 +179,7 @@ fn check(ui: &Ui, sources: &[Source]) -> anyhow::Result<()> {
 }
 
 /// Where each source begins in the joined text: first line, name.
-type LineMap = Vec<(u64, String)>;
+pub(super) type LineMap = Vec<(u64, String)>;
 
 fn join(sources: &[Source]) -> (String, LineMap) {
     let mut body = String::new();
@@ -208,7 +208,8 @@ fn origin(map: &LineMap, line: u64) -> Option<(&str, u64)> {
         .map(|(first, name)| (name.as_str(), line - first + 1))
 }
 
-fn diagnostic_line(diagnostic: &Value, map: &LineMap) -> String {
+/// A finding of the control plane as one line.
+pub(super) fn diagnostic_line(diagnostic: &Value, map: &LineMap) -> String {
     if let Some(text) = diagnostic.as_str() {
         return text.to_owned();
     }
@@ -220,6 +221,12 @@ fn diagnostic_line(diagnostic: &Value, map: &LineMap) -> String {
         .and_then(|line| origin(map, line))
         .map_or_else(String::new, |(name, line)| format!("{name}:{line}: "));
     let mut out = place;
+    if let Some(object) = diagnostic.get("object").filter(|o| o.is_object()) {
+        let part = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or("");
+        let namespace = part("namespace");
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        out.push_str(&format!("{} {namespace}{slash}{}: ", part("kind"), part("name")));
+    }
     let field = match text("field") {
         "" => text("path"),
         field => field,

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use crate::cli::Talk;
+use crate::command::block_on;
 use crate::command::proxy::Mode;
+use crate::demo::{check, show};
+use crate::supervisor::network;
 use crate::ui::Ui;
 
 /// Show a whole mesh at work: control plane, the bookshop, load, dashboard.
@@ -24,8 +27,21 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
-    pub(crate) fn execute(self, _talk: &Talk, _ui: &Ui) -> anyhow::Result<ExitCode> {
-        let _ = (self.check, self.mode, self.port_base);
-        Ok(ExitCode::SUCCESS)
+    pub(crate) fn execute(self, talk: &Talk, ui: &Ui) -> anyhow::Result<ExitCode> {
+        runtime::logging::init(runtime::logging::Verbosity {
+            quiet: talk.quiet,
+            verbose: talk.verbose,
+            json: false,
+        });
+        let mode = network::choose(self.mode, ui)?;
+        // One thread: children are tied to the life of the thread that starts them.
+        block_on(async {
+            if self.check {
+                let held = check::run(mode, ui).await?;
+                return Ok(ExitCode::from(u8::from(!held)));
+            }
+            show::run(mode, self.port_base, ui).await?;
+            Ok(ExitCode::SUCCESS)
+        })
     }
 }

@@ -1,13 +1,16 @@
 //! `tulle status`: who is in the mesh, and whether the proxies have what they should.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::Value;
 
 use crate::cli::Connection;
 use crate::client::Client;
+use crate::command::apply::diagnostic_line;
 use crate::command::block_on;
-use crate::ui::{Format, Ui};
+use crate::command::get::columns::text;
+use crate::ui::{Format, Paint, Ui};
 
 /// Show the state of the mesh.
 #[derive(Debug, clap::Args)]
@@ -24,7 +27,113 @@ impl Status {
     pub(crate) fn execute(self, ui: &Ui) -> anyhow::Result<ExitCode> {
         let client = Client::of(&self.connection)?;
         let status: Value = block_on(client.get("/api/v1/status"))?;
-        ui.value(self.output, &status)?;
+        match self.output {
+            Format::Table => page(ui, &status)?,
+            format => ui.value(format, &status)?,
+        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn page(ui: &Ui, status: &Value) -> anyhow::Result<()> {
+    ui.data(&format!(
+        "control plane {}, trust domain {}, API and dashboard at http://{}/\n\n",
+        text(status, "/version"),
+        text(status, "/trustDomain"),
+        text(status, "/listen/api"),
+    ))?;
+    let workloads = list(status, "workloads");
+    if workloads.is_empty() {
+        ui.say("no workloads yet: start one with `tulle run --service NAME --port PORT -- CMD`");
+        return Ok(());
+    }
+    let rows = workloads.iter().map(workload).collect();
+    ui.table(
+        &["NAMESPACE", "WORKLOAD", "VERSION", "ADDRESS", "MODE", "READY", "PROXY", "PROXY PORTS"],
+        rows,
+    )?;
+    ui.data("\n")?;
+    let rows = list(status, "services").iter().map(service).collect();
+    ui.table(&["NAMESPACE", "SERVICE", "PORTS", "READY", "ADDRESSES"], rows)?;
+    troubles(ui, status)
+}
+
+fn workload(workload: &Value) -> Vec<String> {
+    let flag = |name: &str| workload.get(name).and_then(Value::as_bool) == Some(true);
+    let port = workload
+        .pointer("/ports/0")
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
+    let proxy = match (flag("proxyConnected"), flag("proxySynced")) {
+        (false, _) => "away",
+        (true, false) => "behind",
+        (true, true) => "up to date",
+    };
+    let ports: Vec<String> = workload
+        .pointer("/lease/proxyPorts")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(name, port)| format!("{name} {port}"))
+        .collect();
+    vec![
+        text(workload, "/namespace"),
+        text(workload, "/name"),
+        text(workload, "/version"),
+        format!("{}{port}", text(workload, "/address")),
+        text(workload, "/lease/mode"),
+        if flag("ready") { "yes" } else { "no" }.to_owned(),
+        proxy.to_owned(),
+        ports.join(", "),
+    ]
+}
+
+fn service(service: &Value) -> Vec<String> {
+    let ports: Vec<String> = list(service, "ports")
+        .iter()
+        .map(|p| format!("{}/{}", text(p, "/port"), text(p, "/protocol")))
+        .collect();
+    let addresses: Vec<String> = list(service, "addresses")
+        .iter()
+        .filter_map(|a| a.as_str().map(str::to_owned))
+        .collect();
+    vec![
+        text(service, "/namespace"),
+        text(service, "/name"),
+        ports.join(", "),
+        format!("{}/{}", text(service, "/ready"), text(service, "/endpoints")),
+        addresses.join(", "),
+    ]
+}
+
+/// What somebody should look at: refused resources, broken files, findings.
+fn troubles(ui: &Ui, status: &Value) -> anyhow::Result<()> {
+    let mut lines = String::new();
+    for proxy in list(status, "proxies") {
+        for rejected in list(proxy, "rejected") {
+            let _ = writeln!(
+                lines,
+                "proxy {} refuses {}: {}",
+                text(proxy, "/node"),
+                text(rejected, "/resource"),
+                text(rejected, "/message")
+            );
+        }
+    }
+    for finding in list(status, "findings") {
+        let _ = writeln!(lines, "{}", diagnostic_line(finding, &Vec::new()));
+    }
+    if !lines.is_empty() {
+        ui.data("\n")?;
+        ui.data(&ui.paint(Paint::Yellow, "Look at:\n"))?;
+        ui.data(&lines)?;
+    }
+    Ok(())
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value
+        .get(name)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }

@@ -220,12 +220,16 @@ async fn one(plan: &Plan, kept: &mut Option<Connection>) -> anyhow::Result<Answe
         let host = uri.authority().context("a URL needs a host")?.clone();
         let port = host.port_u16().unwrap_or(80);
         let proxy = http_proxy();
-        let mut sender = match kept.take() {
-            Some(mut sender) if sender.ready().await.is_ok() => sender,
-            _ => match &proxy {
-                Some(proxy) => connect(proxy).await?,
-                None => connect(&format!("{}:{port}", host.host())).await?,
-            },
+        let mut usable = None;
+        if let Some(mut sender) = kept.take()
+            && sender.ready().await.is_ok()
+        {
+            usable = Some(sender);
+        }
+        let mut sender = match (usable, &proxy) {
+            (Some(sender), _) => sender,
+            (None, Some(proxy)) => connect(proxy).await?,
+            (None, None) => connect(&format!("{}:{port}", host.host())).await?,
         };
         // RFC 9112 3.2: the absolute form to a proxy, the origin form to a server.
         let target = match &proxy {

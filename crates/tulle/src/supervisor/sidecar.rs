@@ -1,6 +1,5 @@
 //! The proxy as a child: started, waited for, started again when it dies, drained at the end.
 
-use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -165,14 +164,8 @@ fn spawn(recipe: &Recipe, listeners: &Listeners) -> anyhow::Result<Child> {
         ));
     }
     net::inherit::pass(&mut command, &listeners.sockets()).context("handing over sockets")?;
-    let log = recipe.state_dir.join("access.log");
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&log)
-        .with_context(|| format!("{}: cannot be written", log.display()))?;
     // A group of its own: Ctrl-C is for the program, the proxy outlives it.
-    command.process_group(0).stdin(Stdio::null()).stdout(log);
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
     Command::from(command)
         .kill_on_drop(true)
         .spawn()
