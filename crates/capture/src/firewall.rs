@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::error::CaptureError;
 
@@ -48,12 +48,24 @@ pub(crate) fn feed(tool: &str, arguments: &[&str], text: &str) -> Result<(), Cap
     Err(refused(format!("{} ({})", lines.join(" "), output.status)))
 }
 
-fn run(path: &Path, arguments: &[&str], text: &str) -> std::io::Result<std::process::Output> {
+/// What a tool prints; nothing where it is missing or fails.
+pub(crate) fn listing(tool: &str, arguments: &[&str]) -> String {
+    let output = find(tool).and_then(|path| run_with(&path, arguments, "", Stdio::piped()).ok());
+    output.map_or_else(String::new, |o| {
+        String::from_utf8_lossy(&o.stdout).into_owned()
+    })
+}
+
+fn run(path: &Path, arguments: &[&str], text: &str) -> std::io::Result<Output> {
+    run_with(path, arguments, text, Stdio::null())
+}
+
+fn run_with(path: &Path, arguments: &[&str], text: &str, stdout: Stdio) -> std::io::Result<Output> {
     let mut child = Command::new(path)
         .args(arguments)
         .env("LC_ALL", "C")
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {

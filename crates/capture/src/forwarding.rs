@@ -68,36 +68,50 @@ pub(crate) fn kernel_has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6").exists()
 }
 
+/// The tools of the iptables backend, for IPv4 and IPv6.
+const TOOLS: [(&str, &str, bool); 2] = [
+    ("iptables-restore", "iptables-save", false),
+    ("ip6tables-restore", "ip6tables-save", true),
+];
+
 /// Applies the host's rules for a bridge, in place of former ones.
 pub(crate) fn apply(backend: Backend, bridge: &Bridge) -> Result<(), CaptureError> {
-    match backend {
-        Backend::Nft => firewall::nft(&nft(bridge)),
-        Backend::Iptables => {
-            remove(backend, bridge);
-            firewall::feed("iptables-restore", &["--noflush"], &iptables(bridge, false))?;
-            if kernel_has_ipv6() {
-                firewall::feed("ip6tables-restore", &["--noflush"], &iptables(bridge, true))?;
-            }
-            Ok(())
-        }
+    remove(backend, bridge);
+    if backend == Backend::Nft {
+        firewall::nft(&nft(bridge))?;
     }
+    for (restore, save, v6) in TOOLS {
+        let text = match backend {
+            // Docker has the kernel drop what is forwarded, unless an iptables rule accepts it.
+            Backend::Nft if drops_by_default(save) => iptables_filter(bridge),
+            Backend::Nft => continue,
+            Backend::Iptables if v6 && !kernel_has_ipv6() => continue,
+            Backend::Iptables => iptables(bridge, v6),
+        };
+        firewall::feed(restore, &["--noflush"], &text)?;
+    }
+    Ok(())
 }
 
 /// Removes the host's rules for a bridge; none is fine.
 pub(crate) fn remove(backend: Backend, bridge: &Bridge) {
-    let result = match backend {
-        Backend::Nft => firewall::nft(&nft_removal(&bridge.name)),
-        Backend::Iptables => {
-            for tool in ["iptables-restore", "ip6tables-restore"] {
-                // Fails where there are none, which is fine.
-                let _ = firewall::feed(tool, &["--noflush"], &iptables_removal(&bridge.name));
-            }
-            Ok(())
+    let mut results = Vec::new();
+    if backend == Backend::Nft {
+        results.push(firewall::nft(&nft_removal(&bridge.name)));
+    }
+    for (restore, save, _) in TOOLS {
+        let text = iptables_removal(&bridge.name, &firewall::listing(save, &[]));
+        if !text.is_empty() {
+            results.push(firewall::feed(restore, &["--noflush"], &text));
         }
-    };
-    if let Err(error) = result {
+    }
+    for error in results.into_iter().filter_map(Result::err) {
         warn!(%error, bridge = bridge.name, "cannot remove the host's rules");
     }
+}
+
+fn drops_by_default(save: &str) -> bool {
+    firewall::listing(save, &["-t", "filter"]).contains("\n:FORWARD DROP")
 }
 
 fn nft_removal(bridge: &str) -> String {
@@ -115,6 +129,7 @@ pub(crate) fn nft(bridge: &Bridge) -> String {
         r#"table inet tulle-{name} {{
 	chain forward {{
 		type filter hook forward priority filter; policy accept;
+		iifname "{name}" oifname != "{name}" tcp flags syn tcp option maxseg size set rt mtu
 		oifname "{name}" iifname != "{name}" ct state new drop comment "workloads are reached through gateways"
 	}}
 	chain postrouting {{
@@ -136,13 +151,26 @@ pub(crate) fn iptables(bridge: &Bridge, v6: bool) -> String {
     } else {
         bridge.v4.trunc().to_string()
     };
+    let filter = iptables_filter(bridge);
     format!(
         "*nat
 :TULLE_{name} - [0:0]
 -A POSTROUTING -j TULLE_{name}
 -A TULLE_{name} -s {subnet} ! -o {name} -j MASQUERADE
 COMMIT
-*filter
+*mangle
+:TULLE_{name} - [0:0]
+-A FORWARD -j TULLE_{name}
+-A TULLE_{name} -i {name} ! -o {name} -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu
+COMMIT
+{filter}"
+    )
+}
+
+fn iptables_filter(bridge: &Bridge) -> String {
+    let name = &bridge.name;
+    format!(
+        "*filter
 :TULLE_{name} - [0:0]
 -I FORWARD -j TULLE_{name}
 -A TULLE_{name} -i {name} -j ACCEPT
@@ -153,20 +181,23 @@ COMMIT
     )
 }
 
-fn iptables_removal(name: &str) -> String {
-    format!(
-        "*nat
--D POSTROUTING -j TULLE_{name}
--F TULLE_{name}
--X TULLE_{name}
-COMMIT
-*filter
--D FORWARD -j TULLE_{name}
--F TULLE_{name}
--X TULLE_{name}
-COMMIT
-"
-    )
+/// Takes out of a listing what is the bridge's; empty where nothing is.
+fn iptables_removal(bridge: &str, listing: &str) -> String {
+    let chain = format!(":TULLE_{bridge} ");
+    let jump = format!(" -j TULLE_{bridge}");
+    let mut text = String::new();
+    for table in listing.split("\n*").map(|t| t.trim_start_matches('*')) {
+        if !table.contains(&chain) {
+            continue;
+        }
+        let _ = writeln!(text, "*{}", table.lines().next().unwrap_or_default());
+        let jumps = table.lines().filter(|line| line.ends_with(&jump));
+        for line in jumps.filter_map(|line| line.strip_prefix("-A")) {
+            let _ = writeln!(text, "-D{line}");
+        }
+        let _ = writeln!(text, "-F TULLE_{bridge}\n-X TULLE_{bridge}\nCOMMIT");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -203,10 +234,6 @@ mod tests {
             eprintln!("skipped: {reason}");
             return;
         }
-        let listing = |tool: &str, arguments: &[&str]| {
-            let output = std::process::Command::new(tool).args(arguments).output();
-            output.map_or_else(|_| String::new(), |o| String::from_utf8(o.stdout).unwrap())
-        };
         let work = move || {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
             for (backend, tool, show) in [
@@ -217,9 +244,10 @@ mod tests {
                     continue;
                 }
                 let shown = || match backend {
-                    Backend::Nft => listing("nft", show),
+                    Backend::Nft => firewall::listing("nft", show),
                     Backend::Iptables => {
-                        listing("iptables-save", &[]) + &listing("ip6tables-save", &[])
+                        firewall::listing("iptables-save", &[])
+                            + &firewall::listing("ip6tables-save", &[])
                     }
                 };
                 apply(backend, &bridge()).unwrap();
@@ -237,6 +265,38 @@ mod tests {
                 remove(backend, &bridge());
                 assert!(!shown().contains("tulle0"), "{}", shown());
             }
+        };
+        std::thread::spawn(work).join().unwrap();
+    }
+
+    #[test]
+    fn where_the_host_drops_what_is_forwarded_the_bridge_is_let_through() {
+        let usable = crate::available() == Ok(Backend::Nft);
+        if !usable || firewall::find("iptables-restore").is_none() {
+            eprintln!("skipped: needs root, nft and iptables");
+            return;
+        }
+        let work = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let docker = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -i docker0 -j ACCEPT\nCOMMIT\n";
+            firewall::feed("iptables-restore", &[], docker).unwrap();
+            let shown = || firewall::listing("iptables-save", &["-t", "filter"]);
+            for _ in 0..2 {
+                apply(Backend::Nft, &bridge()).unwrap();
+                assert_eq!(
+                    shown().matches("-A FORWARD -j TULLE_tulle0").count(),
+                    1,
+                    "{}",
+                    shown()
+                );
+            }
+            remove(Backend::Nft, &bridge());
+            assert!(!shown().contains("TULLE"), "{}", shown());
+            assert!(
+                shown().contains("docker0") && drops_by_default("iptables-save"),
+                "{}",
+                shown()
+            );
         };
         std::thread::spawn(work).join().unwrap();
     }

@@ -127,7 +127,10 @@ impl Namespace {
         let lock = Lock::take()?;
         clean(&lock, backend)?;
         bridge.set_up(&lock, backend, None)?;
-        let entry = make(&lock, name)?;
+        let entry = make(&lock, name).inspect_err(|_| {
+            // The next start would find it, too.
+            let _ = bridge.tear_down_if_unused(&lock, backend);
+        })?;
         let namespace = Self {
             name: name.to_owned(),
             entry,

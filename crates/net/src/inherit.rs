@@ -102,6 +102,7 @@ pub fn take_all() -> Result<Inherited, InheritError> {
 /// Hands sockets to the program that `command` starts: listening TCP, unix or bound UDP ones.
 ///
 /// Duplicates are kept in `command`, so that the originals may be dropped before it is spawned.
+/// Once for each command: a second call would replace the list. For tokio's `Command`: `as_std_mut()`.
 pub fn pass<S: AsFd>(command: &mut Command, sockets: &[(&str, &S)]) -> io::Result<()> {
     let sockets: Vec<_> = sockets.iter().map(|(name, s)| (*name, s.as_fd())).collect();
     pass_fds(command, &sockets)

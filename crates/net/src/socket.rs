@@ -138,15 +138,7 @@ impl ConnectError {
         match e.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ECONNREFUSED | Errno::ECONNRESET) => Self::Refused(address),
             Some(Errno::ETIMEDOUT) => Self::Timeout(address, timeout),
-            Some(
-                Errno::EHOSTUNREACH
-                | Errno::ENETUNREACH
-                | Errno::EHOSTDOWN
-                | Errno::ENETDOWN
-                | Errno::EADDRNOTAVAIL,
-            ) if e.raw_os_error() != Some(Errno::EADDRNOTAVAIL as i32)
-                || !address.ip().is_loopback() =>
-            {
+            Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EHOSTDOWN | Errno::ENETDOWN) => {
                 Self::Unreachable(address, e)
             }
             _ => Self::Other(address, e),
