@@ -20,6 +20,7 @@ const UNITS: [Unit; 3] = [
         files: &[
             "envoy/service/discovery/v3/ads.proto",
             "tulle/v1/ca.proto",
+            "tulle/v1/cache.proto",
             "tulle/v1/registry.proto",
             "tulle/v1/resources.proto",
         ],

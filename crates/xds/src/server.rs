@@ -1,19 +1,39 @@
-//! The control plane's side: who wants what, what was sent, what became of it.
+//! The control plane's side: who wants what, what was sent, and what became of it.
+//!
+//! A [`Distributor`] holds the resources and an index from subscriptions to streams, so that a
+//! change costs in proportion to those whom it concerns. Each stream has a task of its own, which
+//! asks its state machine ([`crate::delta::server`]) for the next response only when the last one
+//! was taken: nothing queues but names. One lock guards it all; it is never held over an await, and
+//! no user's request waits for it.
+//!
+//! Who may have a stream is decided by the [`Authorize`] callback. The connection's identity comes
+//! as a request extension ([`PeerIdentity`]) from whoever terminated TLS.
 
-use std::sync::Arc;
+mod stream;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use model::SpiffeId;
 use model::resource::{Key, Kind, Resource};
-use tokio::sync::watch;
-use tonic::{Request, Response, Status, Streaming};
+use tokio::sync::{Notify, watch};
 
-use crate::proto::discovery::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+use crate::delta::PerKind;
+use crate::delta::server::{Limits, RequestError, Session, Standing};
+use crate::delta::store::{Entry, Store};
+use crate::proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use crate::proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+
+pub use crate::proto::v1::certificate_authority_server::{
+    CertificateAuthority, CertificateAuthorityServer,
 };
-use crate::proto::discovery::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
+pub use crate::proto::v1::registry_server::{Registry, RegistryServer};
+pub use stream::Discovery;
+
+/// The largest request that is read, in bytes.
+const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
 
 /// Request extension: whom the connection's certificate named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +57,31 @@ pub type Authorize = Arc<dyn Fn(&Peer<'_>) -> Result<(), String> + Send + Sync>;
 
 /// Hands resources to those who asked for them.
 pub struct Distributor {
-    changes: watch::Sender<u64>,
     authorize: Authorize,
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+    closed: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    store: Store,
+    /// From a subscription to the streams that have it.
+    interest: PerKind<HashMap<Arc<str>, BTreeSet<StreamId>>>,
+    streams: BTreeMap<StreamId, Client>,
+    last_id: StreamId,
+}
+
+/// Streams are numbered as they come: the larger number is the newer stream.
+type StreamId = u64;
+
+struct Client {
+    session: Session,
+    wake: Arc<Notify>,
+    node_id: String,
+    identity: Option<SpiffeId>,
+    address: Option<String>,
+    connected_since: SystemTime,
 }
 
 /// A connected client.
@@ -54,7 +97,7 @@ pub struct ClientStatus {
     pub connected_since: SystemTime,
     /// For each kind it asked for.
     pub kinds: Vec<KindStatus>,
-    /// What it refused and holds no newer version of.
+    /// What it refused and got no newer version of.
     pub rejected: Vec<Rejection>,
 }
 
@@ -65,9 +108,9 @@ pub struct KindStatus {
     pub kind: Kind,
     /// Names, aliases and collections subscribed to.
     pub subscribed: usize,
-    /// Resources sent.
+    /// Resources sent, or held from an earlier stream.
     pub sent: usize,
-    /// Of these, acknowledged in their current version.
+    /// Of these, acknowledged.
     pub acked: usize,
 }
 
@@ -100,63 +143,232 @@ pub struct Acks {
 impl Distributor {
     /// A distributor that has nothing yet.
     pub fn new(authorize: Authorize) -> Arc<Self> {
-        let (changes, _) = watch::channel(0);
-        Arc::new(Self { changes, authorize })
+        Arc::new(Self {
+            authorize,
+            state: Mutex::default(),
+            changes: watch::Sender::new(0),
+            closed: watch::Sender::new(false),
+        })
     }
 
-    /// Changes resources (`None`: removes them); what did not change costs nothing further.
+    /// Changes resources (`None`: removes them), all at once. What is as it was costs nothing
+    /// further, the rest what it takes to tell those who are interested.
     pub fn apply(&self, changes: Vec<(Key, Option<Resource>)>) {
-        let _ = changes;
+        let changes: Vec<_> = changes
+            .into_iter()
+            .map(|(key, resource)| {
+                debug_assert!(resource.as_ref().is_none_or(|r| r.key() == key), "{key}");
+                let entry = resource.as_ref().map(Entry::of);
+                (key, entry)
+            })
+            .collect();
+        let mut state = self.lock();
+        let State {
+            store,
+            interest,
+            streams,
+            ..
+        } = &mut *state;
+        for (key, entry) in changes {
+            let touched = store.set(&key, entry).unwrap_or_default();
+            let ids: BTreeSet<_> = touched
+                .iter()
+                .filter_map(|subscription| interest[key.kind].get(subscription))
+                .flatten()
+                .collect();
+            for id in ids {
+                if let Some(client) = streams.get_mut(id) {
+                    client.session.changed(key.kind, &key.name);
+                    client.wake.notify_one();
+                }
+            }
+        }
     }
 
     /// The gRPC service.
     pub fn service(self: &Arc<Self>) -> AggregatedDiscoveryServiceServer<Discovery> {
-        AggregatedDiscoveryServiceServer::new(Discovery(Arc::clone(self)))
+        AggregatedDiscoveryServiceServer::new(Discovery::new(Arc::clone(self)))
+            .max_decoding_message_size(MAX_REQUEST_BYTES)
     }
 
-    /// All connected clients.
+    /// All connected clients; of several streams with one `node.id`, the newest.
     pub fn clients(&self) -> Vec<ClientStatus> {
-        Vec::new()
+        let state = self.lock();
+        let newest: HashMap<_, _> = state
+            .streams
+            .values()
+            .map(|client| (client.node_id.as_str(), client))
+            .collect();
+        let mut list: Vec<_> = newest.into_values().map(Client::status).collect();
+        list.sort_by(|a, b| a.node_id.cmp(&b.node_id));
+        list
     }
 
-    /// What became of a resource.
+    /// What became of a resource's current version, or of its removal. Costs in proportion to those
+    /// interested.
     pub fn acknowledged(&self, key: &Key) -> Acks {
-        let _ = key;
-        Acks::default()
+        let state = self.lock();
+        let aliases = state.store.entry(key.kind, &key.name);
+        let aliases = aliases.into_iter().flat_map(Entry::aliases);
+        let mut interested = BTreeMap::new();
+        crate::delta::covering(&key.name, aliases, |subscription| {
+            let ids = state.interest[key.kind].get(subscription);
+            for id in ids.into_iter().flatten() {
+                if let Some(client) = state.streams.get(id) {
+                    let newest = interested.entry(&client.node_id).or_insert((id, client));
+                    if *newest.0 < *id {
+                        *newest = (id, client);
+                    }
+                }
+            }
+            true
+        });
+        let mut acks = Acks {
+            interested: interested.len(),
+            ..Acks::default()
+        };
+        for (_, client) in interested.into_values() {
+            match client.session.standing(key, &state.store) {
+                Standing::Pending => {}
+                Standing::Acked => acks.acked += 1,
+                Standing::Rejected(message) => {
+                    acks.rejected += 1;
+                    acks.rejection = Some((client.node_id.clone(), message.to_string()));
+                }
+            }
+        }
+        acks
     }
 
-    /// Grows with each acknowledgement, refusal, connection and disconnection.
+    /// Grows with each acknowledgement, refusal, subscription, connection and disconnection.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        let _ = &self.authorize;
         self.changes.subscribe()
+    }
+
+    /// Ends all streams, and refuses new ones: the control plane is going down.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bump(&self) {
+        self.changes.send_modify(|n| *n = n.wrapping_add(1));
     }
 }
 
-/// The gRPC service of a [`Distributor`].
-#[derive(Clone)]
-pub struct Discovery(Arc<Distributor>);
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Discovery {
-    type StreamAggregatedResourcesStream =
-        tokio_stream::Empty<Result<DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream =
-        tokio_stream::wrappers::ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        _request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Err(Status::unimplemented(
-            "state-of-the-world xDS is not served; use DeltaAggregatedResources (incremental xDS, in Envoy `api_type: DELTA_GRPC`)",
-        ))
+/// What a stream's task does; all under the lock, none waits.
+impl Distributor {
+    fn register(&self, client: Client) -> StreamId {
+        let mut state = self.lock();
+        state.last_id += 1;
+        let id = state.last_id;
+        state.streams.insert(id, client);
+        drop(state);
+        self.bump();
+        id
     }
 
-    async fn delta_aggregated_resources(
-        &self,
-        _request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let _ = &self.0;
-        Err(Status::unavailable("not yet"))
+    fn unregister(&self, id: StreamId) {
+        let mut state = self.lock();
+        if let Some(client) = state.streams.remove(&id) {
+            for (kind, name) in client.session.subscriptions() {
+                state.forget_interest(kind, name, id);
+            }
+        }
+        drop(state);
+        self.bump();
+    }
+
+    fn request(&self, id: StreamId, request: &DeltaDiscoveryRequest) -> Result<(), RequestError> {
+        let mut state = self.lock();
+        let State {
+            store,
+            interest,
+            streams,
+            ..
+        } = &mut *state;
+        let Some(client) = streams.get_mut(&id) else {
+            return Ok(());
+        };
+        let requested = client.session.request(request, store, SystemTime::now())?;
+        for (kind, name) in requested.subscribed {
+            interest[kind].entry(name).or_default().insert(id);
+        }
+        for (kind, name) in requested.unsubscribed {
+            state.forget_interest(kind, &name, id);
+        }
+        drop(state);
+        self.bump();
+        Ok(())
+    }
+
+    fn response(&self, id: StreamId) -> Option<DeltaDiscoveryResponse> {
+        let mut state = self.lock();
+        let State { store, streams, .. } = &mut *state;
+        streams.get_mut(&id)?.session.poll(store)
+    }
+}
+
+impl State {
+    fn forget_interest(&mut self, kind: Kind, name: &str, id: StreamId) {
+        let interest = &mut self.interest[kind];
+        if let Some(ids) = interest.get_mut(name) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                interest.remove(name);
+            }
+        }
+    }
+}
+
+impl Client {
+    fn new(node_id: String, identity: Option<SpiffeId>, address: Option<String>) -> Self {
+        Self {
+            session: Session::new(Limits::default()),
+            wake: Arc::default(),
+            node_id,
+            identity,
+            address,
+            connected_since: SystemTime::now(),
+        }
+    }
+
+    fn status(&self) -> ClientStatus {
+        let kinds = Kind::ALL.into_iter().filter_map(|kind| {
+            let (subscribed, sent, acked) = self.session.counts(kind)?;
+            Some(KindStatus {
+                kind,
+                subscribed,
+                sent,
+                acked,
+            })
+        });
+        let rejected = self.session.rejections().into_iter();
+        ClientStatus {
+            node_id: self.node_id.clone(),
+            identity: self.identity.clone(),
+            address: self.address.clone(),
+            connected_since: self.connected_since,
+            kinds: kinds.collect(),
+            rejected: rejected
+                .map(|(key, version, message, when)| Rejection {
+                    key,
+                    version,
+                    message: message.to_string(),
+                    when,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl fmt::Debug for Distributor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Distributor")
+            .field("streams", &self.lock().streams.len())
+            .finish_non_exhaustive()
     }
 }

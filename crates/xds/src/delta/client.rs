@@ -191,6 +191,14 @@ impl Session {
         absent
     }
 
+    /// Holds nothing any more, and has no answers; what is wanted stays.
+    pub fn forget(&mut self) {
+        for kind in Kind::ALL {
+            self.kinds[kind].held.clear();
+            self.kinds[kind].answered.clear();
+        }
+    }
+
     /// A new stream is open: everything is to be said again. Updates of the stream before must have
     /// been settled.
     pub fn opened(&mut self) {

@@ -1128,6 +1128,42 @@ pub mod certificate_authority_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// The last good resources.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Cache {
+    /// `node.id` of the proxy that wrote it.
+    #[prost(string, tag = "1")]
+    pub node_id: ::prost::alloc::string::String,
+    /// One entry for each kind.
+    #[prost(message, repeated, tag = "2")]
+    pub kinds: ::prost::alloc::vec::Vec<CachedKind>,
+}
+/// What is known of one kind.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CachedKind {
+    /// The kind's type URL.
+    #[prost(string, tag = "1")]
+    pub type_url: ::prost::alloc::string::String,
+    /// Names, aliases and collections subscribed to.
+    #[prost(string, repeated, tag = "2")]
+    pub subscribed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of these, those of which the control plane has said what there is.
+    #[prost(string, repeated, tag = "3")]
+    pub answered: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Resources.
+    #[prost(message, repeated, tag = "4")]
+    pub resources: ::prost::alloc::vec::Vec<CachedResource>,
+}
+/// A resource.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CachedResource {
+    /// The control plane's version.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// The resource's message.
+    #[prost(bytes = "vec", tag = "2")]
+    pub resource: ::prost::alloc::vec::Vec<u8>,
+}
 /// What a workload says of itself.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterRequest {
