@@ -27,6 +27,8 @@ mod run;
 pub mod source;
 pub mod state;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use error::ControlError;
 pub use options::{Addresses, Listen, Options, StoreUrl, StoreUrlError};

@@ -166,15 +166,24 @@ impl Shared {
 /// An object from its row. What this version cannot read stays in the store and is reported: a
 /// later version may have written it.
 fn restore(row: Stored) -> Option<(ObjectKey, Entry)> {
-    match serde_json::from_str::<Object>(&row.json) {
+    let origin = Origin::from_text(&row.origin);
+    let file = match &origin {
+        Origin::File(path) => path,
+        _ => "",
+    };
+    let read = serde_json::from_str(&row.json)
+        .map_err(|error| error.to_string())
+        .and_then(|json| {
+            Object::from_json(file, json).map_err(|found| {
+                let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+                found.join("; ")
+            })
+        });
+    match read {
         Ok(mut object) => {
             object.metadata.generation = Some(row.generation);
             object.metadata.created = Some(row.created);
             object.metadata.resource_version = Some(row.resource_version.to_string());
-            let origin = Origin::from_text(&row.origin);
-            if let Origin::File(path) = &origin {
-                object.source.file = Arc::clone(path);
-            }
             let object = Arc::new(object);
             Some((object.key.clone(), Entry { object, origin }))
         }
@@ -194,13 +203,6 @@ pub fn now() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
         .as_secs()
-}
-
-/// Whether two objects say the same, apart from what the store adds and where they were read.
-fn same(a: &Object, b: &Object) -> bool {
-    a.spec == b.spec
-        && a.metadata.labels == b.metadata.labels
-        && a.metadata.annotations == b.metadata.annotations
 }
 
 /// The specification of a service, if the object is one.

@@ -84,7 +84,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Store {
     jobs: mpsc::Sender<Job>,
     path: Arc<Path>,
-    _thread: Arc<Joined>,
+    thread: Arc<Joined>,
 }
 
 /// Lets whoever drops the last handle wait until the database is closed.
@@ -107,7 +107,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = connect(path)?;
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
-        let thread = thread::Builder::new()
+        let handle = thread::Builder::new()
             .name("tulle-store".to_owned())
             .spawn(move || {
                 let mut connection = connection;
@@ -122,7 +122,7 @@ impl Store {
         Ok(Self {
             jobs,
             path: path.into(),
-            _thread: Arc::new(Joined(Some(thread))),
+            thread: Arc::new(Joined(Some(handle))),
         })
     }
 
@@ -150,6 +150,12 @@ impl Store {
             .await
             .map_err(|_| StoreError::Closed)?
             .map_err(|source| explain(&self.path, source))
+    }
+
+    /// How many clones there are.
+    #[cfg(test)]
+    pub(crate) fn handles(&self) -> usize {
+        Arc::strong_count(&self.thread)
     }
 
     /// The database's path.

@@ -1,13 +1,12 @@
 //! `POST /api/v1/apply`: objects as YAML or JSON, all of them or none.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Query, State};
-use config::{Diagnostic, Severity};
+use config::Diagnostic;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
@@ -78,21 +77,6 @@ fn read(body: &[u8]) -> Result<config::Parsed, ApiError> {
         .hint("send YAML or JSON")
     })?;
     let mut parsed = config::parse("", text);
-    let mut seen: BTreeMap<_, u32> = BTreeMap::new();
-    for object in &parsed.objects {
-        if let Some(first) = seen.insert(object.key.clone(), object.source.line) {
-            parsed.diagnostics.push(Diagnostic {
-                severity: Severity::Error,
-                object: Some(object.key.clone()),
-                file: "".into(),
-                line: object.source.line,
-                column: 0,
-                field: "metadata.name".to_owned(),
-                message: format!("is there twice; first on line {first}"),
-                hint: "remove or rename one of them".to_owned(),
-            });
-        }
-    }
     if parsed.has_errors() {
         parsed.diagnostics.retain(Diagnostic::is_error);
         return Err(ApiError::refused(parsed.diagnostics));

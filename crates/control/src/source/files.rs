@@ -225,21 +225,8 @@ impl Files {
         let mut duplicates: BTreeMap<PathBuf, Vec<Diagnostic>> = BTreeMap::new();
         for (path, state) in &self.files {
             for object in &state.good {
-                if let Some((first, other)) = wanted.get(&object.key) {
-                    let diagnostic = Diagnostic {
-                        severity: Severity::Error,
-                        object: Some(object.key.clone()),
-                        file: path.to_string_lossy().into(),
-                        line: object.source.line,
-                        column: 0,
-                        field: "metadata.name".to_owned(),
-                        message: format!(
-                            "is defined twice; the one in {}:{} is in force",
-                            first.display(),
-                            other.source.line
-                        ),
-                        hint: "remove or rename one of them".to_owned(),
-                    };
+                if let Some((_, other)) = wanted.get(&object.key) {
+                    let diagnostic = object.duplicate_of(other);
                     duplicates.entry(path.clone()).or_default().push(diagnostic);
                 } else {
                     let entry = (path.clone(), Arc::clone(object));

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use config::{Object, ObjectKey, ObjectKind, Spec};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Entry, Shared, now, same, service_spec};
+use super::{Entry, Shared, now, service_spec};
 use crate::address::{Allotment, Pool};
 use crate::change::{
     Action, Also, Applied, ApplyError, Change, ChangeSet, Conflict, OnConflict, Origin, may_change,
@@ -156,7 +156,7 @@ impl Writer {
         let key = object.key.clone();
         let action = match &old {
             None => Action::Created,
-            Some(old) if same(&old.object, &object) && old.origin == *origin => Action::Unchanged,
+            Some(old) if old.object.says_the_same(&object) && old.origin == *origin => Action::Unchanged,
             Some(_) => Action::Configured,
         };
         plan.applied.actions.push((key.clone(), action));
