@@ -1,7 +1,24 @@
 //! What tests are made of; never shipped.
 //!
-//! Everything here panics when it cannot do what it was asked, with a text that says what was going
-//! on: a test's failure should be understood without running it again.
+//! | module | gives |
+//! |---|---|
+//! | [`certs`] | certificates as attackers, other meshes and slow clocks make them |
+//! | [`raw`] | a client that sends exact bytes, plain or TLS, and reads with deadlines |
+//! | [`upstream`] | a server that plays a script: answers, stalls, resets, lies |
+//! | [`process`] | a child process with its logs, killed with all its children |
+//! | [`deadline`] | waiting for a condition instead of sleeping |
+//! | [`place`] | free ports and data directories |
+//!
+//! Everything is blocking and works without a runtime; every wait has a limit. What cannot do as
+//! it was asked panics with a text that says what was going on: a test's failure should be
+//! understood without running it again.
 #![forbid(unsafe_code)]
 
 pub mod certs;
+pub mod deadline;
+pub mod place;
+pub mod process;
+pub mod raw;
+pub mod upstream;
+
+pub use deadline::wait_for;
