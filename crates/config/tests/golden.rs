@@ -22,7 +22,11 @@ fn golden_cases_translate_as_recorded() {
         }
 
         let mut translator = Translator::new(Defaults::default());
-        let changes = parsed.objects.iter().cloned().map(|o| Change::Put(Arc::new(o)));
+        let changes = parsed
+            .objects
+            .iter()
+            .cloned()
+            .map(|o| Change::Put(Arc::new(o)));
         let outcome = translator.apply(changes.collect());
         diagnostics.extend(outcome.diagnostics);
 
@@ -35,18 +39,28 @@ fn golden_cases_translate_as_recorded() {
             {
                 continue;
             }
-            writeln!(model, "{key}: {resource:#?}\n").expect("memory");
+            let text = compact(&format!("{resource:#?}"));
+            writeln!(model, "{key}: {text}\n").expect("memory");
         }
         for (key, conditions) in &outcome.conditions {
             for c in conditions {
                 let about = c.parent.as_ref().map(|p| {
                     let port = p.port.map(|p| format!(":{p}")).unwrap_or_default();
                     let section = p.section_name.as_deref().map(|s| format!("#{s}"));
-                    format!(" for {} {}{port}{}", p.kind, p.name, section.unwrap_or_default())
+                    format!(
+                        " for {} {}{port}{}",
+                        p.kind,
+                        p.name,
+                        section.unwrap_or_default()
+                    )
                 });
                 let (about, sign) = (about.unwrap_or_default(), if c.status { '+' } else { '-' });
-                writeln!(model, "{key}{about}: {sign}{} {} ({})", c.kind, c.reason, c.message)
-                    .expect("memory");
+                writeln!(
+                    model,
+                    "{key}{about}: {sign}{} {} ({})",
+                    c.kind, c.reason, c.message
+                )
+                .expect("memory");
             }
         }
         let mut lines = String::new();
@@ -57,6 +71,39 @@ fn golden_cases_translate_as_recorded() {
         record(path, "model", &model);
         record(path, "diagnostics", &lines);
     });
+}
+
+/// Puts what fits on a line on one line.
+fn compact(pretty: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in pretty.lines() {
+        lines.push(line.to_owned());
+        if !line.trim_start().starts_with(['}', ']', ')']) {
+            continue;
+        }
+        let indent = line.len() - line.trim_start().len();
+        let opens =
+            |l: &String| l.len() - l.trim_start().len() == indent && l.ends_with(['{', '[', '(']);
+        let Some(start) = lines.iter().rposition(opens) else {
+            continue;
+        };
+        let mut joined = lines[start].clone();
+        for (i, part) in lines[start + 1..].iter().enumerate() {
+            let closing = start + 1 + i == lines.len() - 1;
+            if closing && joined.ends_with(',') {
+                joined.pop();
+            }
+            let braces =
+                joined.ends_with('{') || joined.ends_with(',') || (closing && part.contains('}'));
+            joined.push_str(if braces { " " } else { "" });
+            joined.push_str(part.trim_start());
+        }
+        if joined.len() <= 100 {
+            lines.truncate(start);
+            lines.push(joined);
+        }
+    }
+    lines.join("\n")
 }
 
 fn record(path: &Path, name: &str, text: &str) {
@@ -73,7 +120,8 @@ fn record(path: &Path, name: &str, text: &str) {
 
 fn assert_reads_back(object: &Object) {
     let json = serde_json::to_value(object).expect("objects have text keys");
-    let again = Object::from_json("again", json.clone()).unwrap_or_else(|d| panic!("{d:?}\n{json:#}"));
+    let again =
+        Object::from_json("again", json.clone()).unwrap_or_else(|d| panic!("{d:?}\n{json:#}"));
     assert!(again.says_the_same(object), "{json:#}");
     assert_eq!(serde_json::to_value(&again).expect("as before"), json);
 }

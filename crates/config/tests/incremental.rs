@@ -1,0 +1,296 @@
+//! Whatever the order of changes, the translator holds what a translation from scratch gives, and
+//! what it told along the way adds up to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use config::translate::{Change, Condition, Defaults, Outcome, Translator};
+use config::{Object, ObjectKey, ObjectKind, parse};
+use model::resource::{Key, Resource};
+use proptest::prelude::*;
+
+/// What a follower of the outcomes knows.
+#[derive(Debug, Default, PartialEq)]
+struct Told {
+    resources: BTreeMap<Key, Resource>,
+    conditions: BTreeMap<ObjectKey, Vec<Condition>>,
+}
+
+impl Told {
+    fn hear(&mut self, outcome: Outcome) {
+        for (key, resource) in outcome.resources {
+            match resource {
+                Some(resource) => {
+                    let old = self.resources.insert(key.clone(), resource.clone());
+                    assert_ne!(old, Some(resource), "{key} was told again");
+                }
+                None => assert!(self.resources.remove(&key).is_some(), "{key} was not there"),
+            }
+        }
+        self.conditions.extend(outcome.conditions);
+    }
+}
+
+fn object(text: &str) -> Object {
+    let parsed = parse("test", text);
+    assert!(!parsed.has_errors(), "{text}\n{:?}", parsed.diagnostics);
+    parsed.objects.into_iter().next().expect("one object")
+}
+
+const NAMESPACES: [&str; 2] = ["bookshop", "warehouse"];
+const NAMES: [&str; 3] = ["reviews", "ratings", "stock"];
+
+fn pick<const N: usize>(from: [&'static str; N]) -> impl Strategy<Value = &'static str> {
+    (0..N).prop_map(move |i| from[i])
+}
+
+fn service() -> impl Strategy<Value = String> {
+    let selector = prop_oneof![
+        Just("{}".to_owned()),
+        pick(NAMES).prop_map(|n| format!("{{app: {n}}}")),
+        (pick(NAMES), 1..3).prop_map(|(n, v)| format!("{{app: {n}, version: v{v}}}")),
+    ];
+    let port = prop_oneof![
+        Just("port: 80, name: http"),
+        Just("port: 80, targetPort: web, name: web"),
+        Just("port: 81, appProtocol: tcp, name: x"),
+    ];
+    (pick(NAMESPACES), pick(NAMES), selector, port).prop_map(|(ns, name, selector, port)| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: {ns}}}, \
+             spec: {{selector: {selector}, ports: [{{{port}}}]}}}}"
+        )
+    })
+}
+
+fn workload() -> impl Strategy<Value = String> {
+    let port = prop_oneof![
+        Just("port: 80"),
+        Just("port: 8080, name: web"),
+        Just("port: 81")
+    ];
+    (
+        pick(NAMESPACES),
+        pick(NAMES),
+        pick(NAMES),
+        1..3,
+        port,
+        any::<bool>(),
+    )
+        .prop_map(|(ns, name, app, version, port, ready)| {
+            format!(
+                "{{apiVersion: tulle.dev/v1alpha1, kind: Workload, metadata: {{name: {name}-0, \
+                 namespace: {ns}, labels: {{app: {app}, version: v{version}}}}}, \
+                 spec: {{address: 10.0.0.1, ports: [{{{port}}}], ready: {ready}}}}}"
+            )
+        })
+}
+
+fn route() -> impl Strategy<Value = String> {
+    let kind = pick(["HTTPRoute", "GRPCRoute"]);
+    let at = prop_oneof![Just(""), Just(", port: 80"), Just(", sectionName: web")];
+    let place = (pick(NAMESPACES), pick(NAMES), pick(NAMES));
+    let backend = (
+        pick(NAMESPACES),
+        pick(["reviews", "ratings", "revews"]),
+        80..82u16,
+    );
+    (kind, place, at, backend).prop_map(|(kind, (ns, name, parent), at, (bns, backend, port))| {
+        format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: {kind}, metadata: {{name: {name}, \
+             namespace: {ns}}}, spec: {{parentRefs: [{{group: '', kind: Service, name: {parent}{at}}}], \
+             rules: [{{backendRefs: [{{name: {backend}, namespace: {bns}, port: {port}}}]}}]}}}}"
+        )
+    })
+}
+
+fn grant() -> impl Strategy<Value = String> {
+    let to = prop_oneof![Just(""), Just(", name: reviews")];
+    (pick(NAMESPACES), pick(NAMESPACES), to).prop_map(|(ns, from, to)| {
+        format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: ReferenceGrant, metadata: {{name: g, \
+             namespace: {ns}}}, spec: {{from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, \
+             namespace: {from}}}], to: [{{group: '', kind: Service{to}}}]}}}}"
+        )
+    })
+}
+
+fn policy() -> impl Strategy<Value = String> {
+    let spec = prop_oneof![
+        (pick(NAMES), 1..4).prop_map(|(n, s)| (
+            "TrafficPolicy",
+            format!("targetRefs: [{{kind: Service, name: {n}}}], timeouts: {{request: {s}s}}")
+        )),
+        (pick(NAMES), 1..4).prop_map(|(n, s)| (
+            "TrafficPolicy",
+            format!("targetRefs: [{{kind: Service, name: {n}, sectionName: http}}], timeouts: {{idle: {s}s}}")
+        )),
+        (pick(NAMES), pick(["Strict", "Permissive", "Disable"])).prop_map(|(n, mode)| (
+            "AuthenticationPolicy",
+            format!("targetRefs: [{{kind: Service, name: {n}}}], mtls: {{mode: {mode}}}")
+        )),
+        pick(["Strict", "Permissive"]).prop_map(|mode| (
+            "AuthenticationPolicy",
+            format!("targetRefs: [{{kind: Namespace, name: bookshop}}], mtls: {{ports: {{'80': {mode}}}}}")
+        )),
+    ];
+    (pick(NAMES), spec, 1..4).prop_map(|(name, (kind, spec), day)| {
+        format!(
+            "{{apiVersion: tulle.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}, \
+             namespace: bookshop, creationTimestamp: '2026-01-0{day}T00:00:00Z'}}, spec: {{{spec}}}}}"
+        )
+    })
+}
+
+fn mesh() -> impl Strategy<Value = String> {
+    let spec = prop_oneof![
+        Just("mtls: {mode: Permissive}"),
+        Just("outboundPolicy: RegistryOnly"),
+        Just("trustDomain: elsewhere, mtls: {mode: Disable}"),
+    ];
+    spec.prop_map(|spec| {
+        format!(
+            "{{apiVersion: tulle.dev/v1alpha1, kind: MeshConfig, metadata: {{name: default}}, spec: {{{spec}}}}}"
+        )
+    })
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(String),
+    Delete(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let text = prop_oneof![
+        4 => service(),
+        4 => workload(),
+        4 => route(),
+        1 => grant(),
+        3 => policy(),
+        1 => mesh(),
+    ];
+    prop_oneof![
+        3 => text.prop_map(Step::Put),
+        1 => any::<prop::sample::Index>().prop_map(|i| Step::Delete(i.index(1000))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn step_by_step_is_the_same_as_from_scratch(batches in prop::collection::vec(prop::collection::vec(step(), 1..6), 1..12)) {
+        let mut translator = Translator::new(Defaults::default());
+        let mut told = Told::default();
+        let mut live: BTreeMap<ObjectKey, Arc<Object>> = BTreeMap::new();
+        for batch in batches {
+            let mut changes = Vec::new();
+            for step in batch {
+                match step {
+                    Step::Put(text) => {
+                        let object = Arc::new(object(&text));
+                        live.insert(object.key.clone(), Arc::clone(&object));
+                        changes.push(Change::Put(object));
+                    }
+                    Step::Delete(i) if !live.is_empty() => {
+                        let key = live.keys().nth(i % live.len()).expect("within").clone();
+                        live.remove(&key);
+                        told.conditions.remove(&key);
+                        changes.push(Change::Delete(key));
+                    }
+                    Step::Delete(_) => {}
+                }
+            }
+            told.hear(translator.apply(changes));
+        }
+        told.conditions.retain(|key, _| live.contains_key(key));
+
+        let mut fresh = Translator::new(Defaults::default());
+        let mut scratch = Told::default();
+        scratch.hear(fresh.apply(live.values().cloned().map(Change::Put).collect()));
+        prop_assert_eq!(&told, &scratch);
+        for key in live.keys() {
+            prop_assert_eq!(translator.conditions(key), fresh.conditions(key));
+            prop_assert_eq!(translator.emits(key), fresh.emits(key));
+        }
+        let held: BTreeMap<Key, Resource> = translator.resources().map(|(k, r)| (k.clone(), r.clone())).collect();
+        prop_assert_eq!(held, scratch.resources);
+    }
+}
+
+#[test]
+fn a_change_costs_what_it_affects_and_not_the_mesh() {
+    let mut translator = Translator::new(Defaults::default());
+    let mut changes = Vec::new();
+    for i in 0..2_000 {
+        for text in [
+            format!(
+                "{{apiVersion: v1, kind: Service, metadata: {{name: s{i}}}, spec: {{selector: {{app: s{i}}}, ports: [{{port: 80}}]}}}}"
+            ),
+            format!(
+                "{{apiVersion: tulle.dev/v1alpha1, kind: Workload, metadata: {{name: w{i}, labels: {{app: s{i}}}}}, spec: {{address: 10.0.0.1, ports: [{{port: 80}}]}}}}"
+            ),
+        ] {
+            changes.push(Change::Put(Arc::new(object(&text))));
+        }
+    }
+    translator.apply(changes);
+
+    let unready = object(
+        "{apiVersion: tulle.dev/v1alpha1, kind: Workload, metadata: {name: w7, labels: {app: s7}}, spec: {address: 10.0.0.1, ports: [{port: 80}], ready: false}}",
+    );
+    let outcome = translator.apply(vec![Change::Put(Arc::new(unready.clone()))]);
+    let keys: Vec<String> = outcome
+        .resources
+        .iter()
+        .map(|(k, _)| k.to_string())
+        .collect();
+    assert_eq!(keys, ["Endpoint default/s7/default.w7"]);
+    assert!(outcome.conditions.is_empty());
+
+    let same = translator.apply(vec![Change::Put(Arc::new(unready))]);
+    assert!(same.resources.is_empty() && same.diagnostics.is_empty());
+
+    let gone = translator.apply(vec![Change::Delete(ObjectKey::new(
+        ObjectKind::Service,
+        "default",
+        "s7",
+    ))]);
+    let keys: Vec<String> = gone
+        .resources
+        .iter()
+        .map(|(k, r)| format!("{k} {}", r.is_some()))
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "Endpoint default/s7/default.w7 false",
+            "Service default/s7 false"
+        ]
+    );
+}
+
+#[test]
+fn a_policy_is_programmed_where_its_workloads_are() {
+    let mut translator = Translator::new(Defaults::default());
+    let texts = [
+        "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {selector: {app: s}, ports: [{port: 80}]}}",
+        "{apiVersion: tulle.dev/v1alpha1, kind: Workload, metadata: {name: w, labels: {app: s}}, spec: {address: 10.0.0.1}}",
+        "{apiVersion: tulle.dev/v1alpha1, kind: Workload, metadata: {name: other}, spec: {address: 10.0.0.1}}",
+        "{apiVersion: tulle.dev/v1alpha1, kind: AuthenticationPolicy, metadata: {name: p}, spec: {targetRefs: [{kind: Service, name: s}], mtls: {mode: Permissive}}}",
+    ];
+    translator.apply(
+        texts
+            .iter()
+            .map(|t| Change::Put(Arc::new(object(t))))
+            .collect(),
+    );
+    let policy = ObjectKey::new(ObjectKind::AuthenticationPolicy, "default", "p");
+    let keys: Vec<String> = translator
+        .emits(&policy)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(keys, ["Workload default/w"]);
+}
