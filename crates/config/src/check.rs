@@ -127,6 +127,25 @@ impl<'a> Check<'a> {
         result
     }
 
+    /// Reports what only following references shows; the other findings of a translation are
+    /// those of reading, and were told then.
+    pub(crate) fn found(
+        &mut self,
+        severity: Severity,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let problem = Problem {
+            severity,
+            field: self.path(),
+            place: self.place(),
+            placed: true,
+            message: message.into(),
+            hint: hint.into(),
+        };
+        self.problems.push(problem);
+    }
+
     /// Reports an error here.
     pub(crate) fn error(&mut self, message: impl Into<String>, hint: impl Into<String>) {
         self.report(Severity::Error, message.into(), hint.into());
@@ -178,15 +197,9 @@ impl<'a> Check<'a> {
     }
 
     fn report(&mut self, severity: Severity, message: String, hint: String) {
-        let problem = Problem {
-            severity,
-            field: self.path(),
-            place: self.place(),
-            placed: true,
-            message,
-            hint,
-        };
-        self.problems.push(problem);
+        if self.root.is_some() {
+            self.found(severity, message, hint);
+        }
     }
 
     fn path(&self) -> String {

@@ -377,12 +377,14 @@ impl<'de> SeqAccess<'de> for Items<'de, '_> {
         let Some((index, node)) = self.items.next() else {
             return Ok(None);
         };
-        seed.deserialize(De {
+        let path = Path::Index(self.de.path, index);
+        let de = De {
             node,
-            path: &Path::Index(self.de.path, index),
+            path: &path,
             unknown: self.de.unknown,
-        })
-        .map(Some)
+        };
+        let item = seed.deserialize(de);
+        item.map(Some).map_err(|error| de.placed(error))
     }
 }
 
@@ -425,10 +427,12 @@ impl<'de> MapAccess<'de> for Entries<'de, '_> {
         let Some((key, node)) = self.value.take() else {
             return Err(DecodeError::custom("is a value without a key"));
         };
-        seed.deserialize(De {
+        let path = Path::Field(self.de.path, &key.text);
+        let de = De {
             node,
-            path: &Path::Field(self.de.path, &key.text),
+            path: &path,
             unknown: self.de.unknown,
-        })
+        };
+        seed.deserialize(de).map_err(|error| de.placed(error))
     }
 }

@@ -559,7 +559,8 @@ impl Serialize for Object {
         map.serialize_entry("apiVersion", &self.key.kind.api_version())?;
         map.serialize_entry("kind", self.key.kind.as_str())?;
         map.serialize_entry("metadata", &NamedMetadata(self))?;
-        if self.key.kind != ObjectKind::Namespace {
+        let empty = Spec::Namespace(NamespaceSpec::default());
+        if self.spec != empty {
             map.serialize_entry("spec", &self.spec)?;
         }
         map.end()

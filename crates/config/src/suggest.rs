@@ -12,13 +12,17 @@ pub(crate) fn nearest<'a>(
         return None;
     }
     let lower: Vec<char> = word.to_lowercase().chars().collect();
-    let bound = (lower.len() / 3).clamp(1, 4);
+    // Of one or two letters anything would be near.
+    let bound = match lower.len() {
+        0..=2 => 0,
+        n => (n / 3).clamp(1, 4),
+    };
     candidates
         .into_iter()
         .filter(|c| c.len() <= MAX_LEN)
         .map(|c| {
             let chars: Vec<char> = c.to_lowercase().chars().collect();
-            (distance(&lower, &chars), c)
+            (apart(&lower, &chars), c)
         })
         .filter(|(d, _)| *d <= bound)
         .min()
@@ -30,6 +34,14 @@ pub(crate) fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>
     nearest(word, candidates)
         .map(|c| format!("did you mean \"{c}\"?"))
         .unwrap_or_default()
+}
+
+/// How far two words are apart: a word that is a part of the other counts as one edit.
+fn apart(a: &[char], b: &[char]) -> usize {
+    let (short, long) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    let part = short.len() > 3 && long.windows(short.len()).any(|w| w == short);
+    let edits = distance(a, b);
+    if part { edits.min(1) } else { edits }
 }
 
 /// Edits between two words, a swap of neighbours counted as one (optimal string alignment).
@@ -66,7 +78,9 @@ mod tests {
         assert_eq!(nearest("Reviews", words), Some("reviews"));
         assert_eq!(nearest("reveiws", words), Some("reviews"));
         assert_eq!(nearest("backendRef", words), Some("backendRefs"));
+        assert_eq!(nearest("view", words), Some("reviews"));
         assert_eq!(nearest("payments", words), None);
+        assert_eq!(nearest("a", ["b"]), None);
         assert_eq!(nearest("", words), None);
         assert_eq!(nearest(&"r".repeat(10_000), words), None);
     }

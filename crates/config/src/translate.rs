@@ -335,7 +335,7 @@ fn translate(key: &ObjectKey, view: &mut View<'_>, defaults: &Defaults) -> Outpu
     match name {
         Ok(name) => translate_object(object, &name, view, defaults, &mut check, &mut output),
         // Objects that were read have valid names; one may also be put together by hand.
-        Err(error) => check.at("metadata", |c| c.error_at("name", error.to_string(), "")),
+        Err(error) => check.found(Severity::Error, error.to_string(), ""),
     }
     for problem in check.problems {
         let mut diagnostic = problem.into_diagnostic(&object.source.file, Some(key));
@@ -391,11 +391,13 @@ fn mesh_condition(
                 "the certificate authority serves the trust domain \"{served}\", not \"{domain}\": the MeshConfig is not in force"
             );
             c.at("spec", |c| {
-                c.error_at(
-                    "trustDomain",
-                    message.clone(),
-                    "take it out, or start with a new data directory",
-                );
+                c.at("trustDomain", |c| {
+                    c.found(
+                        Severity::Error,
+                        message.clone(),
+                        "take it out, or start with a new data directory",
+                    )
+                });
             });
             debug_assert_eq!(object.key, mesh_key(), "there is no other MeshConfig");
             Condition::failed("Accepted", "TrustDomainMismatch", message)

@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(values[1].value, Value::Float(2.5));
         assert_eq!(values[2].value, Value::Null);
         assert_eq!(values[3].value, Value::Text("n".into()));
-        assert_eq!((values[3].place.line, values[3].place.column), (13, 22));
+        assert_eq!((values[3].place.line, values[3].place.column), (13, 23));
     }
 
     #[test]

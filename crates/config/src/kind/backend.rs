@@ -97,6 +97,13 @@ where
     for<'f> HttpFilter: From<&'f F>,
 {
     c.at_most("backendRefs", list.len(), 16);
+    if !list.is_empty() && list.iter().all(|backend| backend.weight == 0) {
+        c.warn_at(
+            "backendRefs",
+            "all have weight 0: every request gets a 500",
+            "give one of them a weight",
+        );
+    }
     c.each("backendRefs", list, |c, backend| {
         check_name("name", &backend.name, c);
         if let Some(namespace) = &backend.namespace {

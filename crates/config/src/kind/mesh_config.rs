@@ -124,6 +124,7 @@ impl MeshConfigSpec {
             });
         }
         c.at("spec", |c| {
+            c.at("trustDomain", Check::mark);
             if let Some(domain) = &self.trust_domain
                 && TrustDomain::new(domain).is_err()
             {

@@ -294,6 +294,12 @@ impl ServiceSpec {
 }
 
 impl ServicePort {
+    /// The workload's port.
+    pub(crate) fn target(&self) -> PortRef {
+        let same = PortRef::Number(self.port);
+        self.target_port.clone().unwrap_or(same)
+    }
+
     /// What is spoken there.
     pub fn protocol(&self) -> Protocol {
         protocol_of(self.app_protocol.as_deref(), &self.name)

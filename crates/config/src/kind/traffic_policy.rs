@@ -220,14 +220,6 @@ impl TrafficPolicySpec {
         c.at("spec", |c| {
             let later = ["ExternalService", "Gateway", "HTTPRoute", "GRPCRoute"];
             check_targets(&self.target_refs, &[("", "Service")], &later, c);
-            let mut seen: Vec<&str> = Vec::new();
-            c.each("targetRefs", &self.target_refs, |c, target| {
-                if seen.contains(&target.name.as_str()) && target.section_name.is_none() {
-                    let message = format!("Service {} is a target already", target.name);
-                    c.error(message, "take one out, or give each its own `sectionName`");
-                }
-                seen.push(&target.name);
-            });
             if let Ok(name) = ObjectName::new("default", "check") {
                 self.to_model(name.clone(), name, None, 0, c);
             }

@@ -158,6 +158,7 @@ impl WorkloadSpec {
 
     fn check_ports(&self, c: &mut Check<'_>) {
         c.at_most("ports", self.ports.len(), 100);
+        c.at("ports", Check::mark);
         let mut seen: Vec<&PortSpec> = Vec::new();
         c.each("ports", &self.ports, |c, port| {
             if port.port == 0 {
@@ -210,10 +211,15 @@ impl WorkloadSpec {
         }
     }
 
-    /// The number of the port that a Service's `targetPort` means.
+    /// The number of the port that a Service's `targetPort` means. It must be one on which the
+    /// workload says that it serves: on a host shared by many, another number is another program.
     pub(crate) fn resolve_port(&self, target: &PortRef) -> Option<u16> {
         match target {
-            PortRef::Number(number) => Some(*number),
+            PortRef::Number(number) => self
+                .ports
+                .iter()
+                .any(|p| p.port == *number)
+                .then_some(*number),
             PortRef::Name(name) => self.ports.iter().find(|p| p.name == *name).map(|p| p.port),
         }
     }
@@ -261,13 +267,7 @@ impl WorkloadSpec {
         let ports: BTreeMap<u16, u16> = service
             .ports
             .iter()
-            .filter_map(|p| {
-                let target = match &p.target_port {
-                    Some(target) => self.resolve_port(target)?,
-                    None => p.port,
-                };
-                Some((p.port, target))
-            })
+            .filter_map(|p| Some((p.port, self.resolve_port(&p.target())?)))
             .collect();
         (!ports.is_empty()).then(|| Endpoint {
             service: service_name,

@@ -11,6 +11,7 @@ use super::route::missing_service;
 use super::store::{Topic, View};
 use super::{Condition, Defaults, Output, mesh_config};
 use crate::check::Check;
+use crate::diagnostic::Severity;
 use crate::kind::ObjectKind;
 use crate::kind::authentication_policy::{MtlsSpec, merge};
 use crate::kind::mesh_config::MeshConfigSpec;
@@ -39,7 +40,7 @@ pub(super) fn traffic(
                 Ok((service, port)) => {
                     let condition = shadowed(object, spec, target, port, view);
                     if !condition.status {
-                        c.warn(condition.message.clone(), "");
+                        c.found(Severity::Warning, condition.message.clone(), "");
                     }
                     output
                         .conditions
@@ -49,7 +50,7 @@ pub(super) fn traffic(
                         .then_some((service, port));
                 }
                 Err((message, hint)) => {
-                    c.warn(message.clone(), hint.clone());
+                    c.found(Severity::Warning, message.clone(), hint.clone());
                     Condition::failed("Accepted", "TargetNotFound", joined(&message, &hint))
                 }
             };
@@ -116,7 +117,9 @@ fn shadowed(
     let mut overridden: Vec<&str> = Vec::new();
     let mut winners: BTreeSet<&str> = BTreeSet::new();
     let service = view.service(object.namespace(), &target.name);
-    for other in view.list(Topic::Attached(ObjectKind::TrafficPolicy, key)) {
+    let mut attached = view.list(Topic::Attached(ObjectKind::TrafficPolicy, key));
+    attached.sort_by_key(|policy| rank(policy));
+    for other in attached {
         let Spec::TrafficPolicy(theirs) = &other.spec else {
             continue;
         };
@@ -192,13 +195,13 @@ fn authentication_target(
     let key = ObjectKey::new(kind, object.namespace(), &target.name);
     if kind == ObjectKind::Service && view.get(&key).is_none() {
         let (message, hint) = missing_service(object.namespace(), &target.name, view);
-        c.warn(message.clone(), hint.clone());
+        c.found(Severity::Warning, message.clone(), hint.clone());
         return Condition::failed("Accepted", "TargetNotFound", joined(&message, &hint));
     }
     match oldest(&view.list(Topic::Attached(ObjectKind::AuthenticationPolicy, key))) {
         Some(winner) if winner.key != object.key => {
             let message = format!("older {} on the same target decides", winner.key);
-            c.warn(message.clone(), "take one of them out");
+            c.found(Severity::Warning, message.clone(), "take one of them out");
             Condition::failed("Accepted", "Conflicted", message)
         }
         _ => Condition::accepted(),
@@ -236,7 +239,7 @@ pub(super) fn mtls_of(
                 "does not hold for workloads that another Service selects too: there older {} decides",
                 winner.key
             );
-            let finding = loser.finding(crate::Severity::Warning, message, String::new());
+            let finding = loser.finding(Severity::Warning, message, String::new());
             if !output.diagnostics.contains(&finding) {
                 output.diagnostics.push(finding);
             }

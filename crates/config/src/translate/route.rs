@@ -2,12 +2,13 @@
 
 use model::ObjectName;
 use model::resource::Resource;
-use model::route::{Route, RouteKind, Rule, Target};
+use model::route::{Route, RouteKind, Target};
 use model::service::Protocol;
 
 use super::store::{Topic, View};
 use super::{Condition, Output};
 use crate::check::Check;
+use crate::diagnostic::Severity;
 use crate::kind::ObjectKind;
 use crate::kind::backend::{BackendTarget, ROUTE_GROUP, is_service};
 use crate::object::{Object, ObjectKey, Spec};
@@ -34,7 +35,7 @@ pub(super) fn translate(
         |c: &mut Check<'_>, target: BackendTarget<'_>| match resolve(object, target, view) {
             Ok(target) => target,
             Err(fault) => {
-                c.warn(fault.message.clone(), fault.hint.clone());
+                c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
                 let reason = fault.message.as_str().into();
                 faults.push(fault);
                 Target::Invalid { reason }
@@ -67,7 +68,7 @@ pub(super) fn translate(
                     Condition::accepted()
                 }
                 Err(fault) => {
-                    c.warn(fault.message.clone(), fault.hint.clone());
+                    c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
                     Condition::failed("Accepted", fault.reason, said(&fault))
                 }
             };
@@ -75,22 +76,6 @@ pub(super) fn translate(
             output
                 .conditions
                 .push(resolved.clone().about(parent.clone()));
-        });
-    });
-    warn_unreachable(&rules, c);
-}
-
-/// Rules that can never answer: no backend at all, and no filter that answers.
-fn warn_unreachable(rules: &[Rule], c: &mut Check<'_>) {
-    c.at("spec", |c| {
-        c.each("rules", rules, |c, rule| {
-            let all_zero = !rule.backends.is_empty() && rule.backends.iter().all(|b| b.weight == 0);
-            if all_zero {
-                c.warn(
-                    "all backends have weight 0: every request gets a 500",
-                    "give one of them a weight",
-                );
-            }
         });
     });
 }

@@ -10,6 +10,7 @@ use super::policy::mtls_of;
 use super::store::{Topic, View};
 use super::{Condition, Defaults, Output};
 use crate::check::Check;
+use crate::diagnostic::Severity;
 use crate::kind::service::{PortRef, ServiceSpec};
 use crate::kind::workload::WorkloadSpec;
 use crate::object::{Object, Spec};
@@ -30,7 +31,9 @@ pub(super) fn translate(
         Err(error) => {
             let message = error.to_string();
             c.at("spec", |c| {
-                c.error_at("serviceAccount", message.clone(), "")
+                c.at("serviceAccount", |c| {
+                    c.found(Severity::Error, message.clone(), "")
+                })
             });
             output
                 .conditions
@@ -90,15 +93,19 @@ fn warn_of_missing_ports(
         return;
     }
     for port in &service.ports {
-        if let Some(PortRef::Name(target)) = &port.target_port
-            && !spec.ports.iter().any(|p| p.name == *target)
-        {
+        let target = port.target();
+        if spec.resolve_port(&target).is_none() {
+            let target = match target {
+                PortRef::Number(number) => format!("port {number}"),
+                PortRef::Name(name) => format!("a port named \"{name}\""),
+            };
             let message = format!(
-                "{} sends its port {} to a port named \"{target}\", which this workload does not have",
+                "{} sends its port {} to {target}, on which this workload does not serve",
                 service_object.key, port.port
             );
+            let hint = "add it to `ports`, or change the Service's `targetPort`";
             c.at("spec", |c| {
-                c.warn_at("ports", message, "name one of its ports so")
+                c.at("ports", |c| c.found(Severity::Warning, message, hint));
             });
         }
     }
