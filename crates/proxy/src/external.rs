@@ -69,13 +69,13 @@ pub(crate) async fn connect(worker: &Worker, host: &str, port: u16) -> Result<Tc
 async fn resolve(host: &str, port: u16) -> Result<SocketAddr, Failure> {
     let mut addresses = tokio::net::lookup_host((host, port)).await.map_err(|e| {
         Failure::new(
-            Reason::NoEndpoints,
+            Reason::NoRoute,
             format!("host {host} is not of this mesh and DNS does not know it: {e}"),
         )
     })?;
     addresses.next().ok_or_else(|| {
         Failure::new(
-            Reason::NoEndpoints,
+            Reason::NoRoute,
             format!("DNS has no address for {host}"),
         )
     })

@@ -33,6 +33,8 @@ pub(crate) fn deliver(
     } = answer;
     response.headers_mut().remove(PEER_FAILURE);
     headers::strip_hop_by_hop(response.headers_mut());
+    // RFC 9110 6.2: what is passed on has our version, also where the application spoke HTTP/1.0.
+    *response.version_mut() = http::Version::HTTP_11;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         exchange.hold(lease);
         return response.map(|incoming| ResponseBody::stream(incoming, exchange));
