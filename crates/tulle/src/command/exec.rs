@@ -1,8 +1,9 @@
 //! `tulle __exec`: the last step between the supervisor and a child.
 //!
 //! What must happen in the child before its program starts happens here, in ordinary code,
-//! instead of between fork and exec: entering the workload's network namespace and asking the
-//! kernel to end the child with its supervisor. Then the program takes this process over.
+//! instead of between fork and exec: entering the workload's network namespace, asking the kernel
+//! to end the child with its supervisor, and unblocking signals. Then the program takes this
+//! process over.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,7 +14,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Context as _;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
 /// Status of a program that was not found, as shells have it.
 pub(crate) const NOT_FOUND: u8 = 127;
@@ -42,6 +43,8 @@ impl Exec {
         if nix::unistd::getppid().as_raw() != self.parent {
             return Ok(ExitCode::from(NOT_STARTED));
         }
+        // The supervisor has blocked those that it takes from a descriptor; its children have not.
+        SigSet::empty().thread_set_mask().context("cannot unblock signals")?;
         if let Some(path) = &self.netns {
             let namespace = File::open(path)
                 .with_context(|| format!("network namespace {}", path.display()))?;

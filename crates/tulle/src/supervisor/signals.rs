@@ -43,8 +43,8 @@ impl Arrived {
 /// Takes signals one after the other.
 pub(crate) struct Signals(mpsc::Receiver<Arrived>);
 
-/// Blocks the signals that will be taken. Must run before any thread is started; programs that
-/// are started later do not inherit this (std resets the mask between fork and exec).
+/// Blocks the signals that will be taken. Must run before any thread is started; `tulle __exec`
+/// unblocks them for children.
 pub(crate) fn block() -> anyhow::Result<()> {
     set().thread_block().context("cannot block signals")
 }

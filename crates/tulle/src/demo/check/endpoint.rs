@@ -35,13 +35,13 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
     tokio::time::sleep(AFTER).await;
     let outcome = cx.probe.stop().await?;
     let after = cx.probe.send_well(by_instance()).await?;
-    // Put back what was killed.
+    // Another takes its place; the registry forgets the dead one when its lease ends.
     cx.world.forget(VICTIM);
     let info = bookshop::services()
         .iter()
         .find(|info| info.workload == "reviews-v1")
         .context("the bookshop has no reviews-v1")?;
-    let app = shop::app(cx.world, info, 1, &cx.ratings)?;
+    let app = shop::app(cx.world, info, 2, &cx.ratings)?;
     cx.world.run(&app)?;
     cx.world.apply(&route(90, 10)).await?;
     none_failed(&outcome)?;

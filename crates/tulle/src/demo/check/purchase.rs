@@ -35,7 +35,7 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
     }
     Ok(format!(
         "order {} for {}.{:02} € through {} services: {}",
-        text("/order/order"),
+        text("/order/id"),
         price / 100,
         price % 100,
         through.len(),
