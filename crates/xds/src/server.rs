@@ -70,6 +70,8 @@ struct State {
     interest: PerKind<HashMap<Arc<str>, BTreeSet<StreamId>>>,
     streams: BTreeMap<StreamId, Client>,
     last_id: StreamId,
+    pushes: u64,
+    rejections: u64,
 }
 
 /// Streams are numbered as they come: the larger number is the newer stream.
@@ -245,6 +247,12 @@ impl Distributor {
         self.changes.subscribe()
     }
 
+    /// Responses sent and refusals received since the start, for metrics.
+    pub fn counts(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.pushes, state.rejections)
+    }
+
     /// Ends all streams, and refuses new ones: the control plane is going down.
     pub fn close(&self) {
         self.closed.send_replace(true);
@@ -284,18 +292,14 @@ impl Distributor {
 
     fn request(&self, id: StreamId, request: &DeltaDiscoveryRequest) -> Result<(), RequestError> {
         let mut state = self.lock();
-        let State {
-            store,
-            interest,
-            streams,
-            ..
-        } = &mut *state;
+        let State { store, streams, .. } = &mut *state;
         let Some(client) = streams.get_mut(&id) else {
             return Ok(());
         };
         let requested = client.session.request(request, store, SystemTime::now())?;
+        state.rejections += u64::from(request.error_detail.is_some());
         for (kind, name) in requested.subscribed {
-            interest[kind].entry(name).or_default().insert(id);
+            state.interest[kind].entry(name).or_default().insert(id);
         }
         for (kind, name) in requested.unsubscribed {
             state.forget_interest(kind, &name, id);
@@ -308,7 +312,9 @@ impl Distributor {
     fn response(&self, id: StreamId) -> Option<DeltaDiscoveryResponse> {
         let mut state = self.lock();
         let State { store, streams, .. } = &mut *state;
-        streams.get_mut(&id)?.session.poll(store)
+        let response = streams.get_mut(&id)?.session.poll(store);
+        state.pushes += u64::from(response.is_some());
+        response
     }
 }
 
