@@ -1,0 +1,74 @@
+# The door. `cargo xtask` is the workshop.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+# For instance `--locked` or `--offline`.
+CARGO_FLAGS ?=
+# For `make demo` and `make demo-check`, for instance ARGS='--mode explicit'.
+ARGS ?=
+# For `make test`, for instance TESTS='-p tulle-e2e' or TESTS='-p tulle-policy some_test'.
+TESTS ?= --workspace
+
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+TULLE := $(TARGET_DIR)/release/tulle
+XTASK := $(TARGET_DIR)/release/xtask
+
+STAND_IN := $(shell sh scripts/toolchain.sh)
+ifneq ($(STAND_IN),)
+export RUSTUP_TOOLCHAIN := $(STAND_IN)
+endif
+
+.PHONY: help setup build demo demo-check test test-build lint check-docs docs fmt rustc-version clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## installs what is needed, or says in one line what is missing
+	@sh scripts/setup.sh
+
+build: setup ## the binary: target/release/tulle
+	$(CARGO) build --release -p tulle $(CARGO_FLAGS)
+
+demo: build ## a whole mesh at work; Ctrl-C ends it (ARGS='--mode explicit')
+	@$(TULLE) demo $(ARGS)
+
+demo-check: build ## the demo proves its claims, each with the figure seen, and ends
+	@$(TULLE) demo --check $(ARGS)
+
+# Cargo builds target/release/tulle for the tests too, with the same features as `make build`.
+test-build: setup
+	$(CARGO) test --release --no-run $(TESTS) $(CARGO_FLAGS)
+
+test: setup ## all tests, end to end too; in network namespaces where root (TESTS='-p tulle-policy')
+	TULLE_BIN=$(TULLE) $(CARGO) test --release --no-fail-fast $(TESTS) $(CARGO_FLAGS)
+	@$(MAKE) check-docs
+
+# The release profile shares compiled C code and macros with `make build` and `make test`.
+lint: ## format, clippy, generated code, directions between crates, what must not be committed
+	$(CARGO) fmt --all --check
+	sh scripts/check-files.sh
+	sh scripts/check-bans.sh
+	$(CARGO) build --release --workspace --bin xtask -q $(CARGO_FLAGS)
+	$(XTASK) gen --check
+	$(XTASK) lint-directions
+	$(CARGO) clippy --release --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+
+check-docs: ## do the commands that the documentation shows exist, with those flags?
+	@if [ -x $(TULLE) ]; then sh scripts/check-docs.sh $(TULLE); else echo "check-docs: there is no $(TULLE); run: make build" >&2; exit 1; fi
+
+docs: setup ## docs/reasons.md anew, and the crates' documentation in target/doc
+	UPDATE_GOLDEN=1 $(CARGO) test --release -q -p tulle-model reasons $(CARGO_FLAGS)
+	$(CARGO) doc --release --workspace --no-deps --document-private-items $(CARGO_FLAGS)
+	@echo "open $(TARGET_DIR)/doc/tulle/index.html"
+
+rustc-version:
+	@rustc --version --verbose
+
+fmt: ## formats the source
+	$(CARGO) fmt --all
+
+clean: ## removes what was built
+	$(CARGO) clean

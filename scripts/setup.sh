@@ -1,0 +1,77 @@
+#!/bin/sh
+# Checks for what building and running Tulle needs and installs what is missing, on Debian and Ubuntu
+# as root or with a sudo that asks nothing. Elsewhere it says in one line what is missing.
+#
+#   needed   Rust (the version in rust-toolchain.toml), a C compiler with the C library's headers
+#            (aws-lc and SQLite are compiled from C; neither needs cmake, clang or pkg-config on Linux)
+#   wanted   python3: one service of the example is written in it (else a built-in one stands in);
+#            as root nftables: transparent mode (else tests and demo use explicit mode)
+set -eu
+cd "$(dirname "$0")/.."
+
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+has() {
+    command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]
+}
+
+# Does it compile, and not only exist: a minimal machine may have a compiler without headers.
+compiles() {
+    scratch=$(mktemp -d)
+    printf '#include <stdlib.h>\nint main(void) { return 0; }\n' >"$scratch/a.c"
+    if ${CC:-cc} -o "$scratch/a" "$scratch/a.c" >/dev/null 2>&1; then works=0; else works=1; fi
+    rm -rf "$scratch"
+    return $works
+}
+
+needed=
+wanted=
+compiles || needed="gcc libc6-dev"
+has python3 || wanted="$wanted python3"
+if [ "$(id -u)" = 0 ] && [ "$(uname -s)" = Linux ] && ! has nft && ! has iptables-restore; then
+    wanted="$wanted nftables"
+fi
+
+if [ -n "$needed$wanted" ]; then
+    root=
+    if has apt-get; then
+        if [ "$(id -u)" = 0 ]; then
+            root=env
+        elif has sudo && sudo -n true 2>/dev/null; then
+            root=sudo
+        fi
+    fi
+    if [ -n "$root" ]; then
+        # shellcheck disable=SC2086 # a list of packages
+        set -- $needed $wanted
+        echo "setup: installing $*"
+        export DEBIAN_FRONTEND=noninteractive
+        install() {
+            $root apt-get install -y -q --no-install-recommends "$@" >"$log" 2>&1
+        }
+        log=$(mktemp)
+        # The package lists may be missing or old.
+        install "$@" || { $root apt-get update -q >"$log" 2>&1 && install "$@"; } || {
+            cat "$log" >&2
+            [ -z "$needed" ] || fail "apt-get could not install: $needed"
+            echo "setup: going on without: $wanted"
+        }
+        rm -f "$log"
+    elif [ -n "$needed" ]; then
+        fail "a C compiler with headers is missing; as root: apt-get install gcc libc6-dev (or your system's build tools)"
+    else
+        echo "setup: going on without:$wanted (apt-get install as root brings them; neither is needed)"
+    fi
+fi
+
+pinned=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
+has cargo || fail "Rust is missing; install rustup from https://rustup.rs, it brings Rust $pinned by itself"
+# With rustup this downloads the pinned toolchain where it is not there yet.
+version=$(cargo --version) || fail "Rust $pinned is missing; run: rustup toolchain install $pinned --component rustfmt,clippy"
+version=$(echo "$version" | sed 's/^cargo \([0-9]*\.[0-9]*\).*/\1/')
+least=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+newest=$(printf '%s\n%s\n' "$least" "$version" | sort -t. -k1,1n -k2,2n | tail -n 1)
+[ "$newest" = "$version" ] || fail "Rust $version is too old, $least is needed; rustup update brings it"
