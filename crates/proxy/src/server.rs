@@ -309,7 +309,8 @@ fn describe(
 
 fn start_dns(shared: &Arc<Shared>) -> Result<(), ProxyError> {
     let what = || format!("listening on port {DNS_PORT} for DNS");
-    for ip in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
+    // Redirected queries arrive on loopback; an answer must leave from there to be translated back.
+    for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
         let address = SocketAddr::new(ip, DNS_PORT);
         let udp = match socket::bind_udp(address, None) {
             Ok(udp) => udp,
