@@ -69,6 +69,20 @@ impl Metrics {
             &[],
             move || distributor.clients().len() as f64,
         );
+        let distributor = std::sync::Arc::clone(state.distribution().distributor());
+        registry.counter_fn(
+            "tulle_xds_pushes_total",
+            "Responses sent to proxies.",
+            &[],
+            move || distributor.counts().0,
+        );
+        let distributor = std::sync::Arc::clone(state.distribution().distributor());
+        registry.counter_fn(
+            "tulle_xds_rejections_total",
+            "Responses that proxies refused.",
+            &[],
+            move || distributor.counts().1,
+        );
         for kind in ObjectKind::ALL {
             let state = state.clone();
             registry.gauge_fn(

@@ -149,6 +149,7 @@ where
     );
 
     shutdown.await;
+    distributor.close();
     finish(drain, tasks, state, writer).await;
     tracing::info!("control plane has stopped");
     drop(home);
@@ -347,3 +348,6 @@ fn raise_file_limit() {
         tracing::debug!(%error, soft, "the limit on open files cannot be raised");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,7 +84,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Store {
     jobs: mpsc::Sender<Job>,
     path: Arc<Path>,
-    thread: Arc<Joined>,
+    _thread: Arc<Joined>,
 }
 
 /// Lets whoever drops the last handle wait until the database is closed.
@@ -122,7 +122,7 @@ impl Store {
         Ok(Self {
             jobs,
             path: path.into(),
-            thread: Arc::new(Joined(Some(handle))),
+            _thread: Arc::new(Joined(Some(handle))),
         })
     }
 
@@ -155,7 +155,7 @@ impl Store {
     /// How many clones there are.
     #[cfg(test)]
     pub(crate) fn handles(&self) -> usize {
-        Arc::strong_count(&self.thread)
+        Arc::strong_count(&self._thread)
     }
 
     /// The database's path.

@@ -61,7 +61,13 @@ impl World {
 
     /// Ends this control plane as a crash would, and starts another over the same directory.
     pub(crate) async fn restart(self) -> Self {
-        let Self { dir, state, authority, registry, .. } = self;
+        let Self {
+            dir,
+            state,
+            authority,
+            registry,
+            ..
+        } = self;
         let store = state.store().clone();
         drop((state, authority, registry));
         // The writer's task lets go of its handle when it sees that nobody can ask any more.

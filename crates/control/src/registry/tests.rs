@@ -72,67 +72,151 @@ async fn until(mut condition: impl FnMut() -> bool) {
 async fn a_registration_makes_a_workload_and_a_service() {
     let world = World::new().await;
     let service = RegistryService(world.registry.clone());
-    let answer = service.register(from(&LOCAL, reviews())).await.expect("registered");
+    let answer = service
+        .register(from(&LOCAL, reviews()))
+        .await
+        .expect("registered");
     let answer = answer.into_inner();
     assert_eq!(answer.workload_name, "bookshop/reviews-0");
-    assert_eq!(answer.identity, "spiffe://mesh.local/ns/bookshop/sa/reviews");
+    assert_eq!(
+        answer.identity,
+        "spiffe://mesh.local/ns/bookshop/sa/reviews"
+    );
     assert_eq!(answer.control_address, "127.0.0.1:15012");
-    assert!(world.authority.check_token(&answer.join_token).await.is_ok());
+    assert!(
+        world
+            .authority
+            .check_token(&answer.join_token)
+            .await
+            .is_ok()
+    );
 
-    let workload = world.state.find(&key(ObjectKind::Workload, "reviews-0")).expect("made");
+    let workload = world
+        .state
+        .find(&key(ObjectKind::Workload, "reviews-0"))
+        .expect("made");
     assert_eq!(workload.object.metadata.labels["app"], "reviews");
     assert_eq!(workload.object.metadata.labels["version"], "v1");
     assert_eq!(ready(&world), Some(false), "not before the program is");
-    let made = world.state.find(&key(ObjectKind::Service, "reviews")).expect("made");
-    assert_eq!(made.object.metadata.labels["tulle.dev/managed-by"], "registry");
-    let Spec::Service(spec) = &made.object.spec else { panic!("a service") };
-    assert_eq!(spec.ports.iter().map(|p| p.port).collect::<Vec<_>>(), [80, 9080]);
+    let made = world
+        .state
+        .find(&key(ObjectKind::Service, "reviews"))
+        .expect("made");
+    assert_eq!(
+        made.object.metadata.labels["tulle.dev/managed-by"],
+        "registry"
+    );
+    let Spec::Service(spec) = &made.object.spec else {
+        panic!("a service")
+    };
+    assert_eq!(
+        spec.ports.iter().map(|p| p.port).collect::<Vec<_>>(),
+        [80, 9080]
+    );
 
-    service.heartbeat(from(&LOCAL, beat(true))).await.expect("renewed");
+    service
+        .heartbeat(from(&LOCAL, beat(true)))
+        .await
+        .expect("renewed");
     assert_eq!(ready(&world), Some(true));
     let lease = world.registry.lease("bookshop/reviews-0").expect("leased");
     assert_eq!(lease.proxy_ports["admin"], 40_002);
 
-    let gone = DeregisterRequest { workload: "bookshop/reviews-0".to_owned() };
-    service.deregister(from(&LOCAL, gone)).await.expect("forgotten");
+    let gone = DeregisterRequest {
+        workload: "bookshop/reviews-0".to_owned(),
+    };
+    service
+        .deregister(from(&LOCAL, gone))
+        .await
+        .expect("forgotten");
     assert_eq!(ready(&world), None);
-    assert!(world.state.find(&key(ObjectKind::Service, "reviews")).is_some(), "its address stays");
+    assert!(
+        world
+            .state
+            .find(&key(ObjectKind::Service, "reviews"))
+            .is_some(),
+        "its address stays"
+    );
 }
 
 #[tokio::test]
 async fn a_service_that_somebody_wrote_is_enough() {
     let world = World::new().await;
     let text = "apiVersion: v1\nkind: Service\nmetadata: {name: all, namespace: bookshop}\nspec: {selector: {version: v1}, ports: [{port: 80}]}";
-    world.state.apply(puts(text, &Origin::Api)).await.expect("applied");
+    world
+        .state
+        .apply(puts(text, &Origin::Api))
+        .await
+        .expect("applied");
     let service = RegistryService(world.registry.clone());
-    service.register(from(&LOCAL, reviews())).await.expect("registered");
-    assert!(world.state.find(&key(ObjectKind::Service, "reviews")).is_none());
+    service
+        .register(from(&LOCAL, reviews()))
+        .await
+        .expect("registered");
+    assert!(
+        world
+            .state
+            .find(&key(ObjectKind::Service, "reviews"))
+            .is_none()
+    );
 }
 
 #[tokio::test]
 async fn a_client_without_ports_gets_no_service() {
     let world = World::new().await;
     let service = RegistryService(world.registry.clone());
-    let request = RegisterRequest { ports: Vec::new(), instance: None, ..reviews() };
-    let answer = service.register(from(&LOCAL, request)).await.expect("registered");
-    assert!(answer.into_inner().workload_name.starts_with("bookshop/reviews-"));
-    assert!(world.state.find(&key(ObjectKind::Service, "reviews")).is_none());
+    let request = RegisterRequest {
+        ports: Vec::new(),
+        instance: None,
+        ..reviews()
+    };
+    let answer = service
+        .register(from(&LOCAL, request))
+        .await
+        .expect("registered");
+    assert!(
+        answer
+            .into_inner()
+            .workload_name
+            .starts_with("bookshop/reviews-")
+    );
+    assert!(
+        world
+            .state
+            .find(&key(ObjectKind::Service, "reviews"))
+            .is_none()
+    );
 }
 
 #[tokio::test]
 async fn transparent_workloads_get_addresses_that_stay() {
     let world = World::new().await;
     let service = RegistryService(world.registry.clone());
-    let request = RegisterRequest { mode: Mode::Transparent.into(), ..reviews() };
-    let first = service.register(from(&LOCAL, request.clone())).await.expect("registered");
+    let request = RegisterRequest {
+        mode: Mode::Transparent.into(),
+        ..reviews()
+    };
+    let first = service
+        .register(from(&LOCAL, request.clone()))
+        .await
+        .expect("registered");
     let first = first.into_inner();
     assert_eq!(first.addresses.len(), 2, "{first:?}");
     assert!(first.addresses[0].starts_with("10.96.") && first.addresses[0].ends_with("/16"));
     assert_eq!(first.gateways[0], "10.96.0.1");
-    let again = service.register(from(&LOCAL, request.clone())).await.expect("again");
+    let again = service
+        .register(from(&LOCAL, request.clone()))
+        .await
+        .expect("again");
     assert_eq!(again.into_inner().addresses, first.addresses);
-    let other = RegisterRequest { instance: Some("reviews-1".to_owned()), ..request };
-    let other = service.register(from(&LOCAL, other)).await.expect("registered");
+    let other = RegisterRequest {
+        instance: Some("reviews-1".to_owned()),
+        ..request
+    };
+    let other = service
+        .register(from(&LOCAL, other))
+        .await
+        .expect("registered");
     assert_ne!(other.into_inner().addresses, first.addresses);
 }
 
@@ -148,19 +232,31 @@ async fn advance(by: Duration) {
 async fn a_workload_without_heartbeats_is_forgotten_after_its_lease() {
     let world = World::new().await;
     let service = RegistryService(world.registry.clone());
-    service.register(from(&LOCAL, reviews())).await.expect("registered");
+    service
+        .register(from(&LOCAL, reviews()))
+        .await
+        .expect("registered");
     advance(Duration::from_secs(10)).await;
-    service.heartbeat(from(&LOCAL, beat(false))).await.expect("renewed");
+    service
+        .heartbeat(from(&LOCAL, beat(false)))
+        .await
+        .expect("renewed");
     advance(Duration::from_secs(10)).await;
     world.registry.expire().await;
     assert!(ready(&world).is_some(), "renewed in time");
     advance(Duration::from_secs(6)).await;
     world.registry.expire().await;
     assert_eq!(ready(&world), None);
-    let status = service.heartbeat(from(&LOCAL, beat(true))).await.expect_err("too late");
+    let status = service
+        .heartbeat(from(&LOCAL, beat(true)))
+        .await
+        .expect_err("too late");
     assert_eq!(status.code(), Code::NotFound);
     assert!(status.message().contains("register again"), "{status}");
-    service.register(from(&LOCAL, reviews())).await.expect("registered again");
+    service
+        .register(from(&LOCAL, reviews()))
+        .await
+        .expect("registered again");
     assert_eq!(world.metrics.leases_expired.value(), 1);
 }
 
@@ -168,12 +264,22 @@ async fn a_workload_without_heartbeats_is_forgotten_after_its_lease() {
 async fn after_a_restart_each_lease_has_its_full_time_once_more() {
     let world = World::new().await;
     let service = RegistryService(world.registry.clone());
-    service.register(from(&LOCAL, reviews())).await.expect("registered");
-    service.heartbeat(from(&LOCAL, beat(true))).await.expect("renewed");
+    service
+        .register(from(&LOCAL, reviews()))
+        .await
+        .expect("registered");
+    service
+        .heartbeat(from(&LOCAL, beat(true)))
+        .await
+        .expect("renewed");
     drop(service);
     advance(Duration::from_secs(3600)).await;
     let world = world.restart().await;
-    assert_eq!(ready(&world), Some(true), "the workload and its readiness are kept");
+    assert_eq!(
+        ready(&world),
+        Some(true),
+        "the workload and its readiness are kept"
+    );
     advance(Duration::from_secs(14)).await;
     world.registry.expire().await;
     assert_eq!(ready(&world), Some(true));
@@ -197,18 +303,33 @@ async fn a_token_holder_registers_what_the_token_is_for() {
 
     let mut other = reviews();
     other.service_account = "payments".to_owned();
-    let status = service.register(with_token(&token, other)).await.expect_err("another account");
+    let status = service
+        .register(with_token(&token, other))
+        .await
+        .expect_err("another account");
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(status.message().contains("bookshop/payments"), "{status}");
 
-    service.register(with_token(&token, reviews())).await.expect("its own");
-    let status = service.register(with_token(&token, reviews())).await.expect_err("used");
+    service
+        .register(with_token(&token, reviews()))
+        .await
+        .expect("its own");
+    let status = service
+        .register(with_token(&token, reviews()))
+        .await
+        .expect_err("used");
     assert_eq!(status.code(), Code::Unauthenticated);
     assert!(status.message().contains("used already"), "{status}");
 
     // The spent token goes on to prove who sends the heartbeats.
-    service.heartbeat(with_token(&token, beat(true))).await.expect("its own lease");
-    let status = service.heartbeat(from(&Caller::Anonymous, beat(true))).await.expect_err("nobody");
+    service
+        .heartbeat(with_token(&token, beat(true)))
+        .await
+        .expect("its own lease");
+    let status = service
+        .heartbeat(from(&Caller::Anonymous, beat(true)))
+        .await
+        .expect_err("nobody");
     assert_eq!(status.code(), Code::PermissionDenied);
 }
 
@@ -219,13 +340,27 @@ async fn a_certificate_registers_its_own_account_only() {
     let id = |s: &str| Caller::Workload(s.parse().expect("an id"));
     let own = id("spiffe://mesh.local/ns/bookshop/sa/reviews");
     let other = id("spiffe://mesh.local/ns/bookshop/sa/ratings");
-    let status = service.register(from(&other, reviews())).await.expect_err("not its own");
+    let status = service
+        .register(from(&other, reviews()))
+        .await
+        .expect_err("not its own");
     assert_eq!(status.code(), Code::PermissionDenied);
-    service.register(from(&own, reviews())).await.expect("its own");
-    let status = service.heartbeat(from(&other, beat(true))).await.expect_err("not its own");
+    service
+        .register(from(&own, reviews()))
+        .await
+        .expect("its own");
+    let status = service
+        .heartbeat(from(&other, beat(true)))
+        .await
+        .expect_err("not its own");
     assert_eq!(status.code(), Code::PermissionDenied);
-    let gone = DeregisterRequest { workload: "bookshop/reviews-0".to_owned() };
-    service.deregister(from(&other, gone)).await.expect_err("not its own");
+    let gone = DeregisterRequest {
+        workload: "bookshop/reviews-0".to_owned(),
+    };
+    service
+        .deregister(from(&other, gone))
+        .await
+        .expect_err("not its own");
     let status = service
         .register(from(&Caller::Anonymous, reviews()))
         .await
@@ -234,7 +369,10 @@ async fn a_certificate_registers_its_own_account_only() {
 
     let mut thief = reviews();
     thief.service_account = "ratings".to_owned();
-    let status = service.register(from(&other, thief)).await.expect_err("the name is taken");
+    let status = service
+        .register(from(&other, thief))
+        .await
+        .expect_err("the name is taken");
     assert_eq!(status.code(), Code::AlreadyExists);
 }
 
@@ -242,25 +380,95 @@ async fn a_certificate_registers_its_own_account_only() {
 async fn nonsense_is_refused_in_words() {
     let world = World::new().await;
     let service = RegistryService(world.registry.clone());
-    let port = |number| Port { name: String::new(), number, protocol: 0 };
+    let port = |number| Port {
+        name: String::new(),
+        number,
+        protocol: 0,
+    };
     let cases: Vec<(RegisterRequest, &str)> = vec![
-        (RegisterRequest { service: "No Such".to_owned(), ..reviews() }, "service"),
-        (RegisterRequest { service: String::new(), ..reviews() }, "service"),
-        (RegisterRequest { namespace: "a/b".to_owned(), ..reviews() }, "namespace"),
-        (RegisterRequest { tunnel_port: 0, ..reviews() }, "tunnel port"),
-        (RegisterRequest { tunnel_port: 70_000, ..reviews() }, "70000"),
-        (RegisterRequest { mode: 0, ..reviews() }, "mode"),
-        (RegisterRequest { mode: 77, ..reviews() }, "mode"),
-        (RegisterRequest { ports: vec![port(0)], ..reviews() }, "port 0"),
-        (RegisterRequest { ports: vec![port(1), port(1)], ..reviews() }, "twice"),
-        (RegisterRequest { ports: (1..200).map(port).collect(), ..reviews() }, "at most"),
         (
-            RegisterRequest { labels: [("b ad".to_owned(), "x".to_owned())].into(), ..reviews() },
+            RegisterRequest {
+                service: "No Such".to_owned(),
+                ..reviews()
+            },
+            "service",
+        ),
+        (
+            RegisterRequest {
+                service: String::new(),
+                ..reviews()
+            },
+            "service",
+        ),
+        (
+            RegisterRequest {
+                namespace: "a/b".to_owned(),
+                ..reviews()
+            },
+            "namespace",
+        ),
+        (
+            RegisterRequest {
+                tunnel_port: 0,
+                ..reviews()
+            },
+            "tunnel port",
+        ),
+        (
+            RegisterRequest {
+                tunnel_port: 70_000,
+                ..reviews()
+            },
+            "70000",
+        ),
+        (
+            RegisterRequest {
+                mode: 0,
+                ..reviews()
+            },
+            "mode",
+        ),
+        (
+            RegisterRequest {
+                mode: 77,
+                ..reviews()
+            },
+            "mode",
+        ),
+        (
+            RegisterRequest {
+                ports: vec![port(0)],
+                ..reviews()
+            },
+            "port 0",
+        ),
+        (
+            RegisterRequest {
+                ports: vec![port(1), port(1)],
+                ..reviews()
+            },
+            "twice",
+        ),
+        (
+            RegisterRequest {
+                ports: (1..200).map(port).collect(),
+                ..reviews()
+            },
+            "at most",
+        ),
+        (
+            RegisterRequest {
+                labels: [("b ad".to_owned(), "x".to_owned())].into(),
+                ..reviews()
+            },
             "label",
         ),
     ];
     for (request, want) in cases {
-        let status = service.register(from(&LOCAL, request)).await.expect_err(want);
+        let status = service
+            .register(from(&LOCAL, request))
+            .await
+            .expect_err(want);
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
         assert!(status.message().contains(want), "{want}: {status}");
     }

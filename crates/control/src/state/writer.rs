@@ -156,7 +156,9 @@ impl Writer {
         let key = object.key.clone();
         let action = match &old {
             None => Action::Created,
-            Some(old) if old.object.says_the_same(&object) && old.origin == *origin => Action::Unchanged,
+            Some(old) if old.object.says_the_same(&object) && old.origin == *origin => {
+                Action::Unchanged
+            }
             Some(_) => Action::Configured,
         };
         plan.applied.actions.push((key.clone(), action));

@@ -66,7 +66,9 @@ impl Bench {
     fn errors(&self) -> Vec<String> {
         let all = self.files.report().all();
         let all = all.iter().flat_map(|f| &f.diagnostics);
-        all.filter(|d| d.is_error()).map(ToString::to_string).collect()
+        all.filter(|d| d.is_error())
+            .map(ToString::to_string)
+            .collect()
     }
 }
 
@@ -74,7 +76,10 @@ impl Bench {
 async fn files_come_change_and_go() {
     let mut bench = Bench::new().await;
     fs::create_dir(bench.dir.path().join("deeper")).expect("made");
-    bench.write("a.yaml", &format!("{}---\n{}", service("one", 1), service("two", 2)));
+    bench.write(
+        "a.yaml",
+        &format!("{}---\n{}", service("one", 1), service("two", 2)),
+    );
     bench.write("deeper/b.yml", &service("three", 3));
     bench.write("notes.txt", "kind: Nothing");
     bench.write(".hidden.yaml", "nonsense: [");
@@ -95,7 +100,10 @@ async fn files_come_change_and_go() {
 #[tokio::test]
 async fn a_broken_file_keeps_its_last_good_state_until_it_is_mended() {
     let mut bench = Bench::new().await;
-    bench.write("a.yaml", &format!("{}---\n{}", service("one", 1), service("two", 2)));
+    bench.write(
+        "a.yaml",
+        &format!("{}---\n{}", service("one", 1), service("two", 2)),
+    );
     bench.step().await;
 
     let broken = service("one", 1).replace("selector", "selektor");
@@ -108,7 +116,10 @@ async fn a_broken_file_keeps_its_last_good_state_until_it_is_mended() {
     assert_eq!(errors.len(), 1, "{errors:?}");
     let path = bench.dir.path().join("a.yaml").display().to_string();
     assert!(errors[0].starts_with(&format!("{path}:")), "{errors:?}");
-    assert!(errors[0].contains("selektor") && errors[0].contains("selector"), "{errors:?}");
+    assert!(
+        errors[0].contains("selektor") && errors[0].contains("selector"),
+        "{errors:?}"
+    );
 
     bench.write("a.yaml", &service("one", 5));
     bench.step().await;
@@ -129,7 +140,12 @@ async fn a_file_broken_at_restart_keeps_what_the_store_has() {
     let Bench { world, dir, files } = bench;
     drop(files);
     let world = world.restart().await;
-    let kept = world.state.of_files().into_iter().map(|e| e.object).collect();
+    let kept = world
+        .state
+        .of_files()
+        .into_iter()
+        .map(|e| e.object)
+        .collect();
     let files = Files::watch(vec![dir.path().to_owned()], kept).expect("watches");
     let mut bench = Bench { world, files, dir };
     bench.step().await;
@@ -146,7 +162,10 @@ async fn one_name_in_two_files_is_reported_and_the_first_holds() {
     bench.step().await;
     assert_eq!(bench.port("one"), 1);
     let errors = bench.errors();
-    assert!(errors.len() == 1 && errors[0].contains("b.yaml") && errors[0].contains("a.yaml:1"), "{errors:?}");
+    assert!(
+        errors.len() == 1 && errors[0].contains("b.yaml") && errors[0].contains("a.yaml:1"),
+        "{errors:?}"
+    );
 
     fs::remove_file(bench.dir.path().join("a.yaml")).expect("removed");
     bench.step().await;
@@ -163,10 +182,16 @@ async fn what_the_api_owns_is_left_alone_until_it_is_deleted_there() {
     bench.step().await;
     assert_eq!(bench.port("one"), 7);
     let errors = bench.errors();
-    assert!(errors.len() == 1 && errors[0].contains("tulle delete service one -n a"), "{errors:?}");
+    assert!(
+        errors.len() == 1 && errors[0].contains("tulle delete service one -n a"),
+        "{errors:?}"
+    );
 
     let gone = ChangeSet {
-        changes: vec![Change::Delete { key: key("one"), origin: Origin::Api }],
+        changes: vec![Change::Delete {
+            key: key("one"),
+            origin: Origin::Api,
+        }],
         ..ChangeSet::default()
     };
     bench.world.state.apply(gone).await.expect("deleted");
@@ -225,8 +250,16 @@ async fn links_that_lead_in_circles_and_odd_files_end() {
     bench.step().await;
     assert!(bench.there("one"));
     let errors = bench.errors();
-    assert!(errors.iter().any(|e| e.contains("latin.yaml") && e.contains("UTF-8")), "{errors:?}");
-    assert!(errors.iter().any(|e| e.contains("broken.yaml")), "{errors:?}");
+    assert!(
+        errors
+            .iter()
+            .any(|e| e.contains("latin.yaml") && e.contains("UTF-8")),
+        "{errors:?}"
+    );
+    assert!(
+        errors.iter().any(|e| e.contains("broken.yaml")),
+        "{errors:?}"
+    );
 }
 
 #[tokio::test]
@@ -242,7 +275,9 @@ async fn a_change_is_noticed_by_itself() {
             revision.changed().await.expect("state lives");
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), there).await.expect("noticed");
+    tokio::time::timeout(Duration::from_secs(30), there)
+        .await
+        .expect("noticed");
     task.abort();
 }
 
