@@ -1,0 +1,1 @@
+//! A real mesh: a control plane and workloads, each in processes of its own.
