@@ -107,7 +107,7 @@ async fn answer(
                 let wanted = |a: &IpAddr| match question.kind {
                     QueryType::A => a.is_ipv4(),
                     QueryType::Aaaa => a.is_ipv6(),
-                    _ => false,
+                    QueryType::Other(_) => false,
                 };
                 let addresses: Vec<IpAddr> = all.into_iter().filter(wanted).collect();
                 return Some(query.answer(&addresses, TTL));

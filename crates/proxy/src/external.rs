@@ -73,12 +73,9 @@ async fn resolve(host: &str, port: u16) -> Result<SocketAddr, Failure> {
             format!("host {host} is not of this mesh and DNS does not know it: {e}"),
         )
     })?;
-    addresses.next().ok_or_else(|| {
-        Failure::new(
-            Reason::NoRoute,
-            format!("DNS has no address for {host}"),
-        )
-    })
+    addresses
+        .next()
+        .ok_or_else(|| Failure::new(Reason::NoRoute, format!("DNS has no address for {host}")))
 }
 
 /// The host as an endpoint without a proxy; what it says of identity is never looked at.

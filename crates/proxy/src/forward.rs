@@ -223,15 +223,14 @@ pub(crate) async fn send(
     policy: &Effective,
 ) -> Result<Answer, Failure> {
     loop {
-        let mut lease = match worker.pool.checkout(endpoint, port, wire) {
-            Some(lease) => lease,
-            None => {
-                let (sender, link) =
-                    connect::http(worker, endpoint, port, wire, policy.connect_timeout).await?;
-                worker
-                    .pool
-                    .admit(endpoint, port, sender, link, policy.idle_timeout)
-            }
+        let mut lease = if let Some(lease) = worker.pool.checkout(endpoint, port, wire) {
+            lease
+        } else {
+            let (sender, link) =
+                connect::http(worker, endpoint, port, wire, policy.connect_timeout).await?;
+            worker
+                .pool
+                .admit(endpoint, port, sender, link, policy.idle_timeout)
         };
         exchange.sent_on(&lease.link);
         let result = match &mut lease.sender {

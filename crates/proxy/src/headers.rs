@@ -112,10 +112,10 @@ pub(crate) fn set_target(
         parts.authority = Some(authority.clone());
         head.headers.remove(HOST);
         head.headers.remove(TRANSFER_ENCODING);
-    } else if !head
+    } else if head
         .headers
         .get(HOST)
-        .is_some_and(|h| h.as_bytes() == authority.as_str().as_bytes())
+        .is_none_or(|h| h.as_bytes() != authority.as_str().as_bytes())
         && let Ok(value) = HeaderValue::from_str(authority.as_str())
     {
         head.headers.insert(HOST, value);

@@ -78,7 +78,7 @@ pub(crate) async fn serve<S, H, F>(
                 .adaptive_window(true)
                 .max_concurrent_streams(STREAMS)
                 .max_header_list_size(HEAD_LIMIT as u32)
-                .keep_alive_interval(Duration::from_secs(60))
+                .keep_alive_interval(Duration::from_mins(1))
                 .keep_alive_timeout(Duration::from_secs(20))
                 .serve_connection(io, service)
         ),

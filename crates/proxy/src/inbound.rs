@@ -41,7 +41,7 @@ use crate::{connect, headers, http as serve_http, reply, upgrade};
 /// For a handshake, or for the first bytes of a caller that must speak first.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For the next request of a peer's pooled connection; longer than peers keep idle connections.
-const PEER_IDLE: Duration = Duration::from_secs(600);
+const PEER_IDLE: Duration = Duration::from_mins(10);
 /// For the next request of a caller in plain text.
 const PLAIN_IDLE: Duration = Duration::from_secs(75);
 /// Ports of the proxy itself, never forwarded to.
@@ -207,7 +207,7 @@ async fn plain(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, port:
     let protocol = target.as_ref().map_or(Protocol::Detect, |t| t.protocol);
     match (target, protocol) {
         (Ok(target), Protocol::Tcp | Protocol::Tls) => {
-            bytes(&worker, stream, &caller, &target).await
+            bytes(&worker, stream, &caller, &target).await;
         }
         (Ok(target), Protocol::Detect) => undeclared(worker, stream, caller, target).await,
         (target, _) => {
@@ -215,10 +215,10 @@ async fn plain(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, port:
             let spoken = tokio::time::timeout(PATIENCE, read_start(stream)).await;
             match spoken {
                 Ok(Some((stream, Sniff::Http1))) => {
-                    serve(worker, stream, Wire::Http1, PLAIN_IDLE, caller, target).await
+                    serve(worker, stream, Wire::Http1, PLAIN_IDLE, caller, target).await;
                 }
                 Ok(Some((stream, Sniff::Http2))) => {
-                    serve(worker, stream, Wire::Http2, PLAIN_IDLE, caller, target).await
+                    serve(worker, stream, Wire::Http2, PLAIN_IDLE, caller, target).await;
                 }
                 _ => {
                     if let Err(failure) = target {

@@ -29,7 +29,7 @@ use crate::worker::Worker;
 use crate::{connect, external, http as serve_http, reply};
 
 /// For the next request on a kept connection.
-const IDLE: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_hours(1);
 /// For the first bytes of a client that is to be told why it is refused.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,7 +110,7 @@ pub(crate) async fn upstream(
     let caller = Rc::new(outbound::local_caller(&worker, peer));
     match outbound::find(&worker, &authority, 0).await {
         Ok(Found::Service(destination, port)) => {
-            serve(worker, stream, caller, destination, port).await
+            serve(worker, stream, caller, destination, port).await;
         }
         Ok(Found::Outside(host, port)) => match external::connect(&worker, &host, port).await {
             Ok(server) => match server.peer_addr() {
@@ -164,7 +164,7 @@ async fn connect_tunnel(
         let client = TokioIo::new(client);
         match (found, server) {
             (Found::Service(destination, port), _) => {
-                serve(worker, client, caller, destination, port).await
+                serve(worker, client, caller, destination, port).await;
             }
             (Found::Outside(..), Some(server)) => {
                 if let Ok(to) = server.peer_addr() {
@@ -215,7 +215,7 @@ async fn serve<S>(
             }
         }
         Err(failure) => {
-            tracing::warn!(service = %destination.name, port, "connection failed: {failure}")
+            tracing::warn!(service = %destination.name, port, "connection failed: {failure}");
         }
     }
 }

@@ -183,9 +183,8 @@ impl Entry {
     fn take_h1(&mut self) -> Option<(Sender, Rc<Link>)> {
         let mut busy = None;
         let found = loop {
-            let idle = match self.h1.pop() {
-                Some(idle) => idle,
-                None => break None,
+            let Some(idle) = self.h1.pop() else {
+                break None;
             };
             if idle.sender.is_ready() {
                 break Some((Sender::Http1(idle.sender), idle.link));

@@ -1,7 +1,6 @@
 //! The process: start, serve, drain.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -478,19 +477,12 @@ async fn accept(worker: Rc<Worker>, door: Door, listener: Arc<TcpListener>) {
     }
 }
 
-fn enter(
-    worker: Rc<Worker>,
-    door: Door,
-    stream: TcpStream,
-    peer: SocketAddr,
-) -> impl Future<Output = ()> {
-    async move {
-        match door {
-            Door::Explicit => intake::explicit(worker, stream, peer).await,
-            Door::Intercepted => intake::intercepted(worker, stream, peer).await,
-            Door::Upstream(authority) => intake::upstream(worker, stream, peer, authority).await,
-            Door::Tunnel => inbound::tunnel(worker, stream, peer).await,
-            Door::Captured => inbound::captured(worker, stream, peer).await,
-        }
+async fn enter(worker: Rc<Worker>, door: Door, stream: TcpStream, peer: SocketAddr) {
+    match door {
+        Door::Explicit => intake::explicit(worker, stream, peer).await,
+        Door::Intercepted => intake::intercepted(worker, stream, peer).await,
+        Door::Upstream(authority) => intake::upstream(worker, stream, peer, authority).await,
+        Door::Tunnel => inbound::tunnel(worker, stream, peer).await,
+        Door::Captured => inbound::captured(worker, stream, peer).await,
     }
 }

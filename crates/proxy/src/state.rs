@@ -268,8 +268,8 @@ impl Updater {
     /// Takes over what the client restored from disk, so that it is kept up to date.
     fn adopt(&mut self) {
         for key in self.handle.subscriptions() {
-            match key.kind {
-                Kind::Service => match key.name.strip_prefix("ip/") {
+            if key.kind == Kind::Service {
+                match key.name.strip_prefix("ip/") {
                     Some(address) => {
                         if let Ok(address) = address.parse() {
                             self.addresses.entry(address).or_default();
@@ -280,8 +280,7 @@ impl Updater {
                             self.services.entry(name).or_default();
                         }
                     }
-                },
-                _ => {}
+                }
             }
         }
     }
@@ -408,16 +407,10 @@ impl Updater {
         if !PARTS.iter().all(|part| answered.contains(part)) {
             return;
         }
-        let service = match self
-            .resources
-            .get(&Key::new(Kind::Service, name.to_string()))
-            .map(Arc::as_ref)
-        {
-            Some(Resource::Service(service)) => service,
-            _ => {
-                self.next.services.insert(name.clone(), Entry::Absent);
-                return;
-            }
+        let key = Key::new(Kind::Service, name.to_string());
+        let Some(Resource::Service(service)) = self.resources.get(&key).map(Arc::as_ref) else {
+            self.next.services.insert(name.clone(), Entry::Absent);
+            return;
         };
         let destination = match self.next.services.get(name) {
             Some(Entry::Present(destination)) => Arc::clone(destination),
