@@ -89,7 +89,10 @@ fn generate(root: &Path, unit: &Unit) -> Result<BTreeMap<String, String>> {
         .compile_fds(descriptors)
         .with_context(|| format!("cannot generate {}", unit.out))?;
     let mut files = present(scratch.path())?;
-    files.retain(|_, text| text.lines().any(|line| !line.starts_with("//") && !line.is_empty()));
+    files.retain(|_, text| {
+        text.lines()
+            .any(|line| !line.starts_with("//") && !line.is_empty())
+    });
     Ok(files)
 }
 
@@ -104,7 +107,11 @@ fn present(directory: &Path) -> Result<BTreeMap<String, String>> {
     {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".rs") {
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "rs")
+        {
             let text = fs::read_to_string(entry.path())
                 .with_context(|| format!("cannot read {}", entry.path().display()))?;
             files.insert(name, text);

@@ -53,7 +53,11 @@ impl SignError {
 
 /// Has a certificate signing request signed: with a join token the first time, then by the identity
 /// that the channel's connection proves.
-pub async fn sign(channel: Channel, csr_der: Vec<u8>, join_token: Option<&str>) -> Result<Signed, SignError> {
+pub async fn sign(
+    channel: Channel,
+    csr_der: Vec<u8>,
+    join_token: Option<&str>,
+) -> Result<Signed, SignError> {
     let mut request = tonic::Request::new(SignRequest {
         csr_der,
         requested_ttl: None,
@@ -66,5 +70,8 @@ pub async fn sign(channel: Channel, csr_der: Vec<u8>, join_token: Option<&str>) 
         .map_err(SignError::Status)?
         .into_inner();
     let bundle = response.trust_bundle.unwrap_or_default();
-    Ok(Signed { chain: response.chain_der, bundle: codec::trust_bundle_from_message(bundle)? })
+    Ok(Signed {
+        chain: response.chain_der,
+        bundle: codec::trust_bundle_from_message(bundle)?,
+    })
 }

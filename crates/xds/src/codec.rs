@@ -113,7 +113,10 @@ fn read(kind: Kind, bytes: &[u8]) -> Result<Resource, field::Invalid> {
 
 fn message<M: Message + Default>(bytes: &[u8]) -> Result<M, field::Invalid> {
     M::decode(bytes).map_err(|error| {
-        field::Invalid::new("", format!("is not a protobuf message of this type ({error})"))
+        field::Invalid::new(
+            "",
+            format!("is not a protobuf message of this type ({error})"),
+        )
     })
 }
 

@@ -43,16 +43,16 @@ pub(super) struct Driver {
 
 enum Link {
     Waiting(Pin<Box<Sleep>>),
-    Connecting(BoxFuture<'static, Result<Streaming<DeltaDiscoveryResponse>, LinkError>>),
+    Connecting(BoxFuture<'static, Result<Box<Streaming<DeltaDiscoveryResponse>>, LinkError>>),
     Open {
-        responses: Streaming<DeltaDiscoveryResponse>,
+        responses: Box<Streaming<DeltaDiscoveryResponse>>,
         since: Instant,
     },
 }
 
 enum Event {
     Due,
-    Opened(Streaming<DeltaDiscoveryResponse>),
+    Opened(Box<Streaming<DeltaDiscoveryResponse>>),
     Response(DeltaDiscoveryResponse),
     Failed(LinkError),
 }
@@ -131,7 +131,10 @@ impl Driver {
                 self.link = Link::Connecting(Box::pin(link::open(dial, receiver)));
             }
             Event::Opened(responses) => {
-                tracing::info!(node = self.options.node_id, "connected to the control plane");
+                tracing::info!(
+                    node = self.options.node_id,
+                    "connected to the control plane"
+                );
                 self.failed_before = false;
                 self.shared.connected.send_replace(true);
                 let since = Instant::now();
@@ -242,12 +245,16 @@ impl Driver {
         };
         match (delivery.origin, verdict) {
             (Origin::Server(update), verdict) => {
+                let verdict = verdict.as_ref().copied().map_err(String::as_str);
                 self.shared.session().settle(update, verdict);
                 self.pending = true;
                 self.changed();
             }
             (Origin::Cache, Err(why)) => {
-                tracing::warn!(why, "the last good configuration was refused; starting without");
+                tracing::warn!(
+                    why,
+                    "the last good configuration was refused; starting without"
+                );
                 self.shared.session().forget();
             }
             (Origin::Dropped, Err(why)) => {

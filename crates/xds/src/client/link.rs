@@ -45,7 +45,7 @@ fn describe(status: &Status) -> String {
 pub(super) async fn open(
     dial: Dial,
     requests: mpsc::Receiver<DeltaDiscoveryRequest>,
-) -> Result<Streaming<DeltaDiscoveryResponse>, LinkError> {
+) -> Result<Box<Streaming<DeltaDiscoveryResponse>>, LinkError> {
     let endpoint = endpoint();
     let connecting = endpoint.connect_with_connector(tower::service_fn(connector(dial)));
     let channel = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
@@ -58,7 +58,7 @@ pub(super) async fn open(
         .delta_aggregated_resources(ReceiverStream::new(requests))
         .await
         .map_err(LinkError::Status)?;
-    Ok(response.into_inner())
+    Ok(Box::new(response.into_inner()))
 }
 
 /// A gRPC channel that connects when it is first used, and again after it was cut off.

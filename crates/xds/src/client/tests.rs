@@ -160,9 +160,7 @@ async fn each_subscription_is_answered() {
         next(&mut batches).await,
         ["-Endpoint shop/reviews/shop.reviews-0"]
     );
-    plane
-        .until(|d| d.acknowledged(&gone).acked == 1)
-        .await;
+    plane.until(|d| d.acknowledged(&gone).acked == 1).await;
     // Nobody here asked for ratings.
     let other = endpoint("ratings", "ratings-0", 1).key();
     assert_eq!(plane.distributor.acknowledged(&other).interested, 0);
@@ -176,7 +174,9 @@ async fn each_subscription_is_answered() {
 async fn a_refusal_is_reported_until_there_is_a_newer_version() {
     let (plane, address) = world();
     let key = service("reviews", 1, false).key();
-    plane.distributor.apply(vec![put(service("reviews", 1, false))]);
+    plane
+        .distributor
+        .apply(vec![put(service("reviews", 1, false))]);
     let (handle, mut batches) = address.client("a", None);
     handle.subscribe(Kind::Service, "shop/reviews");
     let batch = batches.recv().await.expect("a batch");
@@ -187,7 +187,9 @@ async fn a_refusal_is_reported_until_there_is_a_newer_version() {
     assert!(why.contains("no room"), "{why}");
     assert_eq!(plane.distributor.clients()[0].rejected[0].key, key);
 
-    plane.distributor.apply(vec![put(service("reviews", 1, true))]);
+    plane
+        .distributor
+        .apply(vec![put(service("reviews", 1, true))]);
     assert_eq!(next(&mut batches).await, ["+Service shop/reviews"]);
     plane.until(|d| d.acknowledged(&key).acked == 1).await;
     assert!(plane.distributor.clients()[0].rejected.is_empty());
@@ -246,7 +248,9 @@ async fn a_proxy_starts_from_its_cache_without_a_control_plane() {
     for _ in 0..3 {
         next(&mut batches).await;
     }
-    plane.until(|d| d.clients()[0].kinds.iter().all(|k| k.acked == k.sent)).await;
+    plane
+        .until(|d| d.clients()[0].kinds.iter().all(|k| k.acked == k.sent))
+        .await;
     // What was acknowledged is written soon after; the file is replaced whole.
     while codec_of(&cache).is_none_or(|resources| resources < 2) {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -266,13 +270,11 @@ async fn a_proxy_starts_from_its_cache_without_a_control_plane() {
     );
     assert!(!*handle.connected().borrow());
     // Back again, the control plane has one thing to say.
-    plane.distributor.apply(vec![put(service("reviews", 1, true))]);
+    plane
+        .distributor
+        .apply(vec![put(service("reviews", 1, true))]);
     address.set(Some(&plane));
-    let news = next(&mut batches).await;
-    assert!(
-        news == ["+Service shop/reviews"] || news == ["-Route shop/reviews/*"],
-        "{news:?}"
-    );
+    assert_eq!(next(&mut batches).await, ["+Service shop/reviews"]);
 
     // Another proxy's file is not taken, nor is garbage.
     let (handle, _batches) = address.client("b", Some(cache.clone()));
@@ -293,7 +295,9 @@ fn codec_of(path: &std::path::Path) -> Option<usize> {
 async fn a_slow_proxy_gets_the_latest_and_no_queue() {
     let (plane, address) = world();
     let key = endpoint("reviews", "reviews-0", 1).key();
-    plane.distributor.apply(vec![put(endpoint("reviews", "reviews-0", 1))]);
+    plane
+        .distributor
+        .apply(vec![put(endpoint("reviews", "reviews-0", 1))]);
     let (handle, mut batches) = address.client("a", None);
     handle.subscribe(Kind::Endpoint, "shop/reviews/*");
     let first = batches.recv().await.expect("a batch");
@@ -317,7 +321,9 @@ async fn a_slow_proxy_gets_the_latest_and_no_queue() {
 async fn a_silent_control_plane_is_noticed() {
     let silent = Arc::new(AtomicBool::new(true));
     let (plane, address) = world();
-    plane.distributor.apply(vec![put(service("reviews", 1, false))]);
+    plane
+        .distributor
+        .apply(vec![put(service("reviews", 1, false))]);
     let (working, quiet) = (address.dial(), Arc::clone(&silent));
     let held = Arc::new(Mutex::new(Vec::new()));
     let dial: Dial = Arc::new(move || {
@@ -353,14 +359,19 @@ async fn raw(
         tokio_stream::iter([request]),
         futures_util::stream::pending(),
     );
-    let mut responses = client.delta_aggregated_resources(requests).await?.into_inner();
+    let mut responses = client
+        .delta_aggregated_resources(requests)
+        .await?
+        .into_inner();
     responses.message().await
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_stream_ends_alone_and_says_why() {
     let (plane, address) = world();
-    plane.distributor.apply(vec![put(service("reviews", 1, false))]);
+    plane
+        .distributor
+        .apply(vec![put(service("reviews", 1, false))]);
     let (handle, mut batches) = address.client("a", None);
     handle.subscribe(Kind::Service, "shop/reviews");
     next(&mut batches).await;
@@ -376,10 +387,16 @@ async fn a_bad_stream_ends_alone_and_says_why() {
     };
     let url = codec::type_url(Kind::Service);
     let cases = [
-        (request("workload/shop/x", "nonsense", "a"), Code::InvalidArgument),
+        (
+            request("workload/shop/x", "nonsense", "a"),
+            Code::InvalidArgument,
+        ),
         (request("workload/shop/x", url, ""), Code::InvalidArgument),
         (request("", url, "a"), Code::InvalidArgument),
-        (request("workload/other/x", url, "a"), Code::PermissionDenied),
+        (
+            request("workload/other/x", url, "a"),
+            Code::PermissionDenied,
+        ),
     ];
     for (request, code) in cases {
         let status = raw(&address, request.clone()).await.expect_err("refused");
@@ -394,7 +411,9 @@ async fn a_bad_stream_ends_alone_and_says_why() {
     let status = client.stream_aggregated_resources(requests).await;
     assert_eq!(status.expect_err("not served").code(), Code::Unimplemented);
 
-    plane.distributor.apply(vec![put(service("reviews", 1, true))]);
+    plane
+        .distributor
+        .apply(vec![put(service("reviews", 1, true))]);
     assert_eq!(next(&mut batches).await, ["+Service shop/reviews"]);
 }
 

@@ -34,7 +34,10 @@ pub(super) fn to_message(endpoint: &Endpoint) -> v1::Endpoint {
 
 pub(super) fn from_message(message: v1::Endpoint) -> Result<Endpoint> {
     if message.weight == 0 {
-        return Err(Invalid::new("weight", "is 0; an endpoint's weight is at least 1"));
+        return Err(Invalid::new(
+            "weight",
+            "is 0; an endpoint's weight is at least 1",
+        ));
     }
     Ok(Endpoint {
         service: parse("service", &message.service)?,

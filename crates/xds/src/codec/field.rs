@@ -65,7 +65,12 @@ pub(super) fn each<A, B>(
 
 /// A field that must be set.
 pub(super) fn required<T>(field: &str, value: Option<T>) -> Result<T> {
-    value.ok_or_else(|| Invalid::new(field, "is missing, or of a form that this version does not know"))
+    value.ok_or_else(|| {
+        Invalid::new(
+            field,
+            "is missing, or of a form that this version does not know",
+        )
+    })
 }
 
 /// A text with a form.
@@ -79,8 +84,12 @@ where
 
 /// A value of an enum.
 pub(super) fn known<E: TryFrom<i32>>(field: &str, value: i32) -> Result<E> {
-    E::try_from(value)
-        .map_err(|_| Invalid::new(field, format!("has the value {value}, which this version does not know")))
+    E::try_from(value).map_err(|_| {
+        Invalid::new(
+            field,
+            format!("has the value {value}, which this version does not know"),
+        )
+    })
 }
 
 /// A port's number.
@@ -88,7 +97,12 @@ pub(super) fn port(field: &str, number: u32) -> Result<u16> {
     u16::try_from(number)
         .ok()
         .filter(|port| *port != 0)
-        .ok_or_else(|| Invalid::new(field, format!("{number} is not a port; ports are 1 to 65535")))
+        .ok_or_else(|| {
+            Invalid::new(
+                field,
+                format!("{number} is not a port; ports are 1 to 65535"),
+            )
+        })
 }
 
 /// A port's number where there is one.

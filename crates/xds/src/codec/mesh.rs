@@ -30,7 +30,10 @@ pub(super) fn from_message(message: v1::Mesh) -> Result<Mesh> {
     if message.trace_sampling > 10_000 {
         return Err(Invalid::new(
             "trace_sampling",
-            format!("is {}; it counts hundredths of a percent, 10000 at most", message.trace_sampling),
+            format!(
+                "is {}; it counts hundredths of a percent, 10000 at most",
+                message.trace_sampling
+            ),
         ));
     }
     Ok(Mesh {
@@ -89,7 +92,9 @@ pub(super) fn read_bundle(message: v1::TrustBundle) -> Result<TrustBundle> {
 fn trust_domain(name: &str) -> Result<TrustDomain> {
     TrustDomain::new(name).map_err(|_| {
         let shown: String = name.chars().take(64).collect();
-        let message = format!("\"{shown}\" is not a trust domain: use up to 255 of a-z, 0-9, '.', '-' and '_'");
+        let message = format!(
+            "\"{shown}\" is not a trust domain: use up to 255 of a-z, 0-9, '.', '-' and '_'"
+        );
         Invalid::new("trust_domain", message)
     })
 }

@@ -43,7 +43,10 @@ pub(super) fn from_message(message: v1::RetryPolicy) -> Result<Policy> {
             condition(required("", message.condition)?)
         })?,
         backoff: Backoff {
-            base: duration("backoff_base", required("backoff_base", message.backoff_base)?)?,
+            base: duration(
+                "backoff_base",
+                required("backoff_base", message.backoff_base)?,
+            )?,
             max: duration("backoff_max", required("backoff_max", message.backoff_max)?)?,
         },
         budget: Budget {
@@ -63,11 +66,14 @@ fn condition(condition: Wire) -> Result<Condition> {
             Event::GatewayError => Condition::GatewayError,
             Event::ServerError => Condition::ServerError,
         },
-        Wire::Status(status) => Condition::Status(u16::try_from(status).map_err(|_| {
-            Invalid::new("status", format!("{status} is not an HTTP status"))
-        })?),
-        Wire::GrpcStatus(status) => Condition::GrpcStatus(u8::try_from(status).map_err(|_| {
-            Invalid::new("grpc_status", format!("{status} is not a gRPC status"))
-        })?),
+        Wire::Status(status) => Condition::Status(
+            u16::try_from(status)
+                .map_err(|_| Invalid::new("status", format!("{status} is not an HTTP status")))?,
+        ),
+        Wire::GrpcStatus(status) => {
+            Condition::GrpcStatus(u8::try_from(status).map_err(|_| {
+                Invalid::new("grpc_status", format!("{status} is not a gRPC status"))
+            })?)
+        }
     })
 }

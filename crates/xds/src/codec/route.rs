@@ -73,7 +73,10 @@ pub(super) fn from_message(message: v1::Route) -> Result<Route> {
 
 fn rule(message: v1::RouteRule) -> Result<Rule> {
     if message.matches.is_empty() {
-        return Err(Invalid::new("matches", "is empty; a rule that takes all has one empty match"));
+        return Err(Invalid::new(
+            "matches",
+            "is empty; a rule that takes all has one empty match",
+        ));
     }
     Ok(Rule {
         name: message.name,

@@ -29,7 +29,10 @@ pub(super) fn from_message(message: v1::Service) -> Result<Service> {
         })
     })?;
     if let Some(number) = twice(ports.iter().map(|port| port.number)) {
-        return Err(Invalid::new("ports", format!("port {number} is there twice")));
+        return Err(Invalid::new(
+            "ports",
+            format!("port {number} is there twice"),
+        ));
     }
     Ok(Service {
         name: parse("name", &message.name)?,

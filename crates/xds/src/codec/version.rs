@@ -23,10 +23,8 @@ impl Version {
 
     /// Reads what `Display` writes; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.len() == 32
-            && text
-                .bytes()
-                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let digits =
+            text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if !digits {
             return None;
         }
@@ -57,7 +55,10 @@ mod tests {
             Version::of(b"a").to_string(),
             "d228cb696f1a8caf78912b704e4a8964"
         );
-        assert_eq!(Version::parse(&Version::of(b"x").to_string()), Some(Version::of(b"x")));
+        assert_eq!(
+            Version::parse(&Version::of(b"x").to_string()),
+            Some(Version::of(b"x"))
+        );
         assert_eq!(Version::parse("1"), None);
         assert_eq!(Version::parse(&"+".repeat(32)), None);
     }

@@ -50,7 +50,12 @@ pub(super) fn from_message(message: v1::Workload) -> Result<Workload> {
         labels: message.labels,
         locality: locality(message.locality),
         tunnel: tunnel("tunnel", message.tunnel)?,
-        mtls: message.mtls.map(mtls).transpose().within("mtls")?.unwrap_or_default(),
+        mtls: message
+            .mtls
+            .map(mtls)
+            .transpose()
+            .within("mtls")?
+            .unwrap_or_default(),
     })
 }
 

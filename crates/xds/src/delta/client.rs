@@ -265,9 +265,10 @@ impl Session {
             }
         }
         for name in response.removed_resources {
-            let known = conversation.held.contains_key(&*name)
-                || conversation.wanted.contains(&*name);
-            if known && !update.upserts.contains_key(&*name) {
+            // That there is nothing to a subscription is said on each new stream, and heard once.
+            let news = conversation.held.contains_key(&*name)
+                || conversation.wanted.contains(&*name) && !conversation.answered.contains(&*name);
+            if news && !update.upserts.contains_key(&*name) {
                 update.removed.insert(name.into());
             }
         }
@@ -275,10 +276,10 @@ impl Session {
     }
 
     /// Puts an update in force, or not, and acknowledges or refuses it.
-    pub fn settle(&mut self, update: Update, verdict: Result<(), String>) {
+    pub fn settle(&mut self, update: Update, verdict: Result<(), &str>) {
         let conversation = &mut self.kinds[update.kind];
-        let error = match &verdict {
-            Err(why) => Some(nack(format!("refused by the proxy: {why}"), Vec::new())),
+        let error = match verdict {
+            Err(why) => Some(nack(&format!("refused by the proxy: {why}"), Vec::new())),
             Ok(()) if update.refused.is_empty() => None,
             Ok(()) => Some(refusal(update.refused)),
         };
@@ -409,7 +410,7 @@ fn refusal(refused: BTreeMap<String, String>) -> rpc::Status {
                     name,
                     ..Default::default()
                 }),
-                error_detail: Some(nack(why, Vec::new())),
+                error_detail: Some(nack(&why, Vec::new())),
             };
             prost_types::Any {
                 type_url: RESOURCE_ERROR_URL.to_owned(),
@@ -417,10 +418,10 @@ fn refusal(refused: BTreeMap<String, String>) -> rpc::Status {
             }
         })
         .collect();
-    nack(list.join("; "), details)
+    nack(&list.join("; "), details)
 }
 
-fn nack(message: String, details: Vec<prost_types::Any>) -> rpc::Status {
+fn nack(message: &str, details: Vec<prost_types::Any>) -> rpc::Status {
     rpc::Status {
         code: INVALID_ARGUMENT,
         message: message.chars().take(MESSAGE_CHARS).collect(),

@@ -16,8 +16,7 @@ use crate::proto::discovery as wire;
 use crate::proto::google::rpc;
 
 /// The type URL of the details by which a client says which resource of a response it refuses.
-pub const RESOURCE_ERROR_URL: &str =
-    "type.googleapis.com/envoy.service.discovery.v3.ResourceError";
+pub const RESOURCE_ERROR_URL: &str = "type.googleapis.com/envoy.service.discovery.v3.ResourceError";
 
 /// A response is full when its resources have this many bytes.
 const RESPONSE_BYTES: usize = 2 * 1024 * 1024;
@@ -153,8 +152,9 @@ impl Session {
         store: &Store,
         now: SystemTime,
     ) -> Result<Requested, RequestError> {
-        let kind = codec::kind_of(&request.type_url)
-            .ok_or_else(|| RequestError::UnknownType(request.type_url.chars().take(200).collect()))?;
+        let kind = codec::kind_of(&request.type_url).ok_or_else(|| {
+            RequestError::UnknownType(request.type_url.chars().take(200).collect())
+        })?;
         self.check(request)?;
         let mut requested = Requested::default();
         let conversation = &mut self.kinds[kind];
@@ -355,7 +355,10 @@ impl Conversation {
             return false;
         };
         let single = error.map(refused_resources).unwrap_or_default();
-        let concerns_some = response.sent.iter().any(|(name, _)| single.contains_key(&**name));
+        let concerns_some = response
+            .sent
+            .iter()
+            .any(|(name, _)| single.contains_key(&**name));
         let shorten = |text: &str| -> Arc<str> {
             text.chars().take(MESSAGE_CHARS).collect::<String>().into()
         };
@@ -365,7 +368,8 @@ impl Conversation {
                 // again, the client may have taken it after all.
                 if covered(&self.wanted, name, aliases.iter().map(|alias| &**alias)) {
                     let (version, state) = (None, State::Acked);
-                    self.known.insert(Arc::clone(name), Known { version, state });
+                    self.known
+                        .insert(Arc::clone(name), Known { version, state });
                     self.dirty.insert(Arc::clone(name));
                 }
                 continue;
@@ -395,7 +399,8 @@ impl Conversation {
         if let State::Rejected(rejected) = &known.state {
             let aliases = rejected.aliases.iter().map(|alias| &**alias);
             covering(name, aliases, |subscription| {
-                self.unanswered.extend(self.wanted.get(subscription).cloned());
+                self.unanswered
+                    .extend(self.wanted.get(subscription).cloned());
                 true
             });
         }
@@ -430,14 +435,18 @@ impl Conversation {
                 continue;
             };
             let version = Some(entry.version);
-            let same = self.known.get(&name).is_some_and(|known| known.version == version);
+            let same = self
+                .known
+                .get(&name)
+                .is_some_and(|known| known.version == version);
             if same && !forced {
                 continue;
             }
             bytes += entry.bytes.len() + name.len();
             resources.push(resource_to_message(kind, &name, entry));
             let state = State::Sent { nonce };
-            self.known.insert(Arc::clone(&name), Known { version, state });
+            self.known
+                .insert(Arc::clone(&name), Known { version, state });
             sent.push((name, entry.aliases.clone()));
         }
         while bytes < RESPONSE_BYTES

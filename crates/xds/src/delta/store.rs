@@ -108,7 +108,10 @@ impl Store {
         }
         let named = resources.entries.get_key_value(subscription);
         let aliased = resources.aliases.get(subscription);
-        let mut names: Vec<_> = named.map(|(name, _)| Arc::clone(name)).into_iter().collect();
+        let mut names: Vec<_> = named
+            .map(|(name, _)| Arc::clone(name))
+            .into_iter()
+            .collect();
         names.extend(aliased.into_iter().flatten().cloned());
         names
     }

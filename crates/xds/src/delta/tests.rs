@@ -72,9 +72,13 @@ struct World {
     receiver: BTreeMap<Key, Arc<Resource>>,
 }
 
+fn put(resource: Resource) -> Step {
+    Step::Put(Box::new(resource))
+}
+
 #[derive(Debug, Clone)]
 enum Step {
-    Put(Resource),
+    Put(Box<Resource>),
     Spoil(Key, u8),
     Remove(Key),
     Subscribe(Kind, String),
@@ -145,11 +149,7 @@ impl World {
             Step::ServerSends => {
                 let response = self.server.poll(&self.store);
                 for resource in response.iter().flat_map(|r| &r.resources) {
-                    let version = (
-                        resource.name.clone(),
-                        resource.version.clone(),
-                        self.asked,
-                    );
+                    let version = (resource.name.clone(), resource.version.clone(), self.asked);
                     assert!(!self.refused.contains(&version), "{version:?} again");
                 }
                 self.responses.extend(response.map(|r| (self.asked, r)));
@@ -199,7 +199,8 @@ impl World {
                 self.receiver.insert(key, Arc::clone(&held.resource));
             }
             for name in &update.removed {
-                self.receiver.remove(&Key::new(update.kind, Arc::clone(name)));
+                self.receiver
+                    .remove(&Key::new(update.kind, Arc::clone(name)));
             }
             let refused = update.refused.keys();
             self.refused
@@ -207,7 +208,7 @@ impl World {
             self.client.settle(update, Ok(()));
         } else {
             self.refused.extend(versions.into_values());
-            self.client.settle(update, Err("no".to_owned()));
+            self.client.settle(update, Err("no"));
         }
         self.drop_unwanted();
     }
@@ -270,7 +271,11 @@ impl World {
             }
             for name in &wanted {
                 let answered = self.client.answered(kind).contains(name);
-                let only_bad = self.store.expand(kind, name).iter().any(|n| unreadable.contains(n));
+                let only_bad = self
+                    .store
+                    .expand(kind, name)
+                    .iter()
+                    .any(|n| unreadable.contains(n));
                 assert!(answered || only_bad, "{kind} {name} has no answer");
             }
         }
@@ -278,7 +283,11 @@ impl World {
             .map(|kind| self.client.held(kind).len())
             .iter()
             .sum();
-        assert_eq!(self.receiver.len(), held, "the receiver has more than is held");
+        assert_eq!(
+            self.receiver.len(),
+            held,
+            "the receiver has more than is held"
+        );
     }
 }
 
@@ -302,7 +311,7 @@ fn subscription() -> impl Strategy<Value = (Kind, String)> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => resource().prop_map(Step::Put),
+        4 => resource().prop_map(put),
         1 => (resource(), any::<u8>()).prop_map(|(r, seed)| Step::Spoil(r.key(), seed)),
         2 => resource().prop_map(|r| Step::Remove(r.key())),
         4 => subscription().prop_map(|(k, n)| Step::Subscribe(k, n)),
@@ -357,7 +366,7 @@ fn what_does_not_exist_is_answered_once() {
     let mut world = settled([subscribe(Kind::Service, "n/s0")]);
     assert_eq!(world.client.absent(Kind::Service).len(), 1);
     world.settle();
-    world.step(Step::Put(service(0, &[], false)));
+    world.step(put(service(0, &[], false)));
     world.settle();
     assert!(world.client.absent(Kind::Service).is_empty());
     assert_eq!(world.client.held(Kind::Service).len(), 1);
@@ -376,12 +385,12 @@ fn an_empty_collection_and_an_unknown_address_are_answered() {
 #[test]
 fn an_alias_moves_from_one_resource_to_another() {
     let mut world = settled([
-        Step::Put(service(0, &[1], false)),
+        put(service(0, &[1], false)),
         subscribe(Kind::Service, "ip/10.0.0.1"),
     ]);
     assert!(world.client.held(Kind::Service).contains_key("n/s0"));
-    world.step(Step::Put(service(0, &[], false)));
-    world.step(Step::Put(service(1, &[1], false)));
+    world.step(put(service(0, &[], false)));
+    world.step(put(service(1, &[1], false)));
     world.settle();
     world.check();
     assert!(world.client.held(Kind::Service).contains_key("n/s1"));
@@ -390,13 +399,13 @@ fn an_alias_moves_from_one_resource_to_another() {
 #[test]
 fn after_a_reconnect_only_differences_travel() {
     let mut world = settled([
-        Step::Put(service(0, &[], false)),
-        Step::Put(service(1, &[], false)),
-        Step::Put(service(2, &[], false)),
+        put(service(0, &[], false)),
+        put(service(1, &[], false)),
+        put(service(2, &[], false)),
         subscribe(Kind::Service, "*"),
     ]);
     world.step(Step::Cut);
-    world.step(Step::Put(service(1, &[], true)));
+    world.step(put(service(1, &[], true)));
     world.step(Step::Remove(service(2, &[], false).key()));
     world.step(Step::ClientSends);
     world.step(Step::ServerReads);
@@ -412,7 +421,7 @@ fn after_a_reconnect_only_differences_travel() {
 #[test]
 fn one_bad_resource_does_not_hold_up_the_others() {
     let world = settled([
-        Step::Put(service(0, &[], false)),
+        put(service(0, &[], false)),
         Step::Spoil(service(1, &[], false).key(), 7),
         subscribe(Kind::Service, "*"),
     ]);
@@ -425,8 +434,8 @@ fn one_bad_resource_does_not_hold_up_the_others() {
 
 #[test]
 fn a_stale_nonce_acknowledges_nothing() {
-    let mut world = settled([Step::Put(service(0, &[], false)), subscribe(Kind::Service, "*")]);
-    world.step(Step::Put(service(0, &[], true)));
+    let mut world = settled([put(service(0, &[], false)), subscribe(Kind::Service, "*")]);
+    world.step(put(service(0, &[], true)));
     world.step(Step::ServerSends);
     let request = DeltaDiscoveryRequest {
         type_url: crate::codec::type_url(Kind::Service).to_owned(),
@@ -458,9 +467,15 @@ fn limits_are_kept() {
         session.request(&request, &Store::default(), SystemTime::UNIX_EPOCH)
     };
     let url = crate::codec::type_url(Kind::Service);
-    assert!(matches!(ask(&["123456789"], url), Err(RequestError::Name(9, 8))));
+    assert!(matches!(
+        ask(&["123456789"], url),
+        Err(RequestError::Name(9, 8))
+    ));
     assert!(matches!(ask(&[""], url), Err(RequestError::Name(0, 8))));
-    assert!(matches!(ask(&[], "nonsense"), Err(RequestError::UnknownType(_))));
+    assert!(matches!(
+        ask(&[], "nonsense"),
+        Err(RequestError::UnknownType(_))
+    ));
     assert!(ask(&["a", "b"], url).is_ok());
     assert!(matches!(ask(&["c"], url), Err(RequestError::TooMany(2, _))));
 }

@@ -88,8 +88,7 @@ async fn serve(
 ) -> Result<(), Status> {
     let mut closed = distributor.closed.subscribe();
     let mut closed = pin!(closed.wait_for(|closed| *closed));
-    let first = match futures_util::future::select(pin!(inbound.message()), closed.as_mut()).await
-    {
+    let first = match futures_util::future::select(pin!(inbound.message()), closed.as_mut()).await {
         Either::Left((message, _)) => message?,
         Either::Right(_) => return Err(going_down()),
     };

@@ -68,8 +68,8 @@ pub(super) fn from_message(message: v1::RouteFilter) -> Result<Filter> {
 fn headers(message: v1::HeaderChange) -> Result<HeaderChange> {
     let header = |header: v1::Header| {
         let name = parse::<HeaderName>("name", &header.name)?;
-        let value = HeaderValue::from_bytes(&header.value)
-            .map_err(|error| Invalid::new("value", error))?;
+        let value =
+            HeaderValue::from_bytes(&header.value).map_err(|error| Invalid::new("value", error))?;
         Ok((name, value))
     };
     Ok(HeaderChange {

@@ -49,7 +49,10 @@ pub(super) fn from_message(message: v1::RouteMatch) -> Result<Match> {
         })
     })?;
     if let Some(name) = twice(headers.iter().map(|header| header.name.as_str())) {
-        return Err(Invalid::new("headers", format!("\"{name}\" is there twice")));
+        return Err(Invalid::new(
+            "headers",
+            format!("\"{name}\" is there twice"),
+        ));
     }
     let query = each("query", message.query, |parameter| {
         Ok(QueryMatch {

@@ -37,7 +37,10 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
 }
 
 fn name() -> impl Strategy<Value = ObjectName> {
-    ("[a-z]{1,8}", "[a-z]([a-z0-9-]{0,8}[a-z0-9])?(\\.[a-z]{1,4})?")
+    (
+        "[a-z]{1,8}",
+        "[a-z]([a-z0-9-]{0,8}[a-z0-9])?(\\.[a-z]{1,4})?",
+    )
         .prop_map(|(namespace, name)| ObjectName::new(&namespace, &name).expect("valid"))
 }
 
@@ -65,7 +68,11 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 }
 
 fn mode() -> impl Strategy<Value = MtlsMode> {
-    select(vec![MtlsMode::Strict, MtlsMode::Permissive, MtlsMode::Disable])
+    select(vec![
+        MtlsMode::Strict,
+        MtlsMode::Permissive,
+        MtlsMode::Disable,
+    ])
 }
 
 fn tunnel() -> impl Strategy<Value = Tunnel> {
@@ -332,7 +339,9 @@ fn filter() -> impl Strategy<Value = Filter> {
 fn target() -> impl Strategy<Value = Target> {
     prop_oneof![
         (name(), port()).prop_map(|(name, port)| Target::Service { name, port }),
-        ".{0,8}".prop_map(|text| Target::Invalid { reason: Arc::from(text) }),
+        ".{0,8}".prop_map(|text| Target::Invalid {
+            reason: Arc::from(text)
+        }),
     ]
 }
 
