@@ -28,7 +28,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Talk {
     /// Say nothing but errors.
-    #[arg(long, short, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        conflicts_with = "verbose",
+        help_heading = "Global options"
+    )]
     pub(crate) quiet: bool,
     /// Say more; -vv more still.
     #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
@@ -51,11 +57,21 @@ impl Talk {
 pub(crate) struct Connection {
     /// The control plane: HOST:PORT, or the path of its unix socket [default: the socket in the
     /// data directory].
-    #[arg(long, env = "TULLE_CONTROL", value_name = "ADDRESS", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_CONTROL",
+        value_name = "ADDRESS",
+        hide_env_values = true
+    )]
     pub(crate) control: Option<String>,
     /// Data directory of the control plane [default: ~/.local/state/tulle, as root
     /// /var/lib/tulle].
-    #[arg(long, env = "TULLE_DATA_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_DATA_DIR",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     pub(crate) data_dir: Option<PathBuf>,
 }
 

@@ -24,7 +24,7 @@ use crate::paths;
 /// No answer of the API is larger than this.
 const BODY_LIMIT: usize = 256 * 1024 * 1024;
 /// How long the control plane may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the API is.
@@ -207,24 +207,26 @@ impl Answer {
 
     /// What the control plane said was wrong.
     pub(crate) fn error(&self) -> anyhow::Error {
-        let (text, usage) = match serde_json::from_slice::<ErrorBody>(&self.body) {
-            Ok(ErrorBody { error }) => (
-                match error.hint.filter(|h| !h.is_empty()) {
-                    Some(hint) => format!("{}; {hint}", error.message),
-                    None => error.message,
-                },
-                self.status == StatusCode::BAD_REQUEST,
-            ),
-            Err(_) => {
-                let text = String::from_utf8_lossy(&self.body);
-                let line: String = text.lines().next().unwrap_or("").chars().take(200).collect();
-                (
-                    format!("the control plane answered {}: {line}", self.status),
-                    false,
-                )
-            }
+        let Ok(ErrorBody { error }) = serde_json::from_slice::<ErrorBody>(&self.body) else {
+            let text = String::from_utf8_lossy(&self.body);
+            let line: String = text
+                .lines()
+                .next()
+                .unwrap_or("")
+                .chars()
+                .take(200)
+                .collect();
+            return anyhow!("the control plane answered {}: {line}", self.status);
         };
-        if usage { usage!("{text}") } else { anyhow!(text) }
+        let text = match error.hint.filter(|h| !h.is_empty()) {
+            Some(hint) => format!("{}; {hint}", error.message),
+            None => error.message,
+        };
+        if self.status == StatusCode::BAD_REQUEST {
+            usage!("{text}")
+        } else {
+            anyhow!(text)
+        }
     }
 }
 
@@ -250,7 +252,10 @@ where
         anyhow!(error).context("it does not speak HTTP here (the API's port is 15080, not 15012)")
     })?;
     let status = response.status();
-    let Ok(body) = Limited::new(response.into_body(), BODY_LIMIT).collect().await else {
+    let Ok(body) = Limited::new(response.into_body(), BODY_LIMIT)
+        .collect()
+        .await
+    else {
         bail!("the answer broke off, or is larger than {BODY_LIMIT} bytes");
     };
     driver.abort();

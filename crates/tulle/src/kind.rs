@@ -45,7 +45,9 @@ fn distance(a: &str, b: &str) -> usize {
         let mut diagonal = i;
         let mut left = i + 1;
         for (cell, y) in row.iter_mut().skip(1).zip(&b) {
-            let best = (diagonal + usize::from(x != *y)).min(left + 1).min(*cell + 1);
+            let best = (diagonal + usize::from(x != *y))
+                .min(left + 1)
+                .min(*cell + 1);
             diagonal = *cell;
             *cell = best;
             left = best;
@@ -64,7 +66,10 @@ mod tests {
     #[test]
     fn words_are_forgiving_and_the_nearest_is_suggested() {
         assert_eq!(find("svc").expect("short"), ObjectKind::Service);
-        assert_eq!(find("HTTPRoute").expect("as in YAML"), ObjectKind::HttpRoute);
+        assert_eq!(
+            find("HTTPRoute").expect("as in YAML"),
+            ObjectKind::HttpRoute
+        );
         let message = find("servces").expect_err("a slip").to_string();
         assert!(message.contains("did you mean \"services\""), "{message}");
     }

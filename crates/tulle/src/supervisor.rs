@@ -10,11 +10,13 @@ pub(crate) mod listeners;
 pub(crate) mod network;
 pub(crate) mod program;
 pub(crate) mod registry;
+pub(crate) mod remote;
 pub(crate) mod sidecar;
 pub(crate) mod signals;
 pub(crate) mod state;
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,6 +36,7 @@ use crate::ui::Ui;
 use lease::Lease;
 use listeners::Listeners;
 use network::Network;
+use remote::Proof;
 use sidecar::{Recipe, Sidecar};
 use signals::Signals;
 
@@ -76,15 +79,29 @@ struct Prepared {
 }
 
 async fn prepare(run: &Run, talk: Vec<String>, ui: &Ui) -> anyhow::Result<Prepared> {
-    let data_dir = run.connection.data_dir.clone().unwrap_or_else(paths::data_dir);
+    let data_dir = run
+        .connection
+        .data_dir
+        .clone()
+        .unwrap_or_else(paths::data_dir);
     let mode = network::choose(run.mode, ui)?;
-    let mut registry = registry::find(&Address::of(&run.connection)?).await?;
+    let address = Address::of(&run.connection)?;
+    let mut registry = registry::find(&address, || {
+        let earlier = run
+            .instance
+            .as_ref()
+            .map(|name| state::dir(&data_dir, &run.namespace.namespace, name));
+        Proof::new(run.token_file.as_deref(), earlier)
+    })
+    .await?;
 
     let explicit = match mode {
-        Mode::Explicit => Some(Listeners::explicit(&run.upstreams)?),
+        Mode::Explicit => Some(Listeners::explicit(reach(&address), &run.upstreams)?),
         Mode::Transparent => None,
     };
-    let tunnel = explicit.as_ref().map_or(network::TUNNEL, |l| l.port("tunnel"));
+    let tunnel = explicit
+        .as_ref()
+        .map_or(network::TUNNEL, |l| l.port("tunnel"));
     let mut request = registration(run, mode, tunnel)?;
     let response = registry.register(request.clone()).await?;
     let (namespace, name) = response
@@ -99,6 +116,7 @@ async fn prepare(run: &Run, talk: Vec<String>, ui: &Ui) -> anyhow::Result<Prepar
 
     let state_dir = state::dir(&data_dir, namespace, name);
     state::create(&state_dir).with_context(|| format!("{}", state_dir.display()))?;
+    registry.keep_in(&state_dir);
     let token_file = state_dir.join("token");
     state::write_token(&token_file, &response.join_token)
         .with_context(|| format!("{}", token_file.display()))?;
@@ -125,6 +143,22 @@ async fn prepare(run: &Run, talk: Vec<String>, ui: &Ui) -> anyhow::Result<Prepar
         state_dir,
         environment,
     })
+}
+
+/// Where peers reach the proxy of a workload in explicit mode: on loopback while all is on one
+/// host, else on all addresses.
+fn reach(control: &Address) -> IpAddr {
+    let local = match control {
+        Address::Unix(_) => true,
+        Address::Tcp(address) => address
+            .parse::<SocketAddr>()
+            .map_or(address.starts_with("localhost:"), |a| a.ip().is_loopback()),
+    };
+    if local {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    }
 }
 
 fn recipe(

@@ -61,14 +61,14 @@ impl Ui {
     /// Something worth knowing; silent with `--quiet`.
     pub(crate) fn say(&self, message: &str) {
         if !self.quiet {
-            self.to_stderr(message);
+            to_stderr(message);
         }
     }
 
     /// Something only the curious want to know; needs `--verbose`.
     pub(crate) fn detail(&self, message: &str) {
         if self.verbose > 0 && !self.quiet {
-            self.to_stderr(message);
+            to_stderr(message);
         }
     }
 
@@ -76,14 +76,14 @@ impl Ui {
     pub(crate) fn warn(&self, message: &str) {
         if !self.quiet {
             let word = self.paint_err(Paint::Yellow, "warning:");
-            self.to_stderr(&format!("{word} {message}"));
+            to_stderr(&format!("{word} {message}"));
         }
     }
 
     /// What went wrong; said even with `--quiet`.
     pub(crate) fn error(&self, message: &str) {
         let word = self.paint_err(Paint::Red, "error:");
-        self.to_stderr(&format!("{word} {message}"));
+        to_stderr(&format!("{word} {message}"));
     }
 
     /// A status line that replaces the one before; only on a terminal.
@@ -101,6 +101,10 @@ impl Ui {
     }
 
     /// Prints data, ending in a newline.
+    #[expect(
+        clippy::unused_self,
+        reason = "all output goes through the user's `Ui`"
+    )]
     pub(crate) fn data(&self, text: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         let result = out
@@ -142,11 +146,11 @@ impl Ui {
     pub(crate) fn paint_err(&self, paint: Paint, text: &str) -> String {
         painted(self.color_err, paint, text)
     }
+}
 
-    fn to_stderr(&self, message: &str) {
-        // A closed stderr leaves nobody to tell.
-        let _ = writeln!(io::stderr().lock(), "{message}");
-    }
+fn to_stderr(message: &str) {
+    // A closed stderr leaves nobody to tell.
+    let _ = writeln!(io::stderr().lock(), "{message}");
 }
 
 /// YAML as people write it.
@@ -186,11 +190,7 @@ fn terminal_width() -> Option<u16> {
     Table::new().width()
 }
 
-fn render_table(
-    header: &[&str],
-    rows: Vec<Vec<String>>,
-    width: Option<u16>,
-) -> String {
+fn render_table(header: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     match width {

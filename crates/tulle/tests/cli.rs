@@ -20,9 +20,8 @@ fn tulle(dir: &Path, arguments: &[&str]) -> Output {
 /// What a user sees, with the directory's name taken out.
 fn seen(dir: &Path, arguments: &[&str]) -> String {
     let output = tulle(dir, arguments);
-    let text = |bytes: &[u8]| {
-        String::from_utf8_lossy(bytes).replace(&dir.display().to_string(), "DIR")
-    };
+    let text =
+        |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&dir.display().to_string(), "DIR");
     format!(
         "$ tulle {}\nexit code: {}\n--- stdout\n{}--- stderr\n{}",
         arguments.join(" "),
@@ -36,8 +35,19 @@ fn seen(dir: &Path, arguments: &[&str]) -> String {
 fn help_of_every_command_shows_an_example() {
     let dir = tempfile::tempdir().expect("temporary directory");
     for command in [
-        "demo", "control", "run", "proxy", "apply", "get", "describe", "delete", "status", "token",
-        "cert", "completions", "version",
+        "demo",
+        "control",
+        "run",
+        "proxy",
+        "apply",
+        "get",
+        "describe",
+        "delete",
+        "status",
+        "token",
+        "cert",
+        "completions",
+        "version",
     ] {
         let text = seen(dir.path(), &[command, "--help"]);
         assert!(text.contains("exit code: 0"), "{text}");
@@ -69,8 +79,14 @@ fn bad_usage_is_named() {
         seen(dir, &["get", "servces"]),
         seen(dir, &["get", "services", "--control", "nonsense"]),
         seen(dir, &["run", "--service", "x"]),
-        seen(dir, &["run", "--service", "x", "--port", "web", "--", "true"]),
-        seen(dir, &["run", "--service", "x", "--", "no-such-program-here"]),
+        seen(
+            dir,
+            &["run", "--service", "x", "--port", "web", "--", "true"],
+        ),
+        seen(
+            dir,
+            &["run", "--service", "x", "--", "no-such-program-here"],
+        ),
         seen(dir, &["token", "create", "-s", "x", "--ttl", "soon"]),
         seen(dir, &["apply", "-f", "missing.yaml"]),
         seen(dir, &["control", "--trust-domain", "Not A Domain"]),
@@ -83,8 +99,11 @@ fn bad_usage_is_named() {
 fn without_a_control_plane_every_command_says_what_to_do() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let dir = dir.path();
-    std::fs::write(dir.join("ok.yaml"), "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
-        .expect("written");
+    std::fs::write(
+        dir.join("ok.yaml"),
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
+    )
+    .expect("written");
     let all = [
         seen(dir, &["get", "services"]),
         seen(dir, &["status"]),

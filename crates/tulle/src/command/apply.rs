@@ -4,6 +4,7 @@
 //! line and nothing is sent. What only the control plane can know (a reference to what does not
 //! exist) comes back with lines of the joined text, which are turned back into files and lines.
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,7 +26,12 @@ use crate::ui::{Format, Ui};
 )]
 pub(crate) struct Apply {
     /// File, directory (its *.yaml, *.yml and *.json) or - for stdin; may be repeated.
-    #[arg(long = "filename", short = 'f', value_name = "FILE|DIR|-", required = true)]
+    #[arg(
+        long = "filename",
+        short = 'f',
+        value_name = "FILE|DIR|-",
+        required = true
+    )]
     files: Vec<PathBuf>,
     /// Check everything, change nothing.
     #[arg(long)]
@@ -74,10 +80,9 @@ impl Apply {
         match self.output {
             Format::Table => {
                 let suffix = if self.dry_run { " (dry run)" } else { "" };
-                let lines: String = list(&body, "applied")
-                    .map(|entry| format!("{}{suffix}\n", applied_line(entry)))
-                    .collect();
-                ui.data(&lines)?;
+                for entry in list(&body, "applied") {
+                    ui.data(&format!("{}{suffix}", applied_line(entry)))?;
+                }
             }
             format => ui.value(format, &body)?,
         }
@@ -117,8 +122,8 @@ fn read_all(files: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Source> {
-    let text =
-        std::fs::read_to_string(path).map_err(|e| usage!("{}: cannot be read: {e}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| usage!("{}: cannot be read: {e}", path.display()))?;
     Ok(Source {
         name: path.display().to_string(),
         text,
@@ -225,7 +230,8 @@ pub(super) fn diagnostic_line(diagnostic: &Value, map: &LineMap) -> String {
         let part = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or("");
         let namespace = part("namespace");
         let slash = if namespace.is_empty() { "" } else { "/" };
-        out.push_str(&format!("{} {namespace}{slash}{}: ", part("kind"), part("name")));
+        let (kind, name) = (part("kind"), part("name"));
+        let _ = write!(out, "{kind} {namespace}{slash}{name}: ");
     }
     let field = match text("field") {
         "" => text("path"),

@@ -8,7 +8,10 @@ use crate::demo::probe;
 
 /// Run one service of the bookshop example.
 #[derive(Debug, clap::Args)]
-#[command(hide = true, after_help = "Example:\n  PORT=9080 tulle bookshop storefront")]
+#[command(
+    hide = true,
+    after_help = "Example:\n  PORT=9080 tulle bookshop storefront"
+)]
 pub(crate) struct Bookshop {
     /// The service; or `probe`, which sends requests as it is told on stdin; or `idle`.
     service: String,

@@ -97,7 +97,11 @@ impl Cert {
 
 impl Of {
     fn execute(self, ui: &Ui) -> anyhow::Result<()> {
-        let dir = self.connection.data_dir.clone().unwrap_or_else(paths::data_dir);
+        let dir = self
+            .connection
+            .data_dir
+            .clone()
+            .unwrap_or_else(paths::data_dir);
         let namespace = &self.namespace.namespace;
         let file = state::dir(&dir, namespace, &self.workload).join("svid.pem");
         if file.exists() {

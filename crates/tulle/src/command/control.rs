@@ -23,25 +23,60 @@ pub(crate) struct Control {
     #[arg(long = "filename", short = 'f', value_name = "FILE|DIR")]
     files: Vec<PathBuf>,
     /// Where everything it keeps lies [default: ~/.local/state/tulle, as root /var/lib/tulle].
-    #[arg(long, env = "TULLE_DATA_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_DATA_DIR",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     data_dir: Option<PathBuf>,
     /// Where objects are kept: sqlite:PATH [default: control.db in the data directory].
     #[arg(long, env = "TULLE_STORE", value_name = "URL", hide_env_values = true)]
     store: Option<String>,
     /// Trust domain of the identities it issues; fixed at the first start.
-    #[arg(long, env = "TULLE_TRUST_DOMAIN", value_name = "DOMAIN", default_value = "mesh.local", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_TRUST_DOMAIN",
+        value_name = "DOMAIN",
+        default_value = "mesh.local",
+        hide_env_values = true
+    )]
     trust_domain: String,
     /// Where proxies connect: gRPC over mutual TLS.
-    #[arg(long, env = "TULLE_XDS_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:15012", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_XDS_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:15012",
+        hide_env_values = true
+    )]
     xds: SocketAddr,
     /// HTTP API and dashboard.
-    #[arg(long, env = "TULLE_API_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:15080", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_API_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:15080",
+        hide_env_values = true
+    )]
     api: SocketAddr,
     /// Metrics and health.
-    #[arg(long, env = "TULLE_METRICS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:15014", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_METRICS_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:15014",
+        hide_env_values = true
+    )]
     metrics: SocketAddr,
     /// Spans over OTLP without TLS.
-    #[arg(long, env = "TULLE_OTLP_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:4317", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_OTLP_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:4317",
+        hide_env_values = true
+    )]
     otlp: SocketAddr,
     /// Log as JSON, one object a line.
     #[arg(long)]

@@ -58,7 +58,11 @@ fn page(ui: &Ui, object: &Value) -> anyhow::Result<String> {
             let _ = writeln!(
                 out,
                 "{:<12} {key}={}",
-                if name.is_empty() { String::new() } else { format!("{name}:") },
+                if name.is_empty() {
+                    String::new()
+                } else {
+                    format!("{name}:")
+                },
                 value.as_str().unwrap_or_default()
             );
         }
@@ -75,7 +79,11 @@ fn page(ui: &Ui, object: &Value) -> anyhow::Result<String> {
     }
     for condition in conditions {
         let status = text(condition, "/status");
-        let paint = if status == "True" { Paint::Green } else { Paint::Red };
+        let paint = if status == "True" {
+            Paint::Green
+        } else {
+            Paint::Red
+        };
         let _ = writeln!(
             out,
             "  {:<14} {} {}: {}",

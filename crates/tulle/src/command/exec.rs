@@ -44,7 +44,9 @@ impl Exec {
             return Ok(ExitCode::from(NOT_STARTED));
         }
         // The supervisor has blocked those that it takes from a descriptor; its children have not.
-        SigSet::empty().thread_set_mask().context("cannot unblock signals")?;
+        SigSet::empty()
+            .thread_set_mask()
+            .context("cannot unblock signals")?;
         if let Some(path) = &self.netns {
             let namespace = File::open(path)
                 .with_context(|| format!("network namespace {}", path.display()))?;

@@ -41,7 +41,9 @@ impl Get {
         let client = Client::of(&self.connection)?;
         if self.kind == "all" {
             if self.name.is_some() {
-                return Err(usage!("`get all` takes no name: name the kind instead of `all`"));
+                return Err(usage!(
+                    "`get all` takes no name: name the kind instead of `all`"
+                ));
             }
             return self.all(ui, &client);
         }

@@ -40,26 +40,52 @@ impl Mode {
 )]
 pub(crate) struct Proxy {
     /// The workload: NAMESPACE/NAME.
-    #[arg(long, env = "TULLE_WORKLOAD", value_name = "NS/NAME", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_WORKLOAD",
+        value_name = "NS/NAME",
+        hide_env_values = true
+    )]
     workload: String,
     /// How traffic comes in.
     #[arg(long, env = "TULLE_MODE", value_enum, hide_env_values = true)]
     mode: Mode,
     /// The control plane: HOST:PORT of its gRPC listener.
-    #[arg(long, env = "TULLE_XDS", value_name = "HOST:PORT", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_XDS",
+        value_name = "HOST:PORT",
+        hide_env_values = true
+    )]
     xds: String,
     /// Where certificate and last good configuration are kept.
-    #[arg(long, env = "TULLE_STATE_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_STATE_DIR",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     state_dir: PathBuf,
     /// A join token for the first contact.
-    #[arg(long, env = "TULLE_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_TOKEN_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
     token_file: Option<PathBuf>,
     /// A loopback port that leads to a service: HOST:PORT=LISTENER, the name of an inherited
     /// socket.
     #[arg(long, value_name = "HOST:PORT=LISTENER", value_parser = upstream)]
     upstream: Vec<Upstream>,
     /// Worker threads; 0 for one per core.
-    #[arg(long, env = "TULLE_WORKERS", value_name = "N", default_value_t = 0, hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_WORKERS",
+        value_name = "N",
+        default_value_t = 0,
+        hide_env_values = true
+    )]
     workers: usize,
     /// How long connections may take to finish when the proxy stops.
     #[arg(long, env = "TULLE_DRAIN", value_name = "DURATION", default_value = "30s", value_parser = duration, hide_env_values = true)]

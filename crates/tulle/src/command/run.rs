@@ -47,10 +47,20 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NAME")]
     pub(crate) instance: Option<String>,
     /// Where this is: REGION or REGION/ZONE.
-    #[arg(long, env = "TULLE_LOCALITY", value_name = "REGION[/ZONE]", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_LOCALITY",
+        value_name = "REGION[/ZONE]",
+        hide_env_values = true
+    )]
     pub(crate) locality: Option<String>,
     /// A join token, for a control plane on another host.
-    #[arg(long, env = "TULLE_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TULLE_TOKEN_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
     pub(crate) token_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) connection: Connection,
@@ -106,7 +116,8 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 fn port(text: &str) -> Result<Port, String> {
-    let expected = "expected [NAME:]PORT[/PROTOCOL], for example 9080 or 9080/http or grpc:9090/grpc";
+    let expected =
+        "expected [NAME:]PORT[/PROTOCOL], for example 9080 or 9080/http or grpc:9090/grpc";
     let (name, rest) = text.split_once(':').unwrap_or(("", text));
     let (number, protocol) = rest.split_once('/').unwrap_or((rest, ""));
     let number = number
@@ -122,7 +133,8 @@ fn port(text: &str) -> Result<Port, String> {
 }
 
 fn upstream(text: &str) -> Result<Upstream, String> {
-    let expected = "expected HOST:PORT or HOST:PORT=LOCALPORT, for example stock.bookshop:7000=17000";
+    let expected =
+        "expected HOST:PORT or HOST:PORT=LOCALPORT, for example stock.bookshop:7000=17000";
     let (target, local) = match text.split_once('=') {
         Some((target, local)) => (target, Some(local)),
         None => (text, None),

@@ -49,12 +49,24 @@ fn page(ui: &Ui, status: &Value) -> anyhow::Result<()> {
     }
     let rows = workloads.iter().map(workload).collect();
     ui.table(
-        &["NAMESPACE", "WORKLOAD", "VERSION", "ADDRESS", "MODE", "READY", "PROXY", "PROXY PORTS"],
+        &[
+            "NAMESPACE",
+            "WORKLOAD",
+            "VERSION",
+            "ADDRESS",
+            "MODE",
+            "READY",
+            "PROXY",
+            "PROXY PORTS",
+        ],
         rows,
     )?;
     ui.data("\n")?;
     let rows = list(status, "services").iter().map(service).collect();
-    ui.table(&["NAMESPACE", "SERVICE", "PORTS", "READY", "ADDRESSES"], rows)?;
+    ui.table(
+        &["NAMESPACE", "SERVICE", "PORTS", "READY", "ADDRESSES"],
+        rows,
+    )?;
     troubles(ui, status)
 }
 
@@ -101,7 +113,11 @@ fn service(service: &Value) -> Vec<String> {
         text(service, "/namespace"),
         text(service, "/name"),
         ports.join(", "),
-        format!("{}/{}", text(service, "/ready"), text(service, "/endpoints")),
+        format!(
+            "{}/{}",
+            text(service, "/ready"),
+            text(service, "/endpoints")
+        ),
         addresses.join(", "),
     ]
 }

@@ -60,7 +60,12 @@ impl Token {
         let answer = block_on(client.json(Method::POST, "/api/v1/tokens", Some(&request)))?;
         match create.output {
             Format::Table => {
-                ui.data(answer.get("token").and_then(Value::as_str).unwrap_or_default())?;
+                ui.data(
+                    answer
+                        .get("token")
+                        .and_then(Value::as_str)
+                        .unwrap_or_default(),
+                )?;
                 if let Some(expires) = answer.get("expires").and_then(Value::as_str) {
                     ui.detail(&format!("good once, until {expires}"));
                 }
@@ -73,7 +78,9 @@ impl Token {
 
 /// Reads `90s`, `10m`, `1h`, `2d` or bare seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let scale = match unit {
         "" | "s" => 1,
@@ -97,9 +104,17 @@ mod tests {
 
     #[test]
     fn durations_need_a_number_and_a_known_unit() {
-        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(duration("10m"), Ok(Duration::from_mins(10)));
         assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
-        for bad in ["", "0s", "m", "1y", "1h1m", "99999999999999999999h", "99999999999999999d"] {
+        for bad in [
+            "",
+            "0s",
+            "m",
+            "1y",
+            "1h1m",
+            "99999999999999999999h",
+            "99999999999999999d",
+        ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

@@ -6,9 +6,9 @@
 
 mod change;
 mod control;
+mod driver;
 mod edges;
 mod endpoint;
-mod driver;
 mod load;
 mod metrics;
 mod plaintext;

@@ -177,10 +177,7 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn carry_out(
-    plan: Plan,
-    take: impl Fn() -> bool + Clone + Send + 'static,
-) -> Outcome {
+async fn carry_out(plan: Plan, take: impl Fn() -> bool + Clone + Send + 'static) -> Outcome {
     let begun = Instant::now();
     let plan = Arc::new(plan);
     let workers: Vec<_> = (0..plan.concurrency.max(1))
@@ -216,7 +213,10 @@ type Connection = SendRequest<Full<Bytes>>;
 
 async fn one(plan: &Plan, kept: &mut Option<Connection>) -> anyhow::Result<Answer> {
     let exchange = async {
-        let uri: Uri = plan.url.parse().with_context(|| format!("\"{}\"", plan.url))?;
+        let uri: Uri = plan
+            .url
+            .parse()
+            .with_context(|| format!("\"{}\"", plan.url))?;
         let host = uri.authority().context("a URL needs a host")?.clone();
         let port = host.port_u16().unwrap_or(80);
         let proxy = http_proxy();
@@ -267,8 +267,7 @@ async fn connect(address: &str) -> anyhow::Result<Connection> {
         .await
         .with_context(|| format!("connecting to {address}"))?;
     stream.set_nodelay(true)?;
-    let (sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
         // Its end shows in the request that it carries.
         let _ = connection.await;
@@ -278,7 +277,9 @@ async fn connect(address: &str) -> anyhow::Result<Connection> {
 
 /// `host:port` of the proxy that the environment names.
 fn http_proxy() -> Option<String> {
-    let value = std::env::var("http_proxy").or_else(|_| std::env::var("HTTP_PROXY")).ok()?;
+    let value = std::env::var("http_proxy")
+        .or_else(|_| std::env::var("HTTP_PROXY"))
+        .ok()?;
     let bare = value.strip_prefix("http://").unwrap_or(&value);
     let bare = bare.trim_end_matches('/');
     (!bare.is_empty()).then(|| bare.to_owned())
@@ -336,7 +337,13 @@ mod tests {
         };
         let mut outcome = Outcome::default();
         for status in [200, 503, 503, 503, 503, 503, 503] {
-            outcome.add(&plan, Ok(Answer { status, ..Answer::default() }));
+            outcome.add(
+                &plan,
+                Ok(Answer {
+                    status,
+                    ..Answer::default()
+                }),
+            );
         }
         assert_eq!((outcome.sent, outcome.failed()), (7, 6));
         assert_eq!(outcome.failures.len(), FAILURES_TOLD);

@@ -82,7 +82,10 @@ impl Process {
 
     /// Waits until it has ended, and ends it after `limit`.
     pub(crate) async fn ended(&mut self, limit: Duration) {
-        if tokio::time::timeout(limit, self.child.wait()).await.is_err() {
+        if tokio::time::timeout(limit, self.child.wait())
+            .await
+            .is_err()
+        {
             let _ = killpg(self.pid, Signal::SIGKILL);
             let _ = self.child.wait().await;
         }

@@ -19,7 +19,10 @@ pub(crate) async fn run(mode: Mode, port_base: u16, ui: &Ui) -> anyhow::Result<(
     let dashboard = free_or_any(port_base, "the dashboard", ui)?;
     let storefront = free_or_any(port_base.saturating_add(1), "the storefront", ui)?;
     let stop = runtime::signals::stop()?;
-    ui.say(&format!("starting the bookshop in {} mode ...", mode.as_str()));
+    ui.say(&format!(
+        "starting the bookshop in {} mode ...",
+        mode.as_str()
+    ));
     let mut world = World::start(mode, dashboard, NAMESPACE, ui).await?;
     let outcome = tokio::select! {
         outcome = live(&mut world, storefront, ui) => outcome,
@@ -84,7 +87,10 @@ fn status_line(status: &Value) -> String {
             .map_or(&[][..], Vec::as_slice)
     };
     let flag = |value: &Value, name: &str| value.get(name).and_then(Value::as_bool) == Some(true);
-    let ready = list("workloads").iter().filter(|w| flag(w, "ready")).count();
+    let ready = list("workloads")
+        .iter()
+        .filter(|w| flag(w, "ready"))
+        .count();
     let synced = list("proxies").iter().filter(|p| flag(p, "synced")).count();
     let spans = status
         .pointer("/traces/spans")

@@ -100,7 +100,10 @@ impl World {
             exe,
             next_port: 0,
         };
-        ui.detail(&format!("everything of this demo is in {}", world.dir.display()));
+        ui.detail(&format!(
+            "everything of this demo is in {}",
+            world.dir.display()
+        ));
         world.control_answers().await?;
         world.addresses = Addresses::read(&world.dir).context("control.json")?;
         Ok(world)
@@ -110,9 +113,8 @@ impl World {
     async fn control_answers(&mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
-            let error = match self.client.get("/api/v1/status").await {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
+            let Err(error) = self.client.get("/api/v1/status").await else {
+                return Ok(());
             };
             if !self.control.is_alive() {
                 bail!("the control plane ended: {}", self.control.last_words());
@@ -146,8 +148,19 @@ impl World {
     pub(crate) fn run(&mut self, app: &App) -> anyhow::Result<usize> {
         let mut command = program::tied(self.exe.as_os_str(), None)?;
         command
-            .args(["run", "--service", &app.service, "--namespace", &self.namespace])
-            .args(["--instance", &app.instance, "--mode", app.mode.unwrap_or(self.mode).as_str()])
+            .args([
+                "run",
+                "--service",
+                &app.service,
+                "--namespace",
+                &self.namespace,
+            ])
+            .args([
+                "--instance",
+                &app.instance,
+                "--mode",
+                app.mode.unwrap_or(self.mode).as_str(),
+            ])
             .arg("--data-dir")
             .arg(&self.dir);
         for (key, value) in &app.labels {
@@ -200,7 +213,10 @@ impl World {
                 return Ok(port);
             }
         }
-        bail!("no free port on loopback between {first} and {}", first + 500)
+        bail!(
+            "no free port on loopback between {first} and {}",
+            first + 500
+        )
     }
 
     /// The process of an instance.
@@ -315,9 +331,9 @@ impl World {
 
 /// Whether the control plane counts a workload as ready.
 fn is_ready(workload: &Value) -> bool {
-    conditions(workload).iter().any(|c| {
-        text(c, "/type") == "Ready" && text(c, "/status") == "True"
-    })
+    conditions(workload)
+        .iter()
+        .any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True")
 }
 
 fn start_control(exe: &Path, dir: &Path, listen: &Addresses) -> anyhow::Result<Process> {

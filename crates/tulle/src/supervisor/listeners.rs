@@ -2,7 +2,7 @@
 //! their queues for the next one instead of being refused.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context as _, anyhow};
 use net::socket::{ListenOptions, listen};
@@ -26,16 +26,18 @@ const TRANSPARENT: [(&str, u16); 4] = [
 const ADMIN: u16 = 15000;
 
 impl Listeners {
-    /// On loopback, on free ports.
-    pub(crate) fn explicit(upstreams: &[Upstream]) -> anyhow::Result<Self> {
+    /// On loopback, on free ports; the tunnel port where peers can reach it.
+    pub(crate) fn explicit(reach: IpAddr, upstreams: &[Upstream]) -> anyhow::Result<Self> {
         let mut all = Self {
             sockets: BTreeMap::new(),
             ports: BTreeMap::new(),
         };
-        for name in ["outbound", "tunnel", "admin", "metrics"] {
+        for name in ["outbound", "admin", "metrics"] {
             all.open(name, loopback(0))
                 .context("no free port on loopback")?;
         }
+        all.open("tunnel", SocketAddr::new(reach, 0))
+            .context("no free port for the tunnel")?;
         all.open_upstreams(upstreams)?;
         Ok(all)
     }
@@ -94,7 +96,11 @@ impl Listeners {
             .iter()
             .map(|(name, port)| {
                 // The name that the registry knows the explicit proxy's port by.
-                let name = if name == "outbound" { "explicit_http" } else { name };
+                let name = if name == "outbound" {
+                    "explicit_http"
+                } else {
+                    name
+                };
                 (name.to_owned(), u32::from(*port))
             })
             .collect()
@@ -124,6 +130,8 @@ fn loopback(port: u16) -> SocketAddr {
 mod tests {
     use super::*;
 
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
     #[test]
     fn a_taken_local_port_is_named_with_the_way_out() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
@@ -132,13 +140,18 @@ mod tests {
             port: 7000,
             local: taken.local_addr().expect("bound").port(),
         };
-        let error = Listeners::explicit(&[upstream]).expect_err("taken").to_string();
-        assert!(error.contains("--upstream stock.bookshop:7000=LOCALPORT"), "{error}");
+        let error = Listeners::explicit(LOOPBACK, &[upstream])
+            .expect_err("taken")
+            .to_string();
+        assert!(
+            error.contains("--upstream stock.bookshop:7000=LOCALPORT"),
+            "{error}"
+        );
     }
 
     #[test]
     fn explicit_sockets_have_names_and_ports() {
-        let all = Listeners::explicit(&[]).expect("free ports");
+        let all = Listeners::explicit(LOOPBACK, &[]).expect("free ports");
         assert_ne!(all.port("tunnel"), 0);
         assert_eq!(all.sockets().len(), 4);
         assert!(all.ports().contains_key("explicit_http"));

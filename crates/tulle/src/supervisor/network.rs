@@ -105,7 +105,11 @@ impl Network {
 
 fn bridge(response: &RegisterResponse) -> anyhow::Result<Bridge> {
     let gateway = |family: fn(&IpNet) -> bool| {
-        let network = response.addresses.iter().filter_map(|a| a.parse().ok()).find(family)?;
+        let network = response
+            .addresses
+            .iter()
+            .filter_map(|a| a.parse().ok())
+            .find(family)?;
         response
             .gateways
             .iter()

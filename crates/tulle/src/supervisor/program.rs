@@ -95,7 +95,11 @@ pub(crate) fn exit_code(status: ExitStatus) -> u8 {
 /// The environment that tells a program to use its proxy.
 pub(crate) fn proxy_environment(port: u16) -> Vec<(String, String)> {
     let proxy = format!("http://127.0.0.1:{port}");
-    let mut exempt = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let mut exempt = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
     let inherited = std::env::var("NO_PROXY").or_else(|_| std::env::var("no_proxy"));
     for host in inherited.unwrap_or_default().split(',') {
         let host = host.trim();
@@ -174,6 +178,9 @@ mod tests {
             look_up(OsStr::new("no-such-program-here")).map_err(|e| e.status),
             Err(NOT_FOUND)
         );
-        assert_eq!(look_up(OsStr::new("/")).map_err(|e| e.status), Err(NOT_STARTED));
+        assert_eq!(
+            look_up(OsStr::new("/")).map_err(|e| e.status),
+            Err(NOT_STARTED)
+        );
     }
 }

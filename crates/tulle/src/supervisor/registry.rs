@@ -1,23 +1,25 @@
 //! The supervisor's line to the control plane: registration, heartbeats, the farewell.
 //!
-//! On one host over the unix socket, where the file's permission is the authorisation. The
-//! connection is made anew whenever it is needed, so a control plane that was away is found again.
+//! On one host over the unix socket, where the file's permission is the authorisation; elsewhere
+//! over TLS with a token or a certificate. The connection is made anew whenever it is needed, so a
+//! control plane that was away is found again.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use tokio::net::UnixStream;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use xds::client::{BoxedIo, Dial, RegistryClient};
 use xds::proto::v1::{
     DeregisterRequest, HeartbeatRequest, HeartbeatResponse, RegisterRequest, RegisterResponse,
 };
 
 use crate::client::Address;
+use crate::supervisor::remote::Proof;
 
 /// No call may take longer; the control plane answers from memory and one local write.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +31,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Registry {
     client: RegistryClient<Channel>,
     address: String,
+    /// How to prove who this is; nothing on a unix socket.
+    proof: Option<Proof>,
 }
 
 impl Registry {
@@ -42,15 +46,36 @@ impl Registry {
                 Ok(Box::new(stream) as BoxedIo)
             })
         });
-        Self::over(dial, path.display().to_string())
-    }
-
-    /// The registry that connections made by `dial` lead to.
-    pub(crate) fn over(dial: Dial, address: String) -> Self {
         Self {
             client: RegistryClient::new(xds::client::channel(dial)),
-            address,
+            address: path.display().to_string(),
+            proof: None,
         }
+    }
+
+    /// The registry of a control plane on another host.
+    fn over_tls(address: &str, proof: Proof) -> Self {
+        Self {
+            client: RegistryClient::new(xds::client::channel(proof.dial(address))),
+            address: address.to_owned(),
+            proof: Some(proof),
+        }
+    }
+
+    /// Tells where the workload's certificate is kept from now on.
+    pub(crate) fn keep_in(&self, state_dir: &Path) {
+        if let Some(proof) = &self.proof {
+            proof.keep_in(state_dir.to_owned());
+        }
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let bearer = self.proof.as_ref().and_then(Proof::bearer);
+        if let Some(value) = bearer.and_then(|b| b.parse().ok()) {
+            request.metadata_mut().insert("authorization", value);
+        }
+        request
     }
 
     /// Makes the workload known.
@@ -58,6 +83,7 @@ impl Registry {
         &mut self,
         request: RegisterRequest,
     ) -> anyhow::Result<RegisterResponse> {
+        let request = self.request(request);
         let call = self.client.register(request);
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
@@ -75,6 +101,7 @@ impl Registry {
         &mut self,
         request: HeartbeatRequest,
     ) -> Result<HeartbeatResponse, Status> {
+        let request = self.request(request);
         let call = self.client.heartbeat(request);
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(answer) => Ok(answer?.into_inner()),
@@ -88,6 +115,7 @@ impl Registry {
         let request = DeregisterRequest {
             workload: workload.to_owned(),
         };
+        let request = self.request(request);
         let call = self.client.deregister(request);
         if let Ok(Err(status)) = tokio::time::timeout(FAREWELL_TIMEOUT, call).await {
             tracing::debug!(workload, %status, "not deregistered; the lease will end by itself");
@@ -113,23 +141,23 @@ impl Registry {
 }
 
 /// Finds the control plane: fails early, and in words, when nobody is there.
-pub(crate) async fn find(address: &Address) -> anyhow::Result<Registry> {
-    match address {
-        Address::Unix(path) => {
-            if let Err(error) = UnixStream::connect(path).await {
-                return Err(match error.kind() {
-                    io::ErrorKind::PermissionDenied => anyhow!(
-                        "the control plane's socket {} belongs to another user: run this as that user, or use --control HOST:15012 with --token-file",
-                        path.display()
-                    ),
-                    _ => anyhow!(
-                        "no control plane answers at {}: start one with `tulle control`, or name one with --control",
-                        path.display()
-                    ),
-                });
-            }
-            Ok(Registry::at(path))
-        }
-        Address::Tcp(_) => Err(anyhow!("not a unix socket")).context("finding the control plane"),
+pub(crate) async fn find(
+    address: &Address,
+    proof: impl FnOnce() -> anyhow::Result<Proof>,
+) -> anyhow::Result<Registry> {
+    let path = match address {
+        Address::Tcp(address) => return Ok(Registry::over_tls(address, proof()?)),
+        Address::Unix(path) => path,
+    };
+    match UnixStream::connect(path).await {
+        Ok(_) => Ok(Registry::at(path)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(anyhow!(
+            "the control plane's socket {} belongs to another user: run this as that user, or use --control HOST:15012 with --token-file",
+            path.display()
+        )),
+        Err(_) => Err(anyhow!(
+            "no control plane answers at {}: start one with `tulle control`, or name one with --control",
+            path.display()
+        )),
     }
 }

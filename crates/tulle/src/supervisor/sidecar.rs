@@ -26,7 +26,7 @@ const BACKOFF_LIMIT: Duration = Duration::from_secs(5);
 /// A proxy that lived this long did not die of its start.
 const GROWN_UP: Duration = Duration::from_secs(10);
 /// How long a proxy may take to become ready for the first time.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_LIMIT: Duration = Duration::from_mins(1);
 const READY_POLL: Duration = Duration::from_millis(15);
 
 /// What a proxy is started with, each time.
@@ -82,7 +82,9 @@ impl Sidecar {
             if let Some(status) = self.child.try_wait()? {
                 deaths += 1;
                 if deaths >= 3 {
-                    bail!("the proxy ended {deaths} times before it was ready ({status}); what it said is above, or see it with -v");
+                    bail!(
+                        "the proxy ended {deaths} times before it was ready ({status}); what it said is above, or see it with -v"
+                    );
                 }
                 self.restart().await?;
             }
@@ -127,7 +129,10 @@ impl Sidecar {
         signal(&self.child, Signal::SIGTERM);
         // The proxy cuts what is left after its own limit; this one is for a proxy that hangs.
         let limit = self.recipe.drain + Duration::from_secs(2);
-        if tokio::time::timeout(limit, self.child.wait()).await.is_err() {
+        if tokio::time::timeout(limit, self.child.wait())
+            .await
+            .is_err()
+        {
             let _ = self.child.kill().await;
         }
     }
@@ -165,7 +170,10 @@ fn spawn(recipe: &Recipe, listeners: &Listeners) -> anyhow::Result<Child> {
     }
     net::inherit::pass(&mut command, &listeners.sockets()).context("handing over sockets")?;
     // A group of its own: Ctrl-C is for the program, the proxy outlives it.
-    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     Command::from(command)
         .kill_on_drop(true)
         .spawn()
@@ -182,7 +190,9 @@ async fn probe(address: SocketAddr) -> std::io::Result<Health> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
         stream
-            .write_all(b"GET /healthz/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .write_all(
+                b"GET /healthz/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            )
             .await?;
         let mut answer = Vec::new();
         stream.take(16 * 1024).read_to_end(&mut answer).await?;
@@ -199,6 +209,9 @@ fn parse(answer: &str) -> Health {
         return Health::Ready;
     }
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let line = body.lines().find(|l| !l.trim().is_empty()).unwrap_or("it is not ready");
+    let line = body
+        .lines()
+        .find(|l| !l.trim().is_empty())
+        .unwrap_or("it is not ready");
     Health::NotReady(line.trim().chars().take(200).collect())
 }

@@ -56,7 +56,8 @@ fn set() -> SigSet {
 impl Signals {
     /// Begins to take signals, after [`block`]. A thread waits for them until the process ends.
     pub(crate) fn take() -> anyhow::Result<Self> {
-        let fd = SignalFd::with_flags(&set(), SfdFlags::SFD_CLOEXEC).context("cannot take signals")?;
+        let fd =
+            SignalFd::with_flags(&set(), SfdFlags::SFD_CLOEXEC).context("cannot take signals")?;
         let (sender, receiver) = mpsc::channel(16);
         std::thread::Builder::new()
             .name("signals".to_owned())

@@ -40,8 +40,12 @@ fn columns(kind: ObjectKind) -> &'static [&'static str] {
     match kind {
         ObjectKind::Service => &["CLUSTER-IP", "PORTS", "SELECTOR"],
         ObjectKind::Workload => &["ADDRESS", "PORTS", "SERVICE-ACCOUNT", "READY"],
-        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => &["PARENTS", "BACKENDS", "ACCEPTED", "RESOLVED", "PROGRAMMED"],
-        ObjectKind::TrafficPolicy | ObjectKind::AuthenticationPolicy => &["TARGETS", "ACCEPTED", "PROGRAMMED"],
+        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => {
+            &["PARENTS", "BACKENDS", "ACCEPTED", "RESOLVED", "PROGRAMMED"]
+        }
+        ObjectKind::TrafficPolicy | ObjectKind::AuthenticationPolicy => {
+            &["TARGETS", "ACCEPTED", "PROGRAMMED"]
+        }
         ObjectKind::MeshConfig => &["TRUST-DOMAIN", "MTLS", "PROGRAMMED"],
         _ => &[],
     }
@@ -103,7 +107,11 @@ fn array<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value
 
 fn join<T: AsRef<str>>(parts: impl Iterator<Item = T>) -> String {
     let parts: Vec<T> = parts.collect();
-    parts.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(",")
+    parts
+        .iter()
+        .map(AsRef::as_ref)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn ports(object: &Value, field: &str) -> String {

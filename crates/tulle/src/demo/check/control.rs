@@ -42,7 +42,10 @@ pub(super) async fn check_proxy(cx: &mut Check<'_>) -> anyhow::Result<String> {
         match cx.world.proxy_of(VICTIM) {
             Ok(pid) if pid != before => break pid,
             _ if begun.elapsed() > LIMIT => {
-                bail!("{VICTIM}'s supervisor started no new proxy within {} s", LIMIT.as_secs())
+                bail!(
+                    "{VICTIM}'s supervisor started no new proxy within {} s",
+                    LIMIT.as_secs()
+                )
             }
             _ => tokio::time::sleep(Duration::from_millis(10)).await,
         }

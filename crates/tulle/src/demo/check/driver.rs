@@ -21,8 +21,16 @@ pub(crate) struct Probe {
 impl Probe {
     /// The probe in this process.
     pub(crate) fn of(process: &mut Process) -> anyhow::Result<Self> {
-        let stdin = process.child.stdin.take().context("the probe has no stdin")?;
-        let stdout = process.child.stdout.take().context("the probe has no stdout")?;
+        let stdin = process
+            .child
+            .stdin
+            .take()
+            .context("the probe has no stdin")?;
+        let stdout = process
+            .child
+            .stdout
+            .take()
+            .context("the probe has no stdout")?;
         Ok(Self {
             stdin,
             stdout: BufReader::new(stdout).lines(),

@@ -45,7 +45,7 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
         .await?;
     let limit = Instant::now() + Duration::from_secs(6);
     loop {
-        let seen = read(&log_files(cx))?;
+        let seen = read(&log_files(cx));
         let missing = missing(&seen.words, &cx.world.addresses.trust_domain);
         if missing.is_empty() {
             if let Some(plain) = seen.plain.first() {
@@ -85,7 +85,7 @@ struct Seen {
     plain: Vec<String>,
 }
 
-fn read(files: &[PathBuf]) -> anyhow::Result<Seen> {
+fn read(files: &[PathBuf]) -> Seen {
     let mut seen = Seen::default();
     for file in files {
         let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -96,7 +96,7 @@ fn read(files: &[PathBuf]) -> anyhow::Result<Seen> {
             }
         }
     }
-    Ok(seen)
+    seen
 }
 
 impl Seen {
@@ -140,7 +140,9 @@ fn missing(words: &BTreeSet<Word>, trust_domain: &str) -> Vec<String> {
             .any(|w| w.direction == "outbound" && w.destination == id(destination));
         // The server's proxy verified the caller.
         let inbound = words.iter().any(|w| {
-            w.direction == "inbound" && w.source == id(source) && w.destination.contains(destination)
+            w.direction == "inbound"
+                && w.source == id(source)
+                && w.destination.contains(destination)
         });
         if !outbound || !inbound {
             missing.push(format!("{source} to {destination}"));

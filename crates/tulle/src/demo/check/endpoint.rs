@@ -20,9 +20,16 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
         ..reviews(60, 6)
     };
     let before = cx.probe.send_well(by_instance()).await?;
-    let v1: Vec<_> = before.tally.keys().filter(|k| k.starts_with("reviews-v1")).collect();
+    let v1: Vec<_> = before
+        .tally
+        .keys()
+        .filter(|k| k.starts_with("reviews-v1"))
+        .collect();
     if v1.len() != 2 {
-        bail!("before the kill {} instances of v1 answered instead of 2", v1.len());
+        bail!(
+            "before the kill {} instances of v1 answered instead of 2",
+            v1.len()
+        );
     }
     cx.probe
         .start(Plan {
@@ -46,7 +53,10 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
     cx.world.apply(&route(90, 10)).await?;
     none_failed(&outcome)?;
     if after.tally.len() != 1 {
-        bail!("after the kill {} instances answered instead of 1", after.tally.len());
+        bail!(
+            "after the kill {} instances answered instead of 1",
+            after.tally.len()
+        );
     }
     Ok(format!(
         "kill -9 of {VICTIM} and its proxy during {} requests, 0 failed; afterwards only {} answers",

@@ -17,7 +17,12 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
         .lines()
         .rev()
         .find_map(|line| serde_json::from_str(line).ok())
-        .with_context(|| format!("the load generator left no summary: {}", process.last_words()))?;
+        .with_context(|| {
+            format!(
+                "the load generator left no summary: {}",
+                process.last_words()
+            )
+        })?;
     let number = |name: &str| summary.get(name).and_then(Value::as_u64).unwrap_or(0);
     cx.world.forget(&name);
     if number("failed") > 0 || number("skipped") > 0 || number("succeeded") == 0 {
@@ -32,6 +37,9 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
         "{} requests of customers, {} orders, 0 failed, mean {:.1} ms",
         number("succeeded"),
         number("orders"),
-        summary.get("mean_ms").and_then(Value::as_f64).unwrap_or(0.0)
+        summary
+            .get("mean_ms")
+            .and_then(Value::as_f64)
+            .unwrap_or(0.0)
     ))
 }

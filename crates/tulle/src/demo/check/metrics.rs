@@ -12,7 +12,12 @@ use super::{CHECKER, Check};
 const REQUESTS: u64 = 300;
 const COUNTER: &str = "tulle_requests_total";
 /// The workloads that serve the reviews.
-const SERVERS: [&str; 4] = ["reviews-v1-0", "reviews-v1-1", "reviews-v2-0", "reviews-v3-0"];
+const SERVERS: [&str; 4] = [
+    "reviews-v1-0",
+    "reviews-v1-1",
+    "reviews-v2-0",
+    "reviews-v3-0",
+];
 
 pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
     let before = count(cx).await?;
@@ -45,7 +50,11 @@ async fn count(cx: &Check<'_>) -> anyhow::Result<(u64, u64)> {
         servers += sum(
             &text,
             COUNTER,
-            &[("direction", "inbound"), ("source", CHECKER), ("response_code", "200")],
+            &[
+                ("direction", "inbound"),
+                ("source", CHECKER),
+                ("response_code", "200"),
+            ],
         );
     }
     let client = sum(

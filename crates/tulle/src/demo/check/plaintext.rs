@@ -20,7 +20,8 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
     let mut seen = Vec::new();
     for (what, port) in ports {
         let address = SocketAddr::new(place.address, port);
-        let request = format!("GET /reviews/1 HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET /reviews/1 HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         let answer = exchange(address, &request).await?;
         let head = answer.split("\r\n\r\n").next().unwrap_or("");
         let status = head.lines().next().unwrap_or("");
@@ -28,11 +29,14 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
             .lines()
             .find_map(|line| {
                 let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("proxy-status").then(|| value.trim())
+                name.eq_ignore_ascii_case("proxy-status")
+                    .then(|| value.trim())
             })
             .unwrap_or("");
         if !status.starts_with("HTTP/1.1 403") || !reason.contains("unauthenticated") {
-            bail!("{what}, {address}, answered \"{status}\" with Proxy-Status \"{reason}\" instead of 403 unauthenticated");
+            bail!(
+                "{what}, {address}, answered \"{status}\" with Proxy-Status \"{reason}\" instead of 403 unauthenticated"
+            );
         }
         seen.push(format!("{what}: 403, {reason}"));
     }

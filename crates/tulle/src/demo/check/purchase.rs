@@ -26,7 +26,10 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
         ("storefront", !text("/instance").is_empty()),
         ("catalogue (gRPC)", price > 0),
         ("orders", !text("/order/instance").is_empty()),
-        ("payments (gRPC)", !text("/order/payments_instance").is_empty()),
+        (
+            "payments (gRPC)",
+            !text("/order/payments_instance").is_empty(),
+        ),
         ("stock (TCP)", !text("/order/stock").is_empty()),
     ];
     let through: Vec<&str> = seen.iter().filter(|(_, s)| *s).map(|(n, _)| *n).collect();

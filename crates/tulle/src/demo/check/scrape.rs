@@ -54,9 +54,12 @@ pub(super) async fn place(world: &World, instance: &str) -> anyhow::Result<Place
 /// The text of a proxy's `/metrics`.
 pub(super) async fn metrics(place: &Place) -> anyhow::Result<String> {
     let address = SocketAddr::new(place.address, place.metrics);
-    let answer = exchange(address, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .await
-        .with_context(|| format!("metrics at {address}"))?;
+    let answer = exchange(
+        address,
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    )
+    .await
+    .with_context(|| format!("metrics at {address}"))?;
     let (head, body) = answer
         .split_once("\r\n\r\n")
         .ok_or_else(|| anyhow!("metrics at {address}: no answer"))?;

@@ -35,7 +35,10 @@ pub(super) async fn check_header(cx: &mut Check<'_>) -> anyhow::Result<String> {
         .await?;
     none_failed(&outcome)?;
     if outcome.tally.get("v3") != Some(&count) {
-        bail!("x-user: jason got {} instead of v3 {count}", shares(&outcome.tally));
+        bail!(
+            "x-user: jason got {} instead of v3 {count}",
+            shares(&outcome.tally)
+        );
     }
     Ok(format!("x-user: jason got v3 {count} times of {count}"))
 }
@@ -46,7 +49,10 @@ fn bounds(n: u64, p: f64) -> (u64, u64) {
     let n = n as f64;
     let four_sigma = 4.0 * (n * p * (1.0 - p)).sqrt();
     let mean = n * p;
-    ((mean - four_sigma).ceil() as u64, (mean + four_sigma).floor() as u64)
+    (
+        (mean - four_sigma).ceil() as u64,
+        (mean + four_sigma).floor() as u64,
+    )
 }
 
 #[cfg(test)]

@@ -41,7 +41,10 @@ fn judge(trace: &Value) -> anyhow::Result<String> {
         .flatten()
         .collect();
     let text = |span: &Value, name: &str| {
-        span.get(name).and_then(Value::as_str).unwrap_or("").to_owned()
+        span.get(name)
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_owned()
     };
     let services: BTreeSet<String> = spans.iter().map(|s| text(s, "service")).collect();
     let missing: Vec<&str> = SERVICES
@@ -68,6 +71,10 @@ fn judge(trace: &Value) -> anyhow::Result<String> {
         "{} spans of {} services in one tree, {:.1} ms",
         spans.len(),
         services.len(),
-        trace.get("duration_us").and_then(Value::as_f64).unwrap_or(0.0) / 1e3
+        trace
+            .get("duration_us")
+            .and_then(Value::as_f64)
+            .unwrap_or(0.0)
+            / 1e3
     ))
 }
