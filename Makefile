@@ -29,8 +29,9 @@ help: ## this list
 setup: ## installs what is needed, or says in one line what is missing
 	@sh scripts/setup.sh
 
+# `--workspace` unifies features as the tests do: neither compiles anything that the other has.
 build: setup ## the binary: target/release/tulle
-	$(CARGO) build --release -p tulle $(CARGO_FLAGS)
+	$(CARGO) build --release --workspace --bin tulle $(CARGO_FLAGS)
 
 demo: build ## a whole mesh at work; Ctrl-C ends it (ARGS='--mode explicit')
 	@$(TULLE) demo $(ARGS)
@@ -38,7 +39,7 @@ demo: build ## a whole mesh at work; Ctrl-C ends it (ARGS='--mode explicit')
 demo-check: build ## the demo proves its claims, each with the figure seen, and ends
 	@$(TULLE) demo --check $(ARGS)
 
-# Cargo builds target/release/tulle for the tests too, with the same features as `make build`.
+# Builds target/release/tulle too.
 test-build: setup
 	$(CARGO) test --release --no-run $(TESTS) $(CARGO_FLAGS)
 
