@@ -7,13 +7,14 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
 use config::translate::Defaults;
+use config::{ObjectKey, ObjectKind, Spec};
 use http::{StatusCode, header};
 use identity::ca::{Authority as Signer, DEFAULT_TTL};
 use identity::control_id;
@@ -41,7 +42,7 @@ use crate::otlp::SpanReceiver;
 use crate::registry::{Registry, RegistryService};
 use crate::source::files::Files;
 use crate::source::{Source as _, follow};
-use crate::state::State;
+use crate::state::{Glance, State};
 use crate::store::Store;
 
 /// For connections to finish at the end.
@@ -76,7 +77,8 @@ where
     let ready = Readiness::new();
     ready.wait_for("first look at files");
     let metrics = Metrics::default();
-    let distributor = Distributor::new(authorize(&signer));
+    let objects = Arc::new(OnceLock::new());
+    let distributor = Distributor::new(authorize(&signer, Arc::clone(&objects)));
     let defaults = Defaults {
         trust_domain: options.trust_domain.clone(),
         networks: Pool::ALL.iter().flat_map(|pool| pool.networks()).collect(),
@@ -88,6 +90,7 @@ where
         signer.trust_bundle(),
     )
     .await?;
+    let _ = objects.set(state.glance());
     let authority = Authority::new(Arc::clone(&signer), state.store().clone(), metrics.clone());
     let registry = Registry::load(
         state.clone(),
@@ -267,8 +270,8 @@ where
     router.route_service(&format!("/{}/{{*method}}", S::NAME), service)
 }
 
-/// Who may hold an xDS stream: a workload of the mesh, under a name of its own namespace.
-fn authorize(signer: &Signer) -> Authorize {
+/// Who may hold an xDS stream: a workload of the mesh, under its own name.
+fn authorize(signer: &Signer, objects: Arc<OnceLock<Glance>>) -> Authorize {
     let domain = signer.trust_domain().clone();
     Arc::new(move |peer: &Peer<'_>| {
         let Some(id) = peer.identity else {
@@ -283,13 +286,24 @@ fn authorize(signer: &Signer) -> Authorize {
         let Some(rest) = peer.node_id.strip_prefix("workload/") else {
             return Ok(());
         };
-        let named = rest.split_once('/').map(|(namespace, _)| namespace);
-        match (named, id.service_account()) {
-            (Some(named), Some((own, _))) if named == own => Ok(()),
-            _ => Err(format!(
+        let shown = || peer.node_id.chars().take(200).collect::<String>();
+        let (namespace, name) = rest.split_once('/').unwrap_or((rest, ""));
+        let Some((_, account)) = id.service_account().filter(|(own, _)| *own == namespace) else {
+            return Err(format!(
                 "node \"{}\" is not of the namespace of {id}",
-                peer.node_id.chars().take(200).collect::<String>()
+                shown()
+            ));
+        };
+        // A workload that is not known (any more) has nothing that could be taken from it.
+        let key = ObjectKey::new(ObjectKind::Workload, namespace, name);
+        let known = objects.get().and_then(|objects| objects.find(&key));
+        match known.as_ref().map(|entry| &entry.object.spec) {
+            Some(Spec::Workload(spec)) if spec.service_account != account => Err(format!(
+                "node \"{}\" runs as service account {}, and the certificate is of {id}",
+                shown(),
+                spec.service_account
             )),
+            _ => Ok(()),
         }
     })
 }

@@ -6,7 +6,7 @@
 //! away in the middle leaves nothing half done. Readers take a short lock on a map of `Arc`s.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::translate::Defaults;
@@ -46,6 +46,17 @@ type Objects = BTreeMap<ObjectKey, Entry>;
 pub struct State {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
+}
+
+/// Looks at the objects without keeping them alive.
+#[derive(Clone)]
+pub struct Glance(Weak<Shared>);
+
+impl Glance {
+    /// An object, as long as there is a state.
+    pub fn find(&self, key: &ObjectKey) -> Option<Entry> {
+        self.0.upgrade()?.read().get(key).cloned()
+    }
 }
 
 struct Shared {
@@ -102,6 +113,11 @@ impl State {
             .await
             .map_err(|_| ApplyError::Stopping)?;
         answer.await.map_err(|_| ApplyError::Stopping)?
+    }
+
+    /// For those whom the state itself keeps.
+    pub fn glance(&self) -> Glance {
+        Glance(Arc::downgrade(&self.shared))
     }
 
     /// An object.
