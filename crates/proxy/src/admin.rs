@@ -1,25 +1,38 @@
 //! The admin endpoint: health, metrics, what the proxy knows, its log level, its drain.
 //!
 //! Served on loopback only. The metrics port, which others may reach, serves only health and
-//! metrics. Requests whose `Host` is not loopback are refused, so that no web page can make a
-//! browser on the same host change anything here.
+//! metrics. Requests whose `Host` is not loopback, or that come from another site's page, are
+//! refused, so that no web page can make a browser on the same host change anything here.
+//! Connections are bounded in number and in the time until a request is there.
 
 use std::net::TcpListener;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use runtime::{Drain, Readiness};
 use serde_json::{Value, json};
 use telemetry::metrics::{Format, Registry};
+use tokio::sync::Semaphore;
 
 use crate::destination::{Destination, since_start};
 use crate::worker::Shared;
+
+/// Connections of one listener at once.
+const CONNECTIONS: usize = 256;
+/// For a request's head, and for the next on a kept connection.
+const HEAD: Duration = Duration::from_secs(60);
+/// After an accept that failed for want of file descriptors.
+const BREATHER: Duration = Duration::from_millis(100);
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What the endpoint shows.
 #[derive(Clone)]
@@ -53,7 +66,28 @@ pub(crate) async fn serve_metrics(admin: Admin, listener: TcpListener) -> std::i
 
 async fn run(listener: TcpListener, router: Router) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
-    axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(64 * 1024);
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return Ok(());
+        };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(BREATHER).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            // What a peer does wrong on its connection is its own affair.
+            let _ = connection.await;
+            drop(slot);
+        });
+    }
 }
 
 fn health(admin: Admin) -> Router {
@@ -205,24 +239,41 @@ async fn drain(State(admin): State<Admin>) -> String {
 }
 
 async fn loopback_only(request: Request, next: Next) -> Response {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|h| h.to_str().ok())
-        .unwrap_or("");
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.bytes().all(|b| b.is_ascii_digit()) {
-            name
-        } else {
-            host
-        }
-    });
-    if matches!(name, "localhost" | "127.0.0.1" | "[::1]" | "") {
-        next.run(request).await
-    } else {
-        let text = format!("the admin endpoint answers to localhost, not to {name}\n");
-        (StatusCode::FORBIDDEN, text).into_response()
+    match from_here(&request) {
+        Ok(()) => next.run(request).await,
+        Err(why) => (StatusCode::FORBIDDEN, why).into_response(),
     }
+}
+
+/// Whether a request was meant for this host by something on this host, and not by another site's
+/// page in a browser: by a name that leads here (DNS rebinding), or directly (CSRF).
+fn from_here(request: &Request) -> Result<(), String> {
+    let header = |name| {
+        let value = request.headers().get(name);
+        value.map(|v: &HeaderValue| v.to_str().unwrap_or("?"))
+    };
+    let host = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => header(header::HOST).unwrap_or(""),
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    if !matches!(name, "localhost" | "127.0.0.1" | "[::1]" | "") {
+        return Err(format!(
+            "the admin endpoint answers to localhost, not to {name}\n"
+        ));
+    }
+    let origin = header(header::ORIGIN);
+    let foreign = origin.is_some_and(|o| o.split_once("://").is_none_or(|(_, rest)| rest != host));
+    if foreign || header(SEC_FETCH_SITE) == Some("cross-site") {
+        return Err(format!(
+            "the admin endpoint takes nothing from web pages (origin {})\n",
+            origin.unwrap_or("unknown")
+        ));
+    }
+    Ok(())
 }
 
 fn not_yet() -> Response {
