@@ -45,7 +45,7 @@ fn page(ui: &Ui, status: &Value) -> anyhow::Result<()> {
     let workloads = list(status, "workloads");
     if workloads.is_empty() {
         ui.say("no workloads yet: start one with `tulle run --service NAME --port PORT -- CMD`");
-        return Ok(());
+        return troubles(ui, status);
     }
     let rows = workloads.iter().map(workload).collect();
     ui.table(
@@ -136,8 +136,13 @@ fn troubles(ui: &Ui, status: &Value) -> anyhow::Result<()> {
             );
         }
     }
+    for file in list(status, "files") {
+        for diagnostic in list(file, "diagnostics") {
+            let _ = writeln!(lines, "{}", in_file(diagnostic, &text(file, "/path")));
+        }
+    }
     for finding in list(status, "findings") {
-        let _ = writeln!(lines, "{}", diagnostic_line(finding, &Vec::new()));
+        let _ = writeln!(lines, "{}", in_file(finding, &text(finding, "/file")));
     }
     if !lines.is_empty() {
         ui.data("\n")?;
@@ -145,6 +150,19 @@ fn troubles(ui: &Ui, status: &Value) -> anyhow::Result<()> {
         ui.data(&lines)?;
     }
     Ok(())
+}
+
+/// A finding as one line that begins with its file and line, where it has any.
+fn in_file(diagnostic: &Value, file: &str) -> String {
+    if file.is_empty() {
+        return diagnostic_line(diagnostic, &Vec::new());
+    }
+    let line = diagnostic_line(diagnostic, &vec![(1, file.to_owned())]);
+    if line.starts_with(file) {
+        line
+    } else {
+        format!("{file}: {line}")
+    }
 }
 
 fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
