@@ -36,7 +36,7 @@ mod tests;
 /// Largest body of a request but `apply`'s, which takes what `config` takes.
 const BODY: usize = 1 << 20;
 /// For a whole request, its body included.
-const REQUEST: Duration = Duration::from_secs(60);
+const REQUEST: Duration = Duration::from_mins(1);
 
 const OPENAPI: &str = include_str!("api/openapi.json");
 const DASHBOARD: &str = include_str!("api/dashboard.html");

@@ -32,9 +32,9 @@ mod tests;
 pub use rotation::keep_own_certificate;
 
 /// Longest life of a join token.
-pub const MAX_TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const MAX_TOKEN_TTL: Duration = Duration::from_hours(30 * 24);
 /// Life of a join token that names none.
-pub const DEFAULT_TOKEN_TTL: Duration = Duration::from_secs(3600);
+pub const DEFAULT_TOKEN_TTL: Duration = Duration::from_hours(1);
 
 /// Why a join token was not taken.
 #[derive(Debug, thiserror::Error)]

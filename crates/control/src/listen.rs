@@ -141,7 +141,7 @@ impl Server {
             }
             let server = self.clone();
             self.spawn(permit, async move {
-                server.unix_connection(stream.0, uid).await
+                server.unix_connection(stream.0, uid).await;
             });
         }
     }
@@ -161,7 +161,7 @@ impl Server {
         while let Some(((stream, remote), permit)) = self.next(|| listener.accept()).await {
             let server = self.clone();
             self.spawn(permit, async move {
-                server.plain_connection(stream, remote).await
+                server.plain_connection(stream, remote).await;
             });
         }
     }

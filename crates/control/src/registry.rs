@@ -41,7 +41,7 @@ pub const LEASE: Duration = Duration::from_secs(15);
 /// How often ended leases are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
 /// Life of the join token that a registration comes with.
-const FIRST_TOKEN_TTL: Duration = Duration::from_secs(10 * 60);
+const FIRST_TOKEN_TTL: Duration = Duration::from_mins(10);
 /// Workloads that may be registered at once.
 const MAX_LEASES: usize = 50_000;
 
@@ -376,13 +376,14 @@ impl Registry {
         for entry in self.0.state.list(ObjectKind::Workload, None) {
             let key = &entry.object.key;
             let workload = format!("{}/{}", key.namespace, key.name);
-            if entry.origin == Origin::Registry && self.lease(&workload).is_none() {
-                if let Err(error) = self.remove(&workload, "start").await {
-                    tracing::error!(
-                        workload,
-                        "workload without a lease cannot be removed: {error}"
-                    );
-                }
+            if entry.origin == Origin::Registry
+                && self.lease(&workload).is_none()
+                && let Err(error) = self.remove(&workload, "start").await
+            {
+                tracing::error!(
+                    workload,
+                    "workload without a lease cannot be removed: {error}"
+                );
             }
         }
     }

@@ -153,18 +153,24 @@ where
 
     shutdown.await;
     distributor.close();
-    finish(drain, tasks, state, writer).await;
+    finish(drain, tasks, writer, || drop((state, metrics))).await;
     tracing::info!("control plane has stopped");
     drop(home);
     Ok(())
 }
 
 /// Ends in the reverse order of the start; the store last, so that what was begun is written.
-async fn finish(drain: Drain, mut tasks: JoinSet<()>, state: State, writer: JoinHandle<()>) {
+/// `let_go` drops the last handles on the state, whose writer ends when nobody can ask it.
+async fn finish(
+    drain: Drain,
+    mut tasks: JoinSet<()>,
+    writer: JoinHandle<()>,
+    let_go: impl FnOnce(),
+) {
     let cut = drain.finish(FAREWELL).await;
     tracing::debug!(cut, "connections are closed");
     tasks.shutdown().await;
-    drop(state);
+    let_go();
     // Handlers that were cut give up their handles on the next turn of the runtime; a writer that
     // is busy with the disk is waited for, and what it has acknowledged is on disk anyway.
     let _ = tokio::time::timeout(Duration::from_secs(5), writer).await;

@@ -85,7 +85,7 @@ impl State {
                 ))
             })
             .await?;
-        let objects: Objects = rows.into_iter().filter_map(restore).collect();
+        let objects: Objects = rows.iter().filter_map(restore).collect();
         let distribution = Distribution::new(distributor, defaults, bundle);
         distribution.apply(
             objects
@@ -181,7 +181,7 @@ impl Shared {
 
 /// An object from its row. What this version cannot read stays in the store and is reported: a
 /// later version may have written it.
-fn restore(row: Stored) -> Option<(ObjectKey, Entry)> {
+fn restore(row: &Stored) -> Option<(ObjectKey, Entry)> {
     let origin = Origin::from_text(&row.origin);
     let file = match &origin {
         Origin::File(path) => path,

@@ -84,7 +84,8 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Store {
     jobs: mpsc::Sender<Job>,
     path: Arc<Path>,
-    _thread: Arc<Joined>,
+    /// Held for the drop of the last clone, which waits for the thread.
+    thread: Arc<Joined>,
 }
 
 /// Lets whoever drops the last handle wait until the database is closed.
@@ -122,7 +123,7 @@ impl Store {
         Ok(Self {
             jobs,
             path: path.into(),
-            _thread: Arc::new(Joined(Some(handle))),
+            thread: Arc::new(Joined(Some(handle))),
         })
     }
 
@@ -153,9 +154,8 @@ impl Store {
     }
 
     /// How many clones there are.
-    #[cfg(test)]
-    pub(crate) fn handles(&self) -> usize {
-        Arc::strong_count(&self._thread)
+    pub fn handles(&self) -> usize {
+        Arc::strong_count(&self.thread)
     }
 
     /// The database's path.

@@ -151,13 +151,14 @@ fn status(api: &Api, entry: &Entry) -> Value {
             .registry
             .lease(&format!("{}/{}", key.namespace, key.name))
     {
-        let (truth, reason, message) = match lease.lease.ready {
-            true => ("True", "Ready", "the program takes requests"),
-            false => (
+        let (truth, reason, message) = if lease.lease.ready {
+            ("True", "Ready", "the program takes requests")
+        } else {
+            (
                 "False",
                 "NotReady",
                 "the program does not take requests yet, or not any more",
-            ),
+            )
         };
         own.push(shown("Ready", truth, reason, message));
         status.insert("lease".to_owned(), super::status::lease(&lease));

@@ -11,7 +11,7 @@ use identity::tls::Credentials;
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(10);
 /// Never sleeps longer: a clock that is set forward is noticed.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 
 /// Keeps the server's certificate fresh for as long as it is polled.
 pub async fn keep_own_certificate(signer: Arc<Signer>, credentials: Arc<Credentials>) {

@@ -9,7 +9,7 @@ use xds::proto::v1::certificate_authority_server::CertificateAuthorityServer;
 use super::*;
 use crate::testing::World;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 fn csr() -> (PendingKey, Vec<u8>) {
     let key = PendingKey::generate().expect("a key");

@@ -219,36 +219,36 @@ fn object(json: &serde_json::Value) -> Result<Object, RegistryError> {
     }
 }
 
-impl Registry {
-    /// Whether `right` covers what is wanted.
-    pub(super) fn allowed(&self, right: &Right, wanted: &Wanted) -> Result<(), RegistryError> {
-        let want = format!("{}/{}", wanted.namespace, wanted.account);
-        match right {
-            Right::Local(_) => Ok(()),
-            Right::Svid(id) => {
-                let own = id.service_account();
-                if own == Some((&wanted.namespace, &wanted.account)) {
-                    return Ok(());
-                }
-                Err(RegistryError::Denied(format!(
-                    "{id} may register only as itself, not as service account {want}"
-                )))
+/// Whether `right` covers what is wanted.
+pub(super) fn allowed(right: &Right, wanted: &Wanted) -> Result<(), RegistryError> {
+    let want = format!("{}/{}", wanted.namespace, wanted.account);
+    match right {
+        Right::Local(_) => Ok(()),
+        Right::Svid(id) => {
+            let own = id.service_account();
+            if own == Some((&wanted.namespace, &wanted.account)) {
+                return Ok(());
             }
-            Right::Token(token) => {
-                let allowed = format!("{}/{}", token.namespace, token.service_account);
-                if allowed == want {
-                    return Ok(());
-                }
-                Err(TokenError::Scope {
-                    allowed: format!("service account {allowed}"),
-                    wanted: want,
-                }
-                .into())
+            Err(RegistryError::Denied(format!(
+                "{id} may register only as itself, not as service account {want}"
+            )))
+        }
+        Right::Token(token) => {
+            let allowed = format!("{}/{}", token.namespace, token.service_account);
+            if allowed == want {
+                return Ok(());
             }
+            Err(TokenError::Scope {
+                allowed: format!("service account {allowed}"),
+                wanted: want,
+            }
+            .into())
         }
     }
+}
 
-    /// Makes the workload known. Called with the lock on changes held.
+impl Registry {
+    /// Makes the workload known.
     pub(super) async fn register(
         &self,
         right: Right,

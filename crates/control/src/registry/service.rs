@@ -10,7 +10,7 @@ use xds::proto::v1::{
     RegisterResponse,
 };
 
-use super::request::Wanted;
+use super::request::{Wanted, allowed};
 use super::{LEASE, Proof, Registered, Registry, RegistryError, Right, finish};
 use crate::address::Pool;
 use crate::caller::{Caller, Peer};
@@ -69,7 +69,7 @@ impl RegistryRpc for RegistryService {
         let token = bearer(request.metadata());
         let right = self.right(&caller, peer.as_ref(), token.as_deref()).await?;
         let wanted = Wanted::read(request.into_inner())?;
-        if let Err(error) = self.0.allowed(&right, &wanted) {
+        if let Err(error) = allowed(&right, &wanted) {
             return Err(match error {
                 RegistryError::Token(error) => self.0.0.authority.refuse(error),
                 other => other.into(),
@@ -139,9 +139,10 @@ impl RegistryService {
             ],
             None => Vec::new(),
         };
-        let gateways = match transparent {
-            true => vec![gateway4.to_string(), gateway6.to_string()],
-            false => Vec::new(),
+        let gateways = if transparent {
+            vec![gateway4.to_string(), gateway6.to_string()]
+        } else {
+            Vec::new()
         };
         RegisterResponse {
             workload_name: registered.workload,

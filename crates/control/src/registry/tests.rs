@@ -273,7 +273,7 @@ async fn after_a_restart_each_lease_has_its_full_time_once_more() {
         .await
         .expect("renewed");
     drop(service);
-    advance(Duration::from_secs(3600)).await;
+    advance(Duration::from_hours(1)).await;
     let world = world.restart().await;
     assert_eq!(
         ready(&world),
@@ -293,7 +293,7 @@ async fn after_a_restart_each_lease_has_its_full_time_once_more() {
 async fn a_token_holder_registers_what_the_token_is_for() {
     let world = World::new().await;
     let service = RegistryService(world.registry.clone());
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let (token, _) = world
         .authority
         .issue_token("bookshop", "reviews", hour, "test")

@@ -57,7 +57,8 @@ async fn start(options: Options) -> Plane {
 impl Plane {
     async fn stop(self) {
         self.stop.send(()).expect("runs");
-        let ended = tokio::time::timeout(LIMIT, self.task).await;
+        // Less than `finish` would wait for a handle that somebody forgot to drop.
+        let ended = tokio::time::timeout(Duration::from_secs(4), self.task).await;
         ended
             .expect("in time")
             .expect("no panic")

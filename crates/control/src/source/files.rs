@@ -86,7 +86,7 @@ pub struct SourceError {
 /// The source.
 pub struct Files {
     roots: Vec<PathBuf>,
-    files: BTreeMap<PathBuf, State>,
+    known: BTreeMap<PathBuf, State>,
     /// What is wrong with whole paths.
     unreadable: BTreeMap<PathBuf, Diagnostic>,
     /// What the state refused because somebody else owns it.
@@ -128,7 +128,7 @@ impl Files {
         }
         Ok(Self {
             roots: absolute,
-            files,
+            known: files,
             unreadable: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             owners,
@@ -187,7 +187,7 @@ impl Files {
         let mut changed = self.unreadable.len() != found.unreadable.len();
         self.unreadable = found.unreadable;
         for (path, fingerprint) in &found.files {
-            let state = self.files.entry(path.clone()).or_default();
+            let state = self.known.entry(path.clone()).or_default();
             if !thorough && state.seen.as_ref() == Some(fingerprint) {
                 continue;
             }
@@ -196,7 +196,7 @@ impl Files {
         }
         // What lies under a path that cannot be read now is kept as it was.
         let gone: Vec<PathBuf> = self
-            .files
+            .known
             .keys()
             .filter(|path| !found.files.contains_key(*path))
             .filter(|path| !self.unreadable.keys().any(|lost| path.starts_with(lost)))
@@ -204,7 +204,7 @@ impl Files {
             .collect();
         for path in gone {
             tracing::info!(file = %path.display(), "file is gone, and its objects with it");
-            self.files.remove(&path);
+            self.known.remove(&path);
             changed = true;
         }
         changed
@@ -223,7 +223,7 @@ impl Files {
     ) {
         let mut wanted: BTreeMap<ObjectKey, (PathBuf, Arc<Object>)> = BTreeMap::new();
         let mut duplicates: BTreeMap<PathBuf, Vec<Diagnostic>> = BTreeMap::new();
-        for (path, state) in &self.files {
+        for (path, state) in &self.known {
             for object in &state.good {
                 if let Some((_, other)) = wanted.get(&object.key) {
                     let diagnostic = object.duplicate_of(other);
@@ -239,7 +239,7 @@ impl Files {
 
     fn publish(&self, duplicates: &BTreeMap<PathBuf, Vec<Diagnostic>>) {
         let mut all: Vec<FileStatus> = self
-            .files
+            .known
             .iter()
             .map(|(path, state)| {
                 let conflicts = self
@@ -311,7 +311,7 @@ impl State {
             Err(diagnostic) => {
                 let diagnostic = Diagnostic {
                     file: name.into(),
-                    ..diagnostic
+                    ..*diagnostic
                 };
                 let changed = self.diagnostics != [diagnostic.clone()];
                 self.diagnostics = vec![diagnostic];
@@ -359,7 +359,7 @@ impl Source for Files {
                 let conflicts = applied.conflicts.iter().map(|conflict| {
                     let path = self.owners.get(&conflict.key);
                     let line = path
-                        .and_then(|p| self.files.get(p))
+                        .and_then(|p| self.known.get(p))
                         .and_then(|s| s.good.iter().find(|o| o.key == conflict.key))
                         .map_or(0, |o| o.source.line);
                     let diagnostic = Diagnostic {

@@ -378,21 +378,15 @@ fn write_row(
     place: Option<u32>,
 ) -> rusqlite::Result<()> {
     let owner = format!("{}/{}", key.namespace, key.name);
-    match row {
-        Some(row) => {
-            store::object::put(t, row)?;
-            if let Some(place) = place {
-                store::object::allot(t, Pool::Services.as_str(), &owner, place)?;
-            }
-            Ok(())
-        }
-        None => {
-            store::object::delete(t, key.kind.as_str(), &key.namespace, &key.name)?;
-            match key.kind {
-                ObjectKind::Service => store::object::release(t, Pool::Services.as_str(), &owner),
-                _ => Ok(()),
-            }
-        }
+    let pool = Pool::Services.as_str();
+    if let Some(row) = row {
+        store::object::put(t, row)?;
+        return place.map_or(Ok(()), |place| store::object::allot(t, pool, &owner, place));
+    }
+    store::object::delete(t, key.kind.as_str(), &key.namespace, &key.name)?;
+    match key.kind {
+        ObjectKind::Service => store::object::release(t, pool, &owner),
+        _ => Ok(()),
     }
 }
 
@@ -412,11 +406,14 @@ fn write_also(t: &rusqlite::Transaction<'_>, also: &Also) -> rusqlite::Result<()
             store::object::release(t, Pool::Workloads.as_str(), workload)
         }
         Also::Token(token) => store::token::add(t, token),
-        Also::Spend { id, by, now } => match store::token::spend(t, id, *now, by)? {
-            true => Ok(()),
-            // Rolls everything back; `commit` turns it into `TokenSpent`.
-            false => Err(rusqlite::Error::StatementChangedRows(0)),
-        },
+        Also::Spend { id, by, now } => {
+            if store::token::spend(t, id, *now, by)? {
+                Ok(())
+            } else {
+                // Rolls everything back; `commit` turns it into `TokenSpent`.
+                Err(rusqlite::Error::StatementChangedRows(0))
+            }
+        }
     }
 }
 

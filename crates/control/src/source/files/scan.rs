@@ -98,11 +98,13 @@ fn visit(path: &Path, above: &mut BTreeSet<(u64, u64)>, depth: usize, found: &mu
                 found.lost(path, &error);
             }
         }
-        Ok(_) => {}
-        // Deleted since it was listed.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {}
-        Err(error) if is_manifest(path) => found.lost(path, &error),
-        Err(_) => {}
+        Err(error) if is_manifest(path) => {
+            // Unless it was deleted since it was listed.
+            if error.kind() != io::ErrorKind::NotFound || path.is_symlink() {
+                found.lost(path, &error);
+            }
+        }
+        Ok(_) | Err(_) => {}
     }
 }
 
@@ -141,11 +143,13 @@ fn unreadable(error: &io::Error) -> Diagnostic {
 }
 
 /// The text of a file, if it is text of a size that is taken.
-pub(super) fn read(path: &Path) -> Result<String, Diagnostic> {
-    let refuse = |message: String, hint: &str| Diagnostic {
-        message,
-        hint: hint.to_owned(),
-        ..unreadable(&io::Error::other(""))
+pub(super) fn read(path: &Path) -> Result<String, Box<Diagnostic>> {
+    let refuse = |message: String, hint: &str| {
+        Box::new(Diagnostic {
+            message,
+            hint: hint.to_owned(),
+            ..unreadable(&io::Error::other(""))
+        })
     };
     let mut bytes = Vec::new();
     File::open(path)
@@ -153,7 +157,7 @@ pub(super) fn read(path: &Path) -> Result<String, Diagnostic> {
             file.take(MAX_INPUT_BYTES as u64 + 1)
                 .read_to_end(&mut bytes)
         })
-        .map_err(|error| unreadable(&error))?;
+        .map_err(|error| Box::new(unreadable(&error)))?;
     if bytes.len() > MAX_INPUT_BYTES {
         return Err(refuse(
             format!("larger than {} MiB", MAX_INPUT_BYTES >> 20),
