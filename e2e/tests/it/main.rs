@@ -4,4 +4,5 @@
 //! its own data directory and free ports.
 
 mod control;
+mod http;
 mod mesh;
