@@ -117,7 +117,7 @@ impl Reason {
                 404,
                 "destination_not_found",
                 "No service or route of the mesh takes this request.",
-                "Check host, port and path against `tulle get services` and `tulle get httproutes`; a host outside the mesh needs outboundPolicy AllowAny or an ExternalService.",
+                "Check host, port and path against `tulle get services` and `tulle get httproutes`; a host outside the mesh must be known to DNS and allowed by the MeshConfig's outboundPolicy.",
             ),
             Self::NoEndpoints => (
                 "no_endpoints",
@@ -222,7 +222,7 @@ impl Reason {
                 403,
                 "http_request_denied",
                 "A policy forbids this request.",
-                "`tulle authz check` names the rule that decides.",
+                "The details name the policy that decides; change it if the request should pass.",
             ),
             Self::Unauthenticated => (
                 "unauthenticated",
