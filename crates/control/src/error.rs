@@ -66,9 +66,23 @@ pub enum ControlError {
     /// The control plane's own certificate cannot be made.
     #[error("the control plane's own certificate cannot be made: {0}")]
     OwnCertificate(#[from] SignError),
+    /// Something that runs as long as the control plane ended before it.
+    #[error(
+        "a part of the control plane ended unexpectedly ({0}); this is a mistake in tulle: please report it with the log"
+    )]
+    Part(String),
     /// A path of objects cannot be watched.
     #[error(transparent)]
     Source(#[from] SourceError),
+}
+
+impl ControlError {
+    pub(crate) fn part(ended: Result<(), tokio::task::JoinError>) -> Self {
+        Self::Part(ended.map_or_else(
+            |error| error.to_string(),
+            |()| "without an error".to_owned(),
+        ))
+    }
 }
 
 fn listen_hint(error: &io::Error, flag: &str) -> String {

@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod api;
+mod aside;
 pub mod authority;
 pub mod caller;
 pub mod change;

@@ -32,6 +32,7 @@ use xds::server::{Authorize, Distributor, Peer};
 
 use crate::address::Pool;
 use crate::api::{self, Api, Parts};
+use crate::aside::aside;
 use crate::authority::{Authority, AuthorityService, keep_own_certificate};
 use crate::error::ControlError;
 use crate::home::Home;
@@ -151,7 +152,13 @@ where
         "control plane is ready"
     );
 
-    shutdown.await;
+    let mut writer = writer;
+    tokio::select! {
+        _ = shutdown => Ok(()),
+        // All of them run until they are stopped.
+        Some(ended) = tasks.join_next() => Err(ControlError::part(ended)),
+        ended = &mut writer => Err(ControlError::part(ended)),
+    }?;
     distributor.close();
     finish(drain, tasks, writer, || drop((state, metrics))).await;
     tracing::info!("control plane has stopped");
@@ -213,7 +220,7 @@ async fn start_files(
     let kept = state.of_files().into_iter().map(|e| e.object).collect();
     let mut files = Files::watch(options.sources.clone(), kept)?;
     let report = files.report();
-    if let Some(set) = files.look(true) {
+    if let Some(set) = aside(|| files.look(true)) {
         let result = state.apply(set).await;
         files.applied(&result);
     }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Answer, Api, ApiError};
+use crate::aside::aside;
 use crate::caller::Caller;
 use crate::change::{Change, ChangeSet, Origin};
 
@@ -32,7 +33,7 @@ pub(super) async fn apply(
 ) -> Answer {
     let Query(parameters) = query.map_err(|error| bad_query(&error))?;
     let body = body.map_err(|error| bad_body(&error))?;
-    let objects = read(&body)?;
+    let objects = aside(|| read(&body))?;
     let set = ChangeSet {
         changes: objects
             .objects

@@ -21,6 +21,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::Source;
+use crate::aside::aside;
 use crate::change::{Applied, ApplyError, Change, ChangeSet, OnConflict, Origin};
 
 mod scan;
@@ -336,7 +337,7 @@ impl Source for Files {
     async fn next(&mut self) -> ChangeSet {
         loop {
             if self.retry
-                && let Some(set) = self.look(true)
+                && let Some(set) = aside(|| self.look(true))
             {
                 return set;
             }
@@ -347,7 +348,7 @@ impl Source for Files {
                 }
                 () = tokio::time::sleep(LOOK) => false,
             };
-            if let Some(set) = self.look(thorough) {
+            if let Some(set) = aside(|| self.look(thorough)) {
                 return set;
             }
         }
@@ -356,6 +357,9 @@ impl Source for Files {
     fn applied(&mut self, result: &Result<Applied, ApplyError>) {
         match result {
             Ok(applied) => {
+                for warning in &applied.warnings {
+                    tracing::warn!("{warning}");
+                }
                 let conflicts = applied.conflicts.iter().map(|conflict| {
                     let path = self.owners.get(&conflict.key);
                     let line = path

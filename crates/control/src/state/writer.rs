@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Entry, Shared, now, service_spec};
 use crate::address::{Allotment, Pool};
+use crate::aside::aside;
 use crate::change::{
     Action, Also, Applied, ApplyError, Change, ChangeSet, Conflict, OnConflict, Origin, may_change,
 };
@@ -329,7 +330,7 @@ impl Writer {
         }
         let mut applied = plan.applied;
         if !changes.is_empty() {
-            applied.warnings = self.shared.distribution.apply(changes);
+            applied.warnings = aside(|| self.shared.distribution.apply(changes));
         }
         self.shared.revision.send_modify(|n| *n += 1);
         applied
