@@ -229,7 +229,7 @@ impl<'de> Deserializer<'de> for De<'de, '_> {
             }),
             Value::Map(entries) => visitor.visit_map(Entries {
                 de: self,
-                entries: entries.iter(),
+                rest: entries.iter(),
                 shape: None,
                 value: None,
             }),
@@ -330,7 +330,7 @@ impl<'de> Deserializer<'de> for De<'de, '_> {
         visitor
             .visit_map(Entries {
                 de: self,
-                entries: entries.iter(),
+                rest: entries.iter(),
                 shape: Some((name, fields)),
                 value: None,
             })
@@ -390,7 +390,7 @@ impl<'de> SeqAccess<'de> for Items<'de, '_> {
 
 struct Entries<'de, 'p> {
     de: De<'de, 'p>,
-    entries: std::slice::Iter<'de, (Key, Node)>,
+    rest: std::slice::Iter<'de, (Key, Node)>,
     /// The struct's name and fields; `None` for a map with free keys.
     shape: Option<(&'static str, &'static [&'static str])>,
     value: Option<&'de (Key, Node)>,
@@ -403,7 +403,7 @@ impl<'de> MapAccess<'de> for Entries<'de, '_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, DecodeError> {
-        for entry in self.entries.by_ref() {
+        for entry in self.rest.by_ref() {
             let (key, node) = entry;
             if let Some((shape, fields)) = self.shape {
                 if !fields.contains(&key.text.as_str()) {

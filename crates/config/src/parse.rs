@@ -106,16 +106,13 @@ impl Reader {
         let Some(object) = object::read(node, &self.file, &mut self.parsed.diagnostics) else {
             return;
         };
-        match self.seen.get(&object.key) {
-            Some(first) => {
-                let finding = object.duplicate_of(&self.parsed.objects[*first]);
-                self.parsed.diagnostics.push(finding);
-            }
-            None => {
-                self.seen
-                    .insert(object.key.clone(), self.parsed.objects.len());
-                self.parsed.objects.push(object);
-            }
+        if let Some(first) = self.seen.get(&object.key) {
+            let finding = object.duplicate_of(&self.parsed.objects[*first]);
+            self.parsed.diagnostics.push(finding);
+        } else {
+            self.seen
+                .insert(object.key.clone(), self.parsed.objects.len());
+            self.parsed.objects.push(object);
         }
     }
 }

@@ -396,7 +396,7 @@ fn mesh_condition(
                         Severity::Error,
                         message.clone(),
                         "take it out, or start with a new data directory",
-                    )
+                    );
                 });
             });
             debug_assert_eq!(object.key, mesh_key(), "there is no other MeshConfig");

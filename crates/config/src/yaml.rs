@@ -92,20 +92,16 @@ pub(crate) fn documents(text: &str) -> Vec<(u32, &str)> {
     let mut found = Vec::new();
     let (mut start, mut start_line) = (0, 0);
     let mut offset = 0;
-    let mut line_number = 0u32;
-    for line in text.split_inclusive('\n') {
+    for (number, line) in (0u32..).zip(text.split_inclusive('\n')) {
         let end = offset + line.len();
-        let (cut, next) = match marker(line) {
-            Some(Marker::Start) => (Some(offset), (offset, line_number)),
-            Some(Marker::End) => (Some(offset), (end, line_number + 1)),
-            None => (None, (start, start_line)),
-        };
-        if let Some(cut) = cut {
-            found.push((start_line, &text[start..cut]));
-            (start, start_line) = next;
+        if let Some(marker) = marker(line) {
+            found.push((start_line, &text[start..offset]));
+            (start, start_line) = match marker {
+                Marker::Start => (offset, number),
+                Marker::End => (end, number + 1),
+            };
         }
         offset = end;
-        line_number += 1;
     }
     found.push((start_line, &text[start..]));
     found.retain(|(_, document)| {
@@ -366,17 +362,17 @@ mod tests {
 
     #[test]
     fn bombs_are_refused() {
-        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        let mut lines = vec!["a0: &a0 [x, x, x, x, x, x, x, x, x, x]".to_owned()];
         for i in 1..12 {
             let uses = vec![format!("*a{}", i - 1); 10].join(", ");
-            bomb.push_str(&format!("a{i}: &a{i} [{uses}]\n"));
+            lines.push(format!("a{i}: &a{i} [{uses}]"));
         }
+        let bomb = lines.join("\n");
         assert!(parse(&bomb, 0).is_err());
         assert!(parse(&"[".repeat(100_000), 0).is_err());
         assert!(parse(&format!("{}1{}", "[".repeat(100), "]".repeat(100)), 0).is_err());
-        let deep: String = (0..5000)
-            .map(|i| format!("{}a:\n", " ".repeat(i)))
-            .collect();
+        let deep: Vec<String> = (0..5000).map(|i| " ".repeat(i) + "a:").collect();
+        let deep = deep.join("\n");
         assert!(parse(&deep, 0).is_err());
     }
 }

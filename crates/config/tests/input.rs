@@ -159,11 +159,11 @@ fn hostile_texts_are_refused_quickly() {
         "\u{0}".repeat(1_000),
     ] {
         let parsed = parse("x", &text);
-        assert!(parsed.has_errors(), "{:.20}", text);
+        assert!(parsed.has_errors(), "{text:.20}");
         assert!(parsed.diagnostics.len() < 1_100);
     }
     assert!(
-        start.elapsed() < Duration::from_secs(60),
+        start.elapsed() < Duration::from_mins(1),
         "{:?}",
         start.elapsed()
     );

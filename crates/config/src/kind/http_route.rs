@@ -293,17 +293,12 @@ impl PathSpec {
             );
             return None;
         }
-        Some(match self.match_type {
-            PathType::Exact => PathMatch::Exact(self.value.clone()),
-            _ => {
-                let trimmed = self.value.trim_end_matches('/');
-                PathMatch::Prefix(if trimmed.is_empty() {
-                    root()
-                } else {
-                    trimmed.to_owned()
-                })
-            }
-        })
+        if self.match_type == PathType::Exact {
+            return Some(PathMatch::Exact(self.value.clone()));
+        }
+        let trimmed = self.value.trim_end_matches('/');
+        let prefix = if trimmed.is_empty() { "/" } else { trimmed };
+        Some(PathMatch::Prefix(prefix.to_owned()))
     }
 }
 

@@ -137,7 +137,7 @@ impl MeshConfigSpec {
             }
             if !(0.0..=100.0).contains(&self.tracing.sample_percent) {
                 c.at("tracing", |c| {
-                    c.error_at("samplePercent", "must be from 0 to 100", "")
+                    c.error_at("samplePercent", "must be from 0 to 100", "");
                 });
             }
         });

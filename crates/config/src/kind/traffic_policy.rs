@@ -399,12 +399,12 @@ impl Retries {
                     "base",
                     "is longer than `max`",
                     "make `max` at least as long",
-                )
+                );
             });
         }
         if self.budget.percent > 100 {
             c.at("budget", |c| {
-                c.error_at("percent", "must be from 0 to 100", "")
+                c.error_at("percent", "must be from 0 to 100", "");
             });
         }
         retry::Policy {

@@ -130,7 +130,7 @@ impl WorkloadSpec {
                 c.at("address", |c| check_address(address, c));
             }
             c.each("addresses", &self.addresses, |c, address| {
-                check_address(address, c)
+                check_address(address, c);
             });
             self.check_ports(c);
             check_name("serviceAccount", &self.service_account, c);
@@ -150,7 +150,7 @@ impl WorkloadSpec {
             }
             if self.tunnel.as_ref().is_some_and(|t| t.port == 0) {
                 c.at("tunnel", |c| {
-                    c.error_at("port", "must be from 1 to 65535", "")
+                    c.error_at("port", "must be from 1 to 65535", "");
                 });
             }
         });

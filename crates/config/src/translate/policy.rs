@@ -91,17 +91,15 @@ fn traffic_target(
     let Some(section) = &target.section_name else {
         return Ok((name, None));
     };
-    match service.find_port(None, Some(section)) {
-        Some(port) => Ok((name, Some(port.port))),
-        None => {
-            let names: Vec<&str> = service.ports.iter().map(|p| p.name.as_str()).collect();
-            let message = format!(
-                "Service \"{}\" has no port named \"{section}\"",
-                target.name
-            );
-            Err((message, format!("its ports are named {}", names.join(", "))))
-        }
+    if let Some(port) = service.find_port(None, Some(section)) {
+        return Ok((name, Some(port.port)));
     }
+    let names: Vec<&str> = service.ports.iter().map(|p| p.name.as_str()).collect();
+    let message = format!(
+        "Service \"{}\" has no port named \"{section}\"",
+        target.name
+    );
+    Err((message, format!("its ports are named {}", names.join(", "))))
 }
 
 /// Which of a policy's settings an older one makes for the same target.

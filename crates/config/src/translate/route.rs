@@ -90,11 +90,11 @@ fn resolved_refs(faults: &[Fault]) -> Condition {
         [first, rest @ ..] => {
             let mut message = said(first);
             for fault in rest.iter().take(3) {
-                message.push_str(". ");
+                message.push_str("; also: ");
                 message.push_str(&said(fault));
             }
             if rest.len() > 3 {
-                message.push_str(&format!(". And {} more", rest.len() - 3));
+                message.push_str("; and more");
             }
             Condition::failed("ResolvedRefs", first.reason, message)
         }
@@ -134,17 +134,15 @@ fn attach(
     if parent.port.is_none() && parent.section_name.is_none() {
         return Ok((name, None));
     }
-    match service.find_port(parent.port, parent.section_name.as_deref()) {
-        Some(port) => Ok((name, Some(port.port))),
-        None => {
-            let wanted = match (&parent.section_name, parent.port) {
-                (Some(section), _) => format!("named \"{section}\""),
-                (None, port) => port.unwrap_or(0).to_string(),
-            };
-            let message = format!("parent Service \"{}\" has no port {wanted}", parent.name);
-            Err(no_parent(message, ports_of(service)))
-        }
+    if let Some(port) = service.find_port(parent.port, parent.section_name.as_deref()) {
+        return Ok((name, Some(port.port)));
     }
+    let wanted = match (&parent.section_name, parent.port) {
+        (Some(section), _) => format!("named \"{section}\""),
+        (None, port) => port.unwrap_or(0).to_string(),
+    };
+    let message = format!("parent Service \"{}\" has no port {wanted}", parent.name);
+    Err(no_parent(message, ports_of(service)))
 }
 
 fn ports_of(service: &crate::kind::service::ServiceSpec) -> String {

@@ -32,8 +32,8 @@ pub(super) fn translate(
             let message = error.to_string();
             c.at("spec", |c| {
                 c.at("serviceAccount", |c| {
-                    c.found(Severity::Error, message.clone(), "")
-                })
+                    c.found(Severity::Error, message.clone(), "");
+                });
             });
             output
                 .conditions
