@@ -255,7 +255,10 @@ impl Updater {
             self.state.connected.store(up, Ordering::Relaxed);
             tokio::select! {
                 batch = batches.recv() => match batch {
-                    Some(batch) => self.apply(batch),
+                    Some(batch) => {
+                        self.apply(&batch.upserts, &batch.removed);
+                        batch.accept();
+                    }
                     None => return,
                 },
                 Some(want) = wants.recv() => self.want(&want),
@@ -316,10 +319,10 @@ impl Updater {
         self.handle.subscribe(Kind::Service, &alias);
     }
 
-    fn apply(&mut self, batch: Batch) {
+    fn apply(&mut self, upserts: &[(Key, Arc<Resource>)], removed: &[Key]) {
         let mut touched = BTreeSet::new();
         let mut addresses = BTreeSet::new();
-        for (key, resource) in &batch.upserts {
+        for (key, resource) in upserts {
             match &**resource {
                 Resource::Mesh(mesh) => self.next.mesh = Arc::new(mesh.clone()),
                 Resource::TrustBundle(bundle) => {
@@ -349,7 +352,7 @@ impl Updater {
             self.resources.insert(key.clone(), Arc::clone(resource));
             self.note_answer(key.kind, &key.name, &mut touched);
         }
-        for key in &batch.removed {
+        for key in removed {
             self.resources.remove(key);
             if let Some(address) = key.name.strip_prefix("ip/").and_then(|a| a.parse().ok()) {
                 self.addresses.entry(address).or_default().insert(key.kind);
@@ -371,7 +374,6 @@ impl Updater {
             self.rebuild_address(address);
         }
         self.publish();
-        batch.accept();
     }
 
     fn unanswered_addresses(&self) -> Vec<IpAddr> {
@@ -407,6 +409,10 @@ impl Updater {
         if !PARTS.iter().all(|part| answered.contains(part)) {
             return;
         }
+        // Its addresses may have changed; those it still has come back below.
+        self.next
+            .addresses
+            .retain(|_, entry| !matches!(entry, Entry::Present(d) if d.name == *name));
         let key = Key::new(Kind::Service, name.to_string());
         let Some(Resource::Service(service)) = self.resources.get(&key).map(Arc::as_ref) else {
             self.next.services.insert(name.clone(), Entry::Absent);
@@ -672,3 +678,6 @@ fn service_of(name: &str) -> Option<ServiceName> {
         ServiceName::new(namespace, service).ok()
     }
 }
+
+#[cfg(test)]
+mod tests;
