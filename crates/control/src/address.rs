@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -16,9 +17,25 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub enum Pool {
     /// Virtual addresses of services: 240.240.0.0/16 and fd7e:7475:6c6c:1::/112.
     Services,
-    /// Workloads in transparent mode: 10.96.0.0/16 and fd7e:7475:6c6c:2::/64. The first address
-    /// is the gateway's.
+    /// Workloads in transparent mode: 10.96.0.0/16 and fd7e:7475:6c6c:2::/64, or one of the 31
+    /// ranges that follow each (see [`set_apart`]). The first address is the gateway's.
     Workloads,
+}
+
+/// How many control planes can be told apart on one host.
+const BLOCKS: u64 = 32;
+static BLOCK: OnceLock<u8> = OnceLock::new();
+
+/// Sets the workloads' addresses of this process apart from those that other control planes on the
+/// same host give out: which of 32 ranges they are from follows from `identity`, which must be the
+/// same at every start. Without this call, and for the first range: those of [`Pool::Workloads`].
+pub fn set_apart(identity: &str) {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(identity);
+    let _ = BLOCK.set((hash % BLOCKS) as u8);
+}
+
+fn block() -> u8 {
+    BLOCK.get().copied().unwrap_or(0)
 }
 
 /// Places of a pool: both ranges have room for 16 bits; the lowest 256 are kept for fixed uses.
@@ -41,7 +58,7 @@ impl Pool {
     pub fn v4(self) -> Ipv4Net {
         let base = match self {
             Self::Services => Ipv4Addr::new(240, 240, 0, 0),
-            Self::Workloads => Ipv4Addr::new(10, 96, 0, 0),
+            Self::Workloads => Ipv4Addr::new(10, 96 + block(), 0, 0),
         };
         Ipv4Net::new_assert(base, 16)
     }
@@ -53,7 +70,8 @@ impl Pool {
                 Ipv6Net::new_assert(Ipv6Addr::new(0xfd7e, 0x7475, 0x6c6c, 1, 0, 0, 0, 0), 112)
             }
             Self::Workloads => {
-                Ipv6Net::new_assert(Ipv6Addr::new(0xfd7e, 0x7475, 0x6c6c, 2, 0, 0, 0, 0), 64)
+                let subnet = 2 + u16::from(block());
+                Ipv6Net::new_assert(Ipv6Addr::new(0xfd7e, 0x7475, 0x6c6c, subnet, 0, 0, 0, 0), 64)
             }
         }
     }

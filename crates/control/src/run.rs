@@ -70,6 +70,7 @@ where
     let home = Home::open(&options.data_dir)?;
     let store = open_store(options.store.path(home.path())).await?;
     let signer = open_authority(home.path(), &options).await?;
+    crate::address::set_apart(&signer.root_pin());
     let sockets = Sockets::bind(home.path(), &options).await?;
     let addresses = sockets.addresses(home.path(), &signer)?;
     let credentials = own_credentials(&signer)?;

@@ -268,12 +268,13 @@ impl World {
     pub(crate) async fn ready(&mut self, ui: &Ui) -> anyhow::Result<Vec<String>> {
         let begun = Instant::now();
         loop {
-            let ready: Vec<String> = self
-                .workloads()
-                .await?
+            let known = self.workloads().await?;
+            let ready: Vec<String> = known
                 .iter()
                 .filter(|w| is_ready(w))
                 .map(|w| text(w, "/metadata/name"))
+                // One that was killed may be known until its lease ends.
+                .filter(|name| self.processes.iter().any(|p| p.name == *name))
                 .collect();
             let total = self.processes.len();
             let missing: Vec<String> = self

@@ -16,8 +16,6 @@ use crate::ui::Ui;
 
 /// The proxy's inbound port in transparent mode.
 pub(crate) const TUNNEL: u16 = 15008;
-/// The link that joins the namespaces of all workloads on a host.
-const BRIDGE: &str = "tulle0";
 
 /// Where the workload lives.
 pub(crate) enum Network {
@@ -131,9 +129,12 @@ fn bridge(response: &RegisterResponse) -> anyhow::Result<Bridge> {
     }
 }
 
+/// The link that joins the namespaces of a mesh's workloads on this host. Each control plane has a
+/// range of addresses, and so a bridge, of its own.
 fn bridge_of(v4: Ipv4Net, v6: Ipv6Net) -> Bridge {
+    let [_, block, ..] = v4.addr().octets();
     Bridge {
-        name: BRIDGE.to_owned(),
+        name: format!("tulle{block}"),
         v4,
         v6,
     }
@@ -151,6 +152,7 @@ mod tests {
             ..RegisterResponse::default()
         };
         let bridge = bridge(&response).expect("both families");
+        assert_eq!(bridge.name, "tulle96");
         assert_eq!(bridge.v4.to_string(), "10.96.0.1/16");
         assert_eq!(bridge.v6.to_string(), "fd7e::1/64");
         assert!(super::bridge(&RegisterResponse::default()).is_err());
