@@ -41,7 +41,7 @@ pub enum Algorithm {
     Random,
 }
 
-/// Bounds on connections and what waits for them, for each worker's pool.
+/// Bounds on connections and requests, for each proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Connections {
     /// To connect and finish the TLS handshake.

@@ -17,9 +17,9 @@ use model::traffic::{Algorithm, OutlierDetection, TrafficPolicy};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After which an unused connection is closed, where nobody said otherwise.
 pub const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-/// Connections to a service from each worker, where nobody said otherwise.
+/// Connections to a service from one proxy, where nobody said otherwise.
 pub const MAX_CONNECTIONS: u32 = 1024;
-/// Requests in flight to a service from each worker, where nobody said otherwise.
+/// Requests in flight to a service from one proxy, where nobody said otherwise.
 pub const MAX_REQUESTS: u32 = 8192;
 
 /// Everything that governs requests to one port of a service.
@@ -31,9 +31,9 @@ pub struct Effective {
     pub connect_timeout: Duration,
     /// After which an unused connection is closed; `None`: never.
     pub idle_timeout: Option<Duration>,
-    /// Connections from each worker.
+    /// Connections from one proxy.
     pub max_connections: u32,
-    /// Requests in flight from each worker.
+    /// Requests in flight from one proxy.
     pub max_requests: u32,
     /// When an endpoint is left alone for a while; `None`: never.
     pub outlier: Option<OutlierDetection>,

@@ -14,12 +14,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use model::Reason;
 use model::workload::Tunnel;
 use net::socket::{self, ConnectOptions};
+use policy::effective::Effective;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::body::RequestBody;
-use crate::destination::Endpoint;
+use crate::destination::{Endpoint, Slot};
 use crate::error::{Failure, Replay, chain};
 use crate::peers::Direction;
 use crate::pool::{Link, Sender, Wire};
@@ -110,14 +111,15 @@ pub(crate) async fn http(
     endpoint: &Endpoint,
     port: u16,
     wire: Wire,
-    limit: Duration,
+    policy: &Effective,
 ) -> Result<(Sender, Link), Failure> {
+    let slot = reserve(endpoint, policy)?;
     let form = match wire {
         Wire::Http1 => Form::Http1,
         Wire::Http2 => Form::Http2,
     };
-    let (io, link) = connect(worker, endpoint, port, form, limit).await?;
-    let sender = handshake(io, wire).await.map_err(|e| {
+    let (io, link) = connect(worker, endpoint, port, form, policy.connect_timeout).await?;
+    let sender = handshake(io, wire, slot).await.map_err(|e| {
         Failure::new(
             Reason::UpstreamReset,
             format!("{}: {}", link.address, chain(&e)),
@@ -127,8 +129,20 @@ pub(crate) async fn http(
     Ok((sender, link))
 }
 
+/// A place among the connections that the destination's policy allows.
+pub(crate) fn reserve(endpoint: &Endpoint, policy: &Effective) -> Result<Slot, Failure> {
+    let limit = policy.max_connections;
+    endpoint.live.reserve(limit).ok_or_else(|| {
+        let service = &endpoint.config.service;
+        Failure::new(
+            Reason::CircuitOpen,
+            format!("{limit} connections to service {service} are open"),
+        )
+    })
+}
+
 /// Makes an HTTP connection of a stream; its driver runs on the current thread until it closes.
-pub(crate) async fn handshake<S>(io: S, wire: Wire) -> Result<Sender, hyper::Error>
+async fn handshake<S>(io: S, wire: Wire, slot: Slot) -> Result<Sender, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -140,6 +154,7 @@ where
                 .handshake::<_, RequestBody>(io)
                 .await?;
             tokio::task::spawn_local(async move {
+                let _slot = slot;
                 if let Err(error) = connection.with_upgrades().await {
                     tracing::debug!(error = chain(&error), "connection to an endpoint ended");
                 }
@@ -155,6 +170,7 @@ where
                 .handshake::<_, RequestBody>(io)
                 .await?;
             tokio::task::spawn_local(async move {
+                let _slot = slot;
                 if let Err(error) = connection.await {
                     tracing::debug!(error = chain(&error), "connection to an endpoint ended");
                 }

@@ -37,6 +37,7 @@ pub(crate) struct Live {
     pub(crate) budget: Budget,
     pub(crate) requests: AtomicU32,
     outliers: Arc<Group>,
+    connections: Arc<AtomicU32>,
     last_used: AtomicU64,
 }
 
@@ -73,6 +74,17 @@ pub(crate) struct Endpoint {
 pub(crate) struct EndpointLive {
     pub(crate) in_flight: AtomicU32,
     pub(crate) outlier: Record,
+    /// Connections to all endpoints of the destination.
+    connections: Arc<AtomicU32>,
+}
+
+/// A connection that counts towards its destination's limit for as long as it is open.
+pub(crate) struct Slot(Arc<AtomicU32>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -93,6 +105,7 @@ impl Destination {
                 budget: Budget::new(),
                 requests: AtomicU32::new(0),
                 outliers: Group::new(),
+                connections: Arc::default(),
                 last_used: AtomicU64::new(seconds()),
             },
         }
@@ -130,7 +143,7 @@ impl Destination {
                 }
                 _ => Arc::new(Endpoint::new(
                     config,
-                    EndpointLive::new(&self.live.outliers),
+                    EndpointLive::new(&self.live.outliers, &self.live.connections),
                 )),
             })
             .collect();
@@ -258,11 +271,26 @@ impl Candidates for Hosts<'_> {
 }
 
 impl EndpointLive {
-    pub(crate) fn new(group: &Arc<Group>) -> Arc<Self> {
+    fn new(group: &Arc<Group>, connections: &Arc<AtomicU32>) -> Arc<Self> {
         Arc::new(Self {
             in_flight: AtomicU32::new(0),
             outlier: Record::new(Arc::clone(group)),
+            connections: Arc::clone(connections),
         })
+    }
+
+    /// For an endpoint that stands alone.
+    pub(crate) fn alone() -> Arc<Self> {
+        Self::new(&Group::new(), &Arc::default())
+    }
+
+    /// A place for one more connection; `None` when `limit` are open.
+    pub(crate) fn reserve(&self, limit: u32) -> Option<Slot> {
+        let room = |open: u32| (open < limit).then_some(open + 1);
+        self.connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .ok()?;
+        Some(Slot(Arc::clone(&self.connections)))
     }
 }
 

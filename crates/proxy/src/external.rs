@@ -93,7 +93,7 @@ fn endpoint(host: &str, address: SocketAddr) -> Arc<Endpoint> {
         locality: Locality::default(),
         version: String::new(),
     };
-    let mut endpoint = Endpoint::new(&config, EndpointLive::new(&lb::outlier::Group::new()));
+    let mut endpoint = Endpoint::new(&config, EndpointLive::alone());
     endpoint.workload = host.into();
     endpoint.principal = Arc::clone(&crate::record::NONE);
     Arc::new(endpoint)

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::body::{Replay as KeptBody, RequestBody};
 use crate::connect;
 use crate::destination::{Destination, Endpoint, PortView, since_start};
-use crate::error::{Failure, Replay};
+use crate::error::{Failure, Replay, Side};
 use crate::headers;
 use crate::pool::{Lease, Sender, Wire};
 use crate::record::{Exchange, Load};
@@ -226,8 +226,7 @@ pub(crate) async fn send(
         let mut lease = if let Some(lease) = worker.pool.checkout(endpoint, port, wire) {
             lease
         } else {
-            let (sender, link) =
-                connect::http(worker, endpoint, port, wire, policy.connect_timeout).await?;
+            let (sender, link) = connect::http(worker, endpoint, port, wire, policy).await?;
             worker
                 .pool
                 .admit(endpoint, port, sender, link, policy.idle_timeout)
@@ -316,7 +315,12 @@ fn judge(endpoint: &Endpoint, result: &Result<Answer, Failure>, policy: &Effecti
     };
     let verdict = match result {
         Ok(answer) => Verdict::of_status(answer.response.status().as_u16()),
-        Err(failure) if failure.reason == Reason::RequestTimeout => return,
+        // The proxy's own doing, or the client's: it says nothing of the endpoint.
+        Err(failure)
+            if failure.side != Side::Upstream || failure.reason == Reason::RequestTimeout =>
+        {
+            return;
+        }
         Err(_) => Verdict::GatewayError,
     };
     if let Some(ejection) = endpoint

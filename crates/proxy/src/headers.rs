@@ -97,6 +97,15 @@ pub(crate) fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     Authority::try_from(host.as_bytes()).ok()
 }
 
+/// Puts the authority of an HTTP/2 request where rules that match on `host` look for it.
+pub(crate) fn ensure_host(headers: &mut HeaderMap, authority: &Authority) {
+    if !headers.contains_key(HOST)
+        && let Ok(value) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(HOST, value);
+    }
+}
+
 /// Puts a request into the form that `version` has on the wire: origin-form and `Host` for
 /// HTTP/1.1, scheme and `:authority` for HTTP/2.
 pub(crate) fn set_target(

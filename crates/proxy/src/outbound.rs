@@ -3,6 +3,7 @@
 //! Where a request goes is known from its connection (intercepted, or a loopback port that leads to
 //! one service) or from its authority (explicit mode). From there: route, filter, pick, send.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -98,6 +99,7 @@ async fn serve(
     })?;
     exchange.set_authority(&authority);
     headers::strip_hop_by_hop(&mut head.headers);
+    headers::ensure_host(&mut head.headers, &authority);
     let (destination, port) = match inlet {
         Inlet::Service(destination, port) => (Arc::clone(destination), *port),
         Inlet::Authority => match find(worker, &authority, default_port(&head)).await? {
@@ -231,8 +233,11 @@ fn route<'v>(
             return Ok(Routed::Reply(redirect_reply(status, &location)?));
         }
     }
-    let normal = normal.into_owned();
     let query = original.query();
+    if let Cow::Owned(normal) = &normal {
+        way.path = with_query(normal, query)?;
+    }
+    let normal = normal.into_owned();
     let backend = split::choose(&rule.backends, rand::random()).and_then(|i| rule.backends.get(i));
     let Some(backend) = backend else {
         let details = format!("rule {name} has no backend with a weight above 0");
@@ -255,6 +260,16 @@ fn route<'v>(
     });
     way.rule = Some(rule);
     Ok(Routed::Send(way))
+}
+
+/// What was matched is what is sent: the application must not read another path than the rules did.
+fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, Failure> {
+    let text = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    PathAndQuery::try_from(text)
+        .map_err(|e| Failure::new(Reason::BadRequest, format!("the path in normal form: {e}")))
 }
 
 fn apply<'v>(

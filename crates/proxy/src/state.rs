@@ -626,10 +626,7 @@ impl Own {
             )
             .into(),
             workload: Arc::new(workload.clone()),
-            application: Arc::new(Endpoint::new(
-                &config,
-                EndpointLive::new(&lb::outlier::Group::new()),
-            )),
+            application: Arc::new(Endpoint::new(&config, EndpointLive::alone())),
         }
     }
 }

@@ -20,7 +20,7 @@ use telemetry::metrics::TcpSeries;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::connect::{self, Io};
-use crate::destination::{Destination, Endpoint, PortView, since_start};
+use crate::destination::{Destination, Endpoint, PortView, Slot, since_start};
 use crate::error::{Failure, chain};
 use crate::outbound::no_port;
 use crate::pool::{Link, Wire};
@@ -45,7 +45,8 @@ pub(crate) struct Opened {
     io: Prefixed<Io>,
     link: Link,
     endpoint: Arc<Endpoint>,
-    load: Load,
+    /// Held until the end: the connection counts.
+    held: (Load, Slot),
 }
 
 /// Finds out what the client of a port of a service speaks.
@@ -195,7 +196,10 @@ async fn open(
                 format!("service {} port {}", destination.name, port.number),
             )
         })?;
-        let load = Load::on(&endpoint);
+        let held = (
+            Load::on(&endpoint),
+            connect::reserve(&endpoint, &port.policy)?,
+        );
         match connect::connect(
             worker,
             &endpoint,
@@ -210,7 +214,7 @@ async fn open(
                     io: Prefixed::new(io, bytes::Bytes::new()),
                     link,
                     endpoint,
-                    load,
+                    held,
                 });
             }
             Err(failure) => {
@@ -256,11 +260,11 @@ where
             io,
             link,
             endpoint,
-            load,
+            held,
         }) => {
             connection.reached(&endpoint, &link);
             connection.copy(client, io).await;
-            drop(load);
+            drop(held);
             Ok(())
         }
         Err(failure) => {

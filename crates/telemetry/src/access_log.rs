@@ -5,7 +5,8 @@
 //! are logged without query, authorities without user information, no header but `user-agent`.
 //! Texts that a client chooses are cut at [`MAX_TEXT`] bytes.
 
-use std::fs::{File, OpenOptions};
+mod rotation;
+
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use model::Reason;
 
 use crate::Direction;
+use rotation::Rotating;
 
 /// Bytes kept of a text that a client chooses.
 pub const MAX_TEXT: usize = 2048;
@@ -31,7 +33,7 @@ pub enum Target {
     Stdout,
     /// Standard error.
     Stderr,
-    /// A file, appended to, created if need be.
+    /// A file, appended to, created if need be. At 64 MiB it becomes `NAME.1` and a new one begins.
     File(PathBuf),
 }
 
@@ -282,7 +284,7 @@ impl Log {
         match target {
             Target::Stdout => Self::to_writer(io::stdout(), QUEUE),
             Target::Stderr => Self::to_writer(io::stderr(), QUEUE),
-            Target::File(path) => Self::to_writer(open(&path)?, QUEUE),
+            Target::File(path) => Self::to_writer(Rotating::open(path, rotation::LIMIT)?, QUEUE),
         }
     }
 
@@ -340,10 +342,6 @@ impl Log {
         let left = timeout.saturating_sub(start.elapsed());
         wait.recv_timeout(left).is_ok()
     }
-}
-
-fn open(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
 }
 
 /// Writes until every sender is gone; flushes whenever the queue is empty.
