@@ -29,6 +29,7 @@ compiles() {
 
 needed=
 wanted=
+missing=
 compiles || needed="gcc libc6-dev"
 has python3 || wanted="$wanted python3"
 if [ "$(id -u)" = 0 ] && [ "$(uname -s)" = Linux ] && ! has nft && ! has iptables-restore; then
@@ -60,18 +61,26 @@ if [ -n "$needed$wanted" ]; then
             echo "setup: going on without: $wanted"
         }
         rm -f "$log"
+        [ -z "$needed" ] || compiles || fail "${CC:-cc} does not compile a C program, although $needed are installed"
     elif [ -n "$needed" ]; then
-        fail "a C compiler with headers is missing; as root: apt-get install gcc libc6-dev (or your system's build tools)"
+        missing="a C compiler with headers (as root: apt-get install gcc libc6-dev, or your system's build tools)"
     else
         echo "setup: going on without:$wanted (apt-get install as root brings them; neither is needed)"
     fi
 fi
 
 pinned=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
-has cargo || fail "Rust is missing; install rustup from https://rustup.rs, it brings Rust $pinned by itself"
-# With rustup this downloads the pinned toolchain where it is not there yet.
-version=$(cargo --version) || fail "Rust $pinned is missing; run: rustup toolchain install $pinned --component rustfmt,clippy"
-version=$(echo "$version" | sed 's/^cargo \([0-9]*\.[0-9]*\).*/\1/')
 least=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
-newest=$(printf '%s\n%s\n' "$least" "$version" | sort -t. -k1,1n -k2,2n | tail -n 1)
-[ "$newest" = "$version" ] || fail "Rust $version is too old, $least is needed; rustup update brings it"
+rust=
+if ! has cargo; then
+    rust="Rust $pinned (https://rustup.rs installs it)"
+# With rustup this downloads the pinned toolchain where it is not there yet.
+elif ! version=$(cargo --version); then
+    rust="Rust $pinned (run: rustup toolchain install $pinned --component rustfmt,clippy)"
+else
+    version=$(echo "$version" | sed 's/^cargo \([0-9]*\.[0-9]*\).*/\1/')
+    newest=$(printf '%s\n%s\n' "$least" "$version" | sort -t. -k1,1n -k2,2n | tail -n 1)
+    [ "$newest" = "$version" ] || rust="Rust $least or newer (this is $version; run: rustup update)"
+fi
+missing="$missing${missing:+${rust:+; }}$rust"
+[ -z "$missing" ] || fail "missing: $missing"
