@@ -62,7 +62,8 @@ pub(crate) fn transparent_is_available(test: &str) -> bool {
         if !nix::unistd::geteuid().is_root() {
             return Some("this is not root".to_owned());
         }
-        let trial = isolated("ip link add a type veth && (nft list tables || iptables -S)").output();
+        let trial =
+            isolated("ip link add name one type veth && (nft list tables || iptables -S)").output();
         match trial {
             Ok(out) if out.status.success() => None,
             Ok(out) => Some(String::from_utf8_lossy(&out.stderr).trim().to_owned()),
@@ -432,9 +433,13 @@ impl Workload {
     pub(crate) fn tunnel(&self, host_and_port: &str) -> Raw {
         let mut raw = self.connect(host_and_port);
         if self.mode == Mode::Explicit {
-            raw.send(format!("CONNECT {host_and_port} HTTP/1.1\r\nHost: {host_and_port}\r\n\r\n"))
-                .expect("the proxy takes the request");
-            let head = raw.read_until(b"\r\n\r\n", SOON).expect("an answer to CONNECT");
+            raw.send(format!(
+                "CONNECT {host_and_port} HTTP/1.1\r\nHost: {host_and_port}\r\n\r\n"
+            ))
+            .expect("the proxy takes the request");
+            let head = raw
+                .read_until(b"\r\n\r\n", SOON)
+                .expect("an answer to CONNECT");
             let head = String::from_utf8_lossy(&head).into_owned();
             assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         }
