@@ -32,24 +32,24 @@ wanted=
 missing=
 compiles || needed="gcc libc6-dev"
 has python3 || wanted="$wanted python3"
-if [ "$(id -u)" = 0 ] && [ "$(uname -s)" = Linux ] && ! has nft && ! has iptables-restore; then
-    wanted="$wanted nftables"
+if [ "$(id -u)" = 0 ] && [ "$(uname -s)" = Linux ]; then
+    # iptables does as well, where there is no choice.
+    has nft || { has iptables-restore && ! has apt-get; } || wanted="$wanted nftables"
 fi
 
 if [ -n "$needed$wanted" ]; then
     root=
     if has apt-get; then
         if [ "$(id -u)" = 0 ]; then
-            root=env
+            root='env DEBIAN_FRONTEND=noninteractive'
         elif has sudo && sudo -n true 2>/dev/null; then
-            root=sudo
+            root='sudo env DEBIAN_FRONTEND=noninteractive'
         fi
     fi
     if [ -n "$root" ]; then
         # shellcheck disable=SC2086 # a list of packages
         set -- $needed $wanted
         echo "setup: installing $*"
-        export DEBIAN_FRONTEND=noninteractive
         install() {
             $root apt-get install -y -q --no-install-recommends "$@" >"$log" 2>&1
         }
