@@ -21,7 +21,7 @@ ifneq ($(STAND_IN),)
 export RUSTUP_TOOLCHAIN := $(STAND_IN)
 endif
 
-.PHONY: help setup build demo demo-check test test-build lint check-docs docs fmt rustc-version clean
+.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt rustc-version clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -47,14 +47,24 @@ test: setup ## all tests, end to end too; in network namespaces where root (TEST
 	TULLE_BIN=$(TULLE) $(CARGO) test --release --no-fail-fast $(TESTS) $(CARGO_FLAGS)
 	@$(MAKE) check-docs
 
-# The release profile shares compiled C code and macros with `make build` and `make test`.
-lint: ## format, clippy, generated code, directions between crates, what must not be committed
+lint: lint-format lint-files lint-bans lint-source lint-clippy ## format, clippy, generated code, directions between crates, what must not be committed
+
+lint-format:
 	$(CARGO) fmt --all --check
+
+lint-files:
 	sh scripts/check-files.sh
+
+lint-bans:
 	sh scripts/check-bans.sh
+
+lint-source:
 	$(CARGO) build --release --workspace --bin xtask -q $(CARGO_FLAGS)
 	$(XTASK) gen --check
 	$(XTASK) lint-directions
+
+# The release profile shares compiled C code and macros with `make build` and `make test`.
+lint-clippy:
 	$(CARGO) clippy --release --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 
 check-docs: ## do the commands that the documentation shows exist, with those flags?
