@@ -24,6 +24,8 @@ use crate::store::lease::Lease;
 
 /// The label of objects that nobody wrote.
 const MANAGED_BY: &str = "tulle.dev/managed-by";
+/// The name of a workload's first port where it was given none.
+const FIRST_PORT: &str = "default";
 const MAX_PORTS: usize = 100;
 const MAX_LABELS: usize = 100;
 
@@ -144,7 +146,8 @@ impl Wanted {
         };
         let mut ports = Vec::new();
         if self.ports.iter().all(|p| p.number != 80) {
-            let port = json!({"name": "default", "port": 80, "targetPort": first.number});
+            // By name: other instances may serve it on another number, as on one loopback they must.
+            let port = json!({"name": FIRST_PORT, "port": 80, "targetPort": first.name});
             ports.push(with_protocol(port, first.protocol));
         }
         for port in &self.ports {
@@ -182,6 +185,7 @@ fn ports(given: Vec<v1::Port>) -> Result<Vec<Port>, RegistryError> {
             return Err(invalid(format!("port {number} is there twice")));
         }
         let name = match port.name.as_str() {
+            "" if ports.is_empty() => FIRST_PORT.to_owned(),
             "" => format!("p{number}"),
             name => label("port name", name)?,
         };
