@@ -1,0 +1,134 @@
+//! `Programmed` says what proxies have acknowledged or refused, and nothing else.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testkit::certs::Forged;
+use testkit::upstream::{Step, Upstream};
+use xds::proto::discovery::DeltaDiscoveryRequest;
+
+use super::ads::{Peer, subscribe};
+use super::*;
+
+fn route(header: &str) -> String {
+    let route = SHOP.split("---").nth(1).expect("a route");
+    let filter = format!(
+        "filters: [{{type: ResponseHeaderModifier, responseHeaderModifier: {{set: [{{name: x-version, value: {header}}}]}}}}], backendRefs"
+    );
+    route.replace("backendRefs", &filter)
+}
+
+/// Waits until the route is programmed so; gives the message.
+#[track_caller]
+fn wait_programmed(plane: &Plane, status: &str, reason: &str) -> String {
+    let mut last = Value::Null;
+    let found = testkit::deadline::try_wait_for(SOON, || {
+        last = plane.condition("httproutes", "shop/reviews", "Programmed")?;
+        (last["status"] == status && last["reason"] == reason).then_some(())
+    });
+    assert!(found.is_some(), "not {status} {reason}: {last}");
+    last["message"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn programmed_follows_the_proxys_acknowledgement() {
+    let plane = Plane::start("programmed");
+    let program = Upstream::start(|_| Step::answer("reviews"));
+    let _reviews = plane.serve("reviews", "reviews-0", program.port());
+    plane.apply("route.yaml", &route("one")).success();
+    wait_programmed(&plane, "Unknown", "NotRequested");
+
+    let (mut caller, proxy) = plane.client("caller", &[]);
+    wait_through(proxy, "reviews.shop", "reviews");
+    wait_programmed(&plane, "True", "Programmed");
+    assert_eq!(
+        through(proxy, "reviews.shop").header("x-version"),
+        Some("one")
+    );
+
+    // A proxy that is stuck has acknowledged nothing.
+    let stuck = proxy_of(caller.pid());
+    kill(stuck, Signal::SIGSTOP).expect("stopped");
+    plane.apply("route.yaml", &route("two")).success();
+    let message = wait_programmed(&plane, "False", "Pending");
+    has(&message, &["0 of 1"]);
+    let table = plane.cli(&["get", "httproute", "-n", "shop"]).success();
+    has(&table, &["False"]);
+    kill(stuck, Signal::SIGCONT).expect("continued");
+    wait_programmed(&plane, "True", "Programmed");
+    assert_eq!(
+        through(proxy, "reviews.shop").header("x-version"),
+        Some("two")
+    );
+
+    // Nobody is left who asked.
+    assert!(!caller.terminate(SOON).success());
+    wait_programmed(&plane, "Unknown", "NotRequested");
+}
+
+#[test]
+fn a_refusal_is_told_with_the_proxys_own_words() {
+    let plane = Plane::start("refusal");
+    let (_caller, _) = plane.client("caller", &[]);
+    plane.apply("shop.yaml", SHOP).success();
+    let own = Forged::from_pem(&plane.svid("caller"));
+    rpc::runtime().block_on(async {
+        let first = subscribe("Route", &["shop/reviews/*"]);
+        let mut peer = Peer::open(&plane, Some(&own), "test/refuser", first)
+            .await
+            .expect("a stream");
+        let response = peer.next().await.expect("the route");
+        assert_eq!(response.resources.len(), 1);
+        wait_programmed(&plane, "False", "Pending");
+        peer.send(DeltaDiscoveryRequest {
+            response_nonce: response.nonce,
+            error_detail: Some(xds::proto::google::rpc::Status {
+                code: 3,
+                message: "no room for it".to_owned(),
+                ..Default::default()
+            }),
+            ..subscribe("Route", &[])
+        })
+        .await;
+        let message = wait_programmed(&plane, "False", "Rejected");
+        has(&message, &["test/refuser: no room for it"]);
+        let page = plane
+            .cli(&["describe", "httproute", "reviews", "-n", "shop"])
+            .success();
+        has(&page, &["Rejected", "no room for it"]);
+        has(
+            &plane.cli(&["status"]).success(),
+            &["test/refuser refuses", "no room for it"],
+        );
+
+        // The next version is another matter.
+        plane.apply("route.yaml", &route("next")).success();
+        let response = peer.next().await.expect("the next version");
+        peer.send(DeltaDiscoveryRequest {
+            response_nonce: response.nonce,
+            ..subscribe("Route", &[])
+        })
+        .await;
+        wait_programmed(&plane, "True", "Programmed");
+    });
+}
+
+/// The proxy that a `tulle run` has started.
+pub(super) fn proxy_of(supervisor: u32) -> Pid {
+    child_of(supervisor, "proxy")
+}
+
+/// The child of a `tulle run` whose command line has this word.
+pub(super) fn child_of(supervisor: u32, word: &str) -> Pid {
+    let found = wait_for("the child", SOON, || {
+        let children =
+            fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).ok()?;
+        children.split_ascii_whitespace().find_map(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let words: Vec<&str> = line.split('\0').collect();
+            // Before its own exec it is still `tulle __exec`.
+            (words.contains(&word) && !words.contains(&"__exec")).then(|| pid.parse().ok())?
+        })
+    });
+    Pid::from_raw(found)
+}
