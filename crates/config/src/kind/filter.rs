@@ -9,6 +9,7 @@ use model::route::{Filter, HeaderChange, PathChange, Redirect, Rewrite};
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
+use crate::kind::http_route::path_characters_ok;
 use crate::reference::{NAME_RULE, shorten};
 
 /// A filter of an `HTTPRoute`.
@@ -265,6 +266,7 @@ fn headers(modifier: &HeaderModifier, c: &mut Check<'_>) -> HeaderChange {
         let mut seen = Vec::new();
         c.each(field, list, |c, header| {
             let name = header_name("name", &header.name, c)?;
+            c.at("name", |c| check_protected(&name, c));
             if seen.contains(&name) {
                 c.error_at("name", format!("\"{name}\" is there twice"), "take one out");
             }
@@ -286,7 +288,10 @@ fn headers(modifier: &HeaderModifier, c: &mut Check<'_>) -> HeaderChange {
             Some(name) if seen.contains(name) => {
                 c.error(format!("\"{name}\" is there twice"), "take one out");
             }
-            Some(name) => seen.push(name.clone()),
+            Some(name) => {
+                check_protected(name, c);
+                seen.push(name.clone());
+            }
         }
         name
     });
@@ -294,6 +299,17 @@ fn headers(modifier: &HeaderModifier, c: &mut Check<'_>) -> HeaderChange {
         set,
         add,
         remove: remove.into_iter().flatten().collect(),
+    }
+}
+
+/// What the proxy would not change is refused here.
+fn check_protected(name: &HeaderName, c: &mut Check<'_>) {
+    if policy::filter::is_protected(name) {
+        let hint = match name.as_str() {
+            "host" => "use URLRewrite with `hostname`",
+            _ => "it belongs to the connection; take it out",
+        };
+        c.error(format!("\"{name}\" cannot be changed by a route"), hint);
     }
 }
 
@@ -406,11 +422,11 @@ fn path_change(
         };
         // It goes into a request line or a Location header as it is.
         let clean = text.len() <= 1024
-            && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'))
+            && path_characters_ok(text.as_bytes())
             && (text.is_empty() || text.starts_with('/'));
         if !clean {
             let message = format!("\"{}\" is not a path", shorten(text));
-            c.error_at(field, message, "begin with '/', without blanks, '?' and '#'");
+            c.error_at(field, message, "begin with '/' and write special characters as %XX");
         }
         match spec.modifier {
             PathModifierType::ReplaceFullPath if text.is_empty() => {

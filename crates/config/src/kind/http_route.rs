@@ -336,7 +336,7 @@ fn path_fault(path: &str) -> Option<(&'static str, &'static str)> {
 }
 
 /// RFC 3986 3.3: `pchar` and '/'.
-fn path_characters_ok(path: &[u8]) -> bool {
+pub(crate) fn path_characters_ok(path: &[u8]) -> bool {
     let mut bytes = path.iter();
     while let Some(b) = bytes.next() {
         let ok = match b {
