@@ -4,5 +4,8 @@
 //! its own data directory and free ports.
 
 mod control;
+mod grpc;
 mod http;
 mod mesh;
+mod routing;
+mod tcp;

@@ -1,0 +1,144 @@
+//! Protocols that are not HTTP, and ports of which nothing is declared.
+
+use std::time::Duration;
+
+use testkit::place::free_port;
+use testkit::raw::{Ended, Raw};
+use testkit::upstream::{Step, Upstream};
+
+use crate::mesh::{Mesh, Mode, SOON, in_both_modes, timed};
+
+in_both_modes!(
+    a_server_that_speaks_first_is_heard_at_once,
+    the_end_of_one_direction_leaves_the_other_open,
+    http_on_an_undeclared_port_is_treated_as_http,
+);
+
+fn smtp(_: usize) -> Vec<Step> {
+    vec![
+        Step::send("220 mail ready\r\n"),
+        Step::ReadUntil(b"\r\n".to_vec()),
+        Step::send("250 hello\r\n"),
+        Step::ReadToEnd,
+    ]
+}
+
+fn a_server_that_speaks_first_is_heard_at_once(mode: Mode) {
+    let mesh = Mesh::start_in(mode);
+    for (service, protocol) in [("mail", ""), ("declared", "/tcp")] {
+        let _server = mesh.server(service, protocol, smtp);
+        let client = mesh.idle("client", &format!("client-of-{service}"), &[]);
+        let target = format!("{service}:80");
+        // The best of some: what is shown is that nothing waits, whatever else the machine does.
+        let greetings = (0..8).map(|_| {
+            let mut raw = client.tunnel(&target);
+            let (greeting, taken) = timed(|| raw.read_until(b"\r\n", SOON));
+            assert_eq!(greeting.unwrap(), b"220 mail ready\r\n");
+            raw.send("EHLO me\r\n").unwrap();
+            assert_eq!(raw.read_until(b"\r\n", SOON).unwrap(), b"250 hello\r\n");
+            taken
+        });
+        let best = greetings.min().unwrap();
+        assert!(
+            best < Duration::from_millis(50),
+            "{service}: the greeting took {best:?}"
+        );
+    }
+}
+
+fn the_end_of_one_direction_leaves_the_other_open(mode: Mode) {
+    let mesh = Mesh::start_in(mode);
+    let server = mesh.server("sink", "/tcp", |_| {
+        vec![Step::ReadToEnd, Step::send("all received"), Step::ShutWrite]
+    });
+    let client = mesh.client();
+    let mut raw = client.tunnel("sink:80");
+    let bytes = vec![7; 3 << 20];
+    raw.send(&bytes).unwrap();
+    raw.shut_write().unwrap();
+    assert_eq!(
+        raw.read_to_end(SOON),
+        (b"all received".to_vec(), Ended::Closed)
+    );
+    assert!(server.upstream.received(0) == bytes);
+}
+
+fn http_on_an_undeclared_port_is_treated_as_http(mode: Mode) {
+    let mesh = Mesh::start_in(mode);
+    let server = mesh.server("web", "", |_| Step::answer("hello"));
+    let client = mesh.client();
+    let mut raw = client.tunnel("web:80");
+    for _ in 0..3 {
+        assert_eq!(raw.get("web", "/").text(), "hello");
+    }
+    let labels = [("destination", "web.default.svc.cluster.local")];
+    let counted = || client.metric("tulle_requests_total", &labels);
+    testkit::wait_for("three requests in the metrics", SOON, || {
+        (counted() >= 3.0).then_some(())
+    });
+    let request = (0..server.upstream.connections())
+        .map(|n| server.upstream.received_text(n))
+        .collect::<String>();
+    assert_eq!(request.matches("x-request-id:").count(), 3, "{request}");
+}
+
+#[test]
+fn a_client_that_speaks_first_in_no_known_protocol_is_carried() {
+    let mesh = Mesh::start();
+    let _server = mesh.server("redis", "", |_| vec![Step::Echo]);
+    let client = mesh.client();
+    let mut raw = client.tunnel("redis:80");
+    for bytes in [
+        b"*1\r\n$4\r\nPING\r\n".as_slice(),
+        b"\x00\x01\x02\xff",
+        b"G",
+    ] {
+        raw.send(bytes).unwrap();
+        assert_eq!(raw.read_exact(bytes.len(), SOON).unwrap(), bytes);
+    }
+    raw.shut_write().unwrap();
+    assert_eq!(raw.read_to_end(SOON), (vec![], Ended::Closed));
+}
+
+#[test]
+fn a_loopback_port_leads_to_its_service() {
+    let mesh = Mesh::start();
+    let _server = mesh.server("stock", "/tcp", |_| vec![Step::Echo]);
+    let port = free_port();
+    let upstream = format!("stock.default:80={port}");
+    let _client = mesh.client_with(&["--upstream", &upstream]);
+    let mut raw = Raw::connect(("127.0.0.1", port)).unwrap();
+    raw.send("RESERVE 7").unwrap();
+    assert_eq!(raw.read_exact(9, SOON).unwrap(), b"RESERVE 7");
+}
+
+#[test]
+fn a_server_that_breaks_off_does_not_leave_its_client_waiting() {
+    let mesh = Mesh::start();
+    let _server = mesh.server("brittle", "/tcp", |_| vec![Step::ReadExact(3), Step::Reset]);
+    let client = mesh.client();
+    let mut raw = client.tunnel("brittle:80");
+    raw.send("abc").unwrap();
+    let (bytes, ended) = raw.read_to_end(SOON);
+    assert_eq!(bytes, b"");
+    assert!(matches!(ended, Ended::Closed | Ended::Reset), "{ended:?}");
+}
+
+#[test]
+fn hosts_outside_are_reached_until_the_mesh_says_registry_only() {
+    let mesh = Mesh::start();
+    let outside = Upstream::start(|_| Step::answer("outside"));
+    let client = mesh.client();
+    let host = format!("127.0.0.1:{}", outside.port());
+    let response = client.get(&host, "/");
+    assert_eq!((response.status, response.text()), (200, "outside".into()));
+    assert_eq!(client.tunnel(&host).get(&host, "/").text(), "outside");
+
+    mesh.apply(
+        "{apiVersion: tulle.dev/v1alpha1, kind: MeshConfig, metadata: {name: default}, \
+         spec: {outboundPolicy: RegistryOnly}}",
+    );
+    let refused = client.until("the refusal", &host, "/", |r| r.status != 200);
+    let status = refused.header("proxy-status").unwrap();
+    assert!(status.contains("no_route"), "{status}");
+}
