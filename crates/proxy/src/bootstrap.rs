@@ -66,7 +66,7 @@ pub(crate) async fn credentials(options: &Options) -> Result<Arc<Credentials>, P
     let channel = xds::client::channel(dial(options, move || Arc::clone(&config)));
     let mut pause = PAUSE.0;
     loop {
-        match sign(&channel, Some(text.trim())).await {
+        match sign(&channel, Some(text.trim()), options.certificate_ttl).await {
             Ok((svid, bundle)) => {
                 keep(&options.state_dir, &svid, &bundle);
                 tracing::info!(id = %svid.id(), "certificate issued");
@@ -99,6 +99,7 @@ pub(crate) async fn renew(
     credentials: Arc<Credentials>,
     channel: Channel,
     state_dir: PathBuf,
+    ttl: Duration,
     readiness: Readiness,
     mut trust: watch::Receiver<Option<Arc<TrustBundle>>>,
 ) {
@@ -118,7 +119,7 @@ pub(crate) async fn renew(
                 continue;
             }
         }
-        match sign(&channel, None).await {
+        match sign(&channel, None, ttl).await {
             Ok((svid, bundle)) => {
                 tracing::info!(id = %svid.id(), "certificate renewed");
                 keep(&state_dir, &svid, &bundle);
@@ -154,12 +155,13 @@ pub(crate) async fn renew(
 async fn sign(
     channel: &Channel,
     token: Option<&str>,
+    ttl: Duration,
 ) -> Result<(Svid, TrustBundle), certificate::SignError> {
     let key = PendingKey::generate().map_err(|e| certificate::SignError::Local(chain(&e)))?;
     let csr = key
         .csr_der()
         .map_err(|e| certificate::SignError::Local(chain(&e)))?;
-    let signed = certificate::sign(channel.clone(), csr, token).await?;
+    let signed = certificate::sign(channel.clone(), csr, token, ttl).await?;
     let svid = key
         .into_svid(signed.chain)
         .map_err(|e| certificate::SignError::Local(chain(&e)))?;

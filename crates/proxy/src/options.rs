@@ -46,6 +46,8 @@ pub struct Options {
     /// A file with a join token, for the first contact. Not needed while the certificate on disk
     /// is valid.
     pub token_file: Option<PathBuf>,
+    /// How long its certificates are to be valid; zero for what the control plane finds right.
+    pub certificate_ttl: Duration,
     /// Listening sockets by name: `outbound`, `tunnel`, `inbound` (transparent only), `admin`,
     /// `metrics`, and those that [`Options::upstreams`] names. A missing one of the first five is
     /// opened on its usual port (15001, 15008, 15006, 15000, 15020).

@@ -157,6 +157,7 @@ async fn serve(mut options: Options) -> Result<(), ProxyError> {
         Arc::clone(&credentials),
         channel.clone(),
         options.state_dir.clone(),
+        options.certificate_ttl,
         readiness.clone(),
         trusted,
     );

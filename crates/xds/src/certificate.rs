@@ -52,15 +52,16 @@ impl SignError {
 }
 
 /// Has a certificate signing request signed: with a join token the first time, then by the identity
-/// that the channel's connection proves.
+/// that the channel's connection proves. `ttl` zero means what the authority finds right.
 pub async fn sign(
     channel: Channel,
     csr_der: Vec<u8>,
     join_token: Option<&str>,
+    ttl: Duration,
 ) -> Result<Signed, SignError> {
     let mut request = tonic::Request::new(SignRequest {
         csr_der,
-        requested_ttl: None,
+        requested_ttl: prost_types::Duration::try_from(ttl).ok(),
         join_token: join_token.map(str::to_owned),
     });
     request.set_timeout(TIMEOUT);

@@ -90,6 +90,9 @@ pub(crate) struct Proxy {
     /// How long connections may take to finish when the proxy stops.
     #[arg(long, env = "TULLE_DRAIN", value_name = "DURATION", default_value = "30s", value_parser = duration, hide_env_values = true)]
     drain: Duration,
+    /// How long its certificates are valid [default: what the control plane finds right, an hour].
+    #[arg(long, env = "TULLE_CERTIFICATE_TTL", value_name = "DURATION", value_parser = duration, hide_env_values = true)]
+    certificate_ttl: Option<Duration>,
     /// Log as JSON, one object a line.
     #[arg(long, env = "TULLE_LOG_JSON")]
     log_json: bool,
@@ -116,6 +119,7 @@ impl Proxy {
             token_file: self.token_file,
             listeners,
             upstreams: self.upstream,
+            certificate_ttl: self.certificate_ttl.unwrap_or_default(),
             workers: self.workers,
             drain: self.drain,
         })?;
