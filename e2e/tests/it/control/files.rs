@@ -45,7 +45,7 @@ fn a_broken_file_keeps_its_last_good_state_until_it_is_mended() {
     wait_for("the other file's change", SOON, || {
         (port(&plane, "b") == Some(81)).then_some(())
     });
-    let line = plane.process.wait_stderr("mesh/a.yaml:10", SOON);
+    let line = plane.process.wait_stderr("spec.prots", SOON);
     has(
         &line,
         &[
@@ -60,7 +60,7 @@ fn a_broken_file_keeps_its_last_good_state_until_it_is_mended() {
         &status,
         &[
             "Look at:",
-            "mesh/a.yaml:10",
+            "mesh/a.yaml:11",
             "spec.prots",
             "did you mean \"ports\"?",
         ],
@@ -69,7 +69,7 @@ fn a_broken_file_keeps_its_last_good_state_until_it_is_mended() {
     // It stays so over a restart.
     plane.kill_and_restart();
     assert_eq!((port(&plane, "a"), port(&plane, "c")), (Some(80), None));
-    has(&plane.cli(&["status"]).success(), &["mesh/a.yaml:10"]);
+    has(&plane.cli(&["status"]).success(), &["mesh/a.yaml:11"]);
 
     plane.dir.write(
         "mesh/a.yaml",

@@ -52,7 +52,7 @@ fn noise(seed: u32, length: usize) -> Vec<u8> {
     std::iter::repeat_with(step).take(length).collect()
 }
 
-fn samples() -> Vec<(&'static str, Vec<u8>)> {
+pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let hello = client_hello();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let frames = |frames: &[u8]| [preface, frames].concat();
@@ -216,6 +216,48 @@ fn garbage_on_every_port_disturbs_nobody() {
             !process.stderr().contains("starting another"),
             "{}",
             process.stderr()
+        );
+    }
+}
+
+#[test]
+fn who_does_not_get_to_the_point_is_sent_away() {
+    let plane = Plane::start("stall");
+    let (_caller, _) = plane.client("caller", &[]);
+    let tunnel = plane.proxy_port("caller", "tunnel").expect("a port");
+    let hello = client_hello();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let request = b"GET / HTTP/1.1\r\nhost: loc".to_vec();
+    let mut waiting = Vec::new();
+    for (address, beginnings) in [
+        (plane.address("xds"), vec![vec![], hello[..40].to_vec()]),
+        (
+            ([127, 0, 0, 1], tunnel).into(),
+            vec![vec![], hello[..40].to_vec()],
+        ),
+        (
+            plane.address("api"),
+            vec![vec![], request.clone(), preface.clone()],
+        ),
+        (
+            plane.address("metrics"),
+            vec![vec![], request, preface.clone()],
+        ),
+        (plane.address("otlp"), vec![vec![], preface]),
+    ] {
+        for bytes in beginnings {
+            let mut raw = Raw::connect(address).expect("it listens");
+            raw.send(&bytes).expect("taken");
+            waiting.push((address, bytes, raw));
+        }
+    }
+    for (address, bytes, mut raw) in waiting {
+        let (_, ended) = raw.read_to_end(SOON);
+        assert_ne!(
+            ended,
+            testkit::raw::Ended::TimedOut,
+            "{address} still waits after {}",
+            bytes.escape_ascii()
         );
     }
 }

@@ -133,7 +133,7 @@ fn ten_megabytes_are_taken_or_refused_as_a_whole() {
     refused(
         &plane,
         format!("{large}---\n{}", SERVICE.replace("ports", "prots")),
-        &["bad.yaml:5006", "spec.prots", "did you mean \"ports\"?"],
+        &["bad.yaml:5005", "spec.prots", "did you mean \"ports\"?"],
     );
     assert_eq!(plane.status()["objects"]["Service"], 0);
     let taken = plane.apply("large.yaml", &large).success();

@@ -119,16 +119,19 @@ pub(super) fn proxy_of(supervisor: u32) -> Pid {
 
 /// The child of a `tulle run` whose command line has this word.
 pub(super) fn child_of(supervisor: u32, word: &str) -> Pid {
-    let found = wait_for("the child", SOON, || {
-        let children =
-            fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).ok()?;
-        children.split_ascii_whitespace().find_map(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-            let line = String::from_utf8_lossy(&line).into_owned();
-            let words: Vec<&str> = line.split('\0').collect();
-            // Before its own exec it is still `tulle __exec`.
-            (words.contains(&word) && !words.contains(&"__exec")).then(|| pid.parse().ok())?
-        })
-    });
-    Pid::from_raw(found)
+    wait_for("the child", SOON, || find_child(supervisor, word))
+}
+
+/// The same, if it is there already.
+pub(super) fn find_child(supervisor: u32, word: &str) -> Option<Pid> {
+    let children =
+        fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).ok()?;
+    children.split_ascii_whitespace().find_map(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let words: Vec<&str> = line.split('\0').collect();
+        // Before its own exec it is still `tulle __exec`.
+        (words.contains(&word) && !words.contains(&"__exec"))
+            .then(|| pid.parse().ok().map(Pid::from_raw))?
+    })
 }

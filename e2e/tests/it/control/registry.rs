@@ -162,3 +162,87 @@ fn a_name_that_runs_is_not_given_away() {
     has(&second.stderr(), &["registration refused", "reviews-0"]);
     assert!(first.is_running());
 }
+
+#[test]
+fn from_another_host_a_token_opens_the_door_and_the_certificate_keeps_it_open() {
+    let mut plane = Plane::start("remote");
+    let program = Upstream::start(|_| Step::answer("reviews"));
+    let (_caller, proxy) = plane.client("caller", &[]);
+    // Of the other host there is another data directory, without a socket.
+    let elsewhere = DataDir::new("elsewhere");
+    let token = plane
+        .cli(&["token", "create", "-s", "reviews", "-n", "shop"])
+        .success();
+    elsewhere.write("token", &token);
+    elsewhere.write("garbage", "tulle1.garbage");
+    let control = plane.address("xds").to_string();
+    let port = format!("{}/http", program.port());
+    let run = |instance: &str, service: &str, token: &str| {
+        let mut command = tulle(elsewhere.path());
+        command
+            .args([
+                "run",
+                "--mode",
+                "explicit",
+                "-n",
+                "shop",
+                "--service",
+                service,
+            ])
+            .args(["--instance", instance, "--port", &port])
+            .args(["--control", &control]);
+        if !token.is_empty() {
+            command.args(["--token-file", token]);
+        }
+        command.args(["--", "sleep", "1000"]);
+        Process::spawn(instance, &mut command, elsewhere.path())
+    };
+    for (service, token, code, part) in [
+        ("reviews", "", 2, "--token-file"),
+        ("reviews", "nowhere", 2, "cannot be read"),
+        ("reviews", "garbage", 2, "--token-file garbage"),
+        ("payments", "token", 1, "good for shop/reviews"),
+    ] {
+        let refused = run("refused", service, token).finish(SOON);
+        assert_eq!(refused.code(), code, "{}", refused.stderr);
+        has(&refused.stderr, &[part]);
+    }
+
+    let mut first = run("reviews-0", "reviews", "token");
+    // Ready is told by a heartbeat, after the token is spent.
+    first.wait_for("it is ready", 2 * SOON, || {
+        plane.workload("reviews-0").filter(|w| w["ready"] == true)
+    });
+    wait_through(proxy, "reviews.shop", "reviews");
+    let replayed = run("reviews-1", "reviews", "token").finish(SOON);
+    assert_eq!(replayed.code(), 1, "{}", replayed.stderr);
+    has(&replayed.stderr, &["was used already"]);
+
+    // With the registrations lost, the certificate is enough to come back.
+    plane.process.kill();
+    for file in ["control.db", "control.db-wal", "control.db-shm"] {
+        let _ = fs::remove_file(plane.dir.join(file));
+    }
+    plane.restart();
+    first.wait_for("it is registered again", SOON, || {
+        plane.workload("reviews-0").filter(|w| w["ready"] == true)
+    });
+    // And it lives on beyond its first lease.
+    let begun = std::time::Instant::now();
+    let seen = |plane: &Plane| {
+        plane
+            .workload("reviews-0")?
+            .pointer("/lease/lastSeen")
+            .cloned()
+    };
+    let registered = seen(&plane);
+    wait_for("a later heartbeat", SOON, || {
+        let now = seen(&plane);
+        (now.is_some() && now != registered && begun.elapsed() > LEASE / 3).then_some(())
+    });
+    first.terminate(SOON);
+    assert!(
+        plane.workload("reviews-0").is_none(),
+        "it did not deregister"
+    );
+}
