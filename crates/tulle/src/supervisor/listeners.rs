@@ -92,15 +92,16 @@ impl Listeners {
 
     /// All ports, for the registry and `tulle status`.
     pub(crate) fn ports(&self) -> BTreeMap<String, u32> {
+        // The name that the registry knows the explicit proxy's port by.
+        let outbound = if self.ports.contains_key("inbound") {
+            "outbound"
+        } else {
+            "explicit_http"
+        };
         self.ports
             .iter()
             .map(|(name, port)| {
-                // The name that the registry knows the explicit proxy's port by.
-                let name = if name == "outbound" {
-                    "explicit_http"
-                } else {
-                    name
-                };
+                let name = if name == "outbound" { outbound } else { name };
                 (name.to_owned(), u32::from(*port))
             })
             .collect()

@@ -9,6 +9,10 @@ use super::Check;
 use super::driver::{none_failed, reviews, shares};
 use crate::demo::shop::NAMESPACE;
 
+/// Weights of v1 and v2, one after the other.
+const CHANGES: [(u32, u32); 6] = [(0, 100), (100, 0), (0, 100), (50, 50), (100, 0), (10, 90)];
+/// How long each change is left in force.
+const HOLD: Duration = Duration::from_millis(250);
 /// How long a change may take from the command to every request.
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -20,7 +24,8 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
     let slowest = changed?;
     none_failed(&outcome)?;
     Ok(format!(
-        "4 changes during {} requests ({:.0}/s), 0 failed; {}; the slowest change held for all after {} ms",
+        "{} changes during {} requests ({:.0}/s), 0 failed; {}; the slowest was in force for all after {} ms",
+        CHANGES.len(),
         outcome.sent,
         outcome.sent as f64 / outcome.seconds,
         shares(&outcome.tally),
@@ -30,7 +35,7 @@ pub(super) async fn check(cx: &mut Check<'_>) -> anyhow::Result<String> {
 
 async fn change(cx: &mut Check<'_>) -> anyhow::Result<Duration> {
     let mut slowest = Duration::ZERO;
-    for (first, second) in [(0, 100), (100, 0), (0, 100), (50, 50)] {
+    for (first, second) in CHANGES {
         cx.world.apply(&route(first, second)).await?;
         let begun = Instant::now();
         let wanted = match (first, second) {
@@ -52,6 +57,7 @@ async fn change(cx: &mut Check<'_>) -> anyhow::Result<Duration> {
             }
         }
         slowest = slowest.max(begun.elapsed());
+        tokio::time::sleep(HOLD).await;
     }
     Ok(slowest)
 }
