@@ -25,6 +25,7 @@ use runtime::Drain;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use xds::server::{PeerAddress, PeerIdentity};
@@ -37,6 +38,11 @@ use crate::metrics::Metrics;
 
 /// Connections that a listener holds at once.
 const CONNECTIONS: usize = 4096;
+/// Of these, connections over TLS of peers without a certificate: newcomers come and go, and those
+/// who only hold connections keep no proxy out.
+const STRANGERS: usize = 1024;
+/// After this such a connection takes no more requests, and after as long again it is cut.
+const STRANGER_STAYS: Duration = Duration::from_secs(60);
 /// For a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For the first request of a connection, and for the head of each.
@@ -64,6 +70,7 @@ pub struct Server {
     drain: Drain,
     metrics: Metrics,
     slots: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
     log: Arc<Limiter<&'static str>>,
 }
 
@@ -114,6 +121,7 @@ impl Server {
             drain,
             metrics,
             slots: Arc::new(Semaphore::new(CONNECTIONS)),
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
             log: Arc::new(Limiter::new(20, 0.2)),
         }
     }
@@ -152,7 +160,7 @@ impl Server {
         extensions.insert(Peer::default());
         extensions.insert(Via::Socket);
         extensions.insert(PeerAddress("unix".to_owned()));
-        self.serve(stream, extensions, None).await;
+        self.serve(stream, extensions, None, None).await;
     }
 
     /// Serves a TCP listener without TLS until the drain begins. Peers on this host are known by
@@ -183,7 +191,7 @@ impl Server {
         let mut extensions = peers(remote, local);
         extensions.insert(caller);
         extensions.insert(Via::Plain);
-        self.serve(stream, extensions, None).await;
+        self.serve(stream, extensions, None, None).await;
     }
 
     /// Serves a TCP listener with TLS until the drain begins.
@@ -230,19 +238,32 @@ impl Server {
         let (_, session) = stream.get_ref();
         let mut extensions = peers(remote, local);
         extensions.insert(Via::Tls);
-        match session.peer_certificates() {
+        let stranger = match session.peer_certificates() {
             Some(certificates) => {
                 let id = identity::tls::peer_id(certificates)
                     .map_err(|error| ("certificate", error.to_string()))?;
                 extensions.insert(PeerIdentity(id.clone()));
                 extensions.insert(Caller::Workload(id));
+                None
             }
             None => {
+                let slot = Arc::clone(&self.strangers)
+                    .try_acquire_owned()
+                    .map_err(|_| {
+                        (
+                            "strangers",
+                            format!(
+                                "{STRANGERS} peers without a certificate are connected already"
+                            ),
+                        )
+                    })?;
                 extensions.insert(Caller::Anonymous);
+                Some(slot)
             }
-        }
+        };
         let http2 = session.alpn_protocol().map(|alpn| alpn == b"h2");
-        self.serve(stream, extensions, http2).await;
+        let stays = stranger.is_some().then_some(STRANGER_STAYS);
+        self.serve(stream, extensions, http2, stays).await;
         Ok(())
     }
 
@@ -280,9 +301,15 @@ impl Server {
         }));
     }
 
-    /// Serves HTTP on a connection until it ends; `http2` where the protocol is known.
-    async fn serve<I>(&self, io: I, extensions: Extensions, http2: Option<bool>)
-    where
+    /// Serves HTTP on a connection until it ends; `http2` where the protocol is known, `stays`
+    /// where it should end by itself.
+    async fn serve<I>(
+        &self,
+        io: I,
+        extensions: Extensions,
+        http2: Option<bool>,
+        stays: Option<Duration>,
+    ) where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let asked = Arc::new(AtomicBool::new(false));
@@ -298,6 +325,8 @@ impl Server {
         let mut first_request = pin!(tokio::time::sleep(FIRST_REQUEST));
         let mut waiting = true;
         let mut draining = false;
+        let mut end = pin!(tokio::time::sleep(stays.unwrap_or_default()));
+        let mut overdue = false;
         loop {
             tokio::select! {
                 // What a peer does wrong on an accepted connection is its own affair.
@@ -307,6 +336,14 @@ impl Server {
                     if !asked.load(Ordering::Relaxed) {
                         return;
                     }
+                }
+                () = &mut end, if stays.is_some() => {
+                    if overdue {
+                        return;
+                    }
+                    overdue = true;
+                    end.as_mut().reset(Instant::now() + stays.unwrap_or_default());
+                    connection.as_mut().graceful_shutdown();
                 }
                 () = self.drain.begun(), if !draining => {
                     draining = true;
