@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::sync::Arc;
 
 use nix::unistd::Pid;
 use rustls::ClientConnection;
@@ -260,4 +261,43 @@ fn who_does_not_get_to_the_point_is_sent_away() {
             bytes.escape_ascii()
         );
     }
+}
+
+#[test]
+fn who_only_holds_connections_keeps_no_workload_out() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
+    if hard < 4000 {
+        eprintln!("skipped: at most {hard} files may be open");
+        return;
+    }
+    let plane = Plane::start("hold");
+    let config = anonymous_client_config(&[b"http/1.1"]);
+    let mut held = Vec::new();
+    let mut refused = 0;
+    for _ in 0..1100 {
+        let raw = Raw::connect_tls(plane.address("xds"), Arc::clone(&config), "control.tulle");
+        let mut raw = raw.expect("a handshake");
+        // What is public, so that the connection is a good one.
+        let _ = raw.send("GET /api/v1/trust HTTP/1.1\r\nhost: control.tulle\r\n\r\n");
+        match raw.response(SOON) {
+            Ok(response) => {
+                assert_eq!(response.status, 200);
+                held.push(raw);
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(
+        refused > 0,
+        "{} strangers hold a connection each",
+        held.len()
+    );
+    let program = Upstream::start(|_| Step::answer("reviews"));
+    // A newcomer's first certificate needs such a connection, for a moment; streams do not.
+    held.truncate(held.len() - 50);
+    let _reviews = plane.serve("reviews", "reviews-0", program.port());
+    let (_caller, proxy) = plane.client("early", &[]);
+    wait_through(proxy, "reviews.shop", "reviews");
 }
