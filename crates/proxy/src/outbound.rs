@@ -408,3 +408,6 @@ pub(crate) fn local_caller(worker: &Worker, address: SocketAddr) -> Caller {
         group: "",
     }
 }
+
+#[cfg(test)]
+mod tests;
