@@ -40,10 +40,7 @@ pub(super) fn load(path: &Path, node_id: &str, session: &mut Session) {
             let good = codec::decode(kind, &resource.resource).inspect_err(|error| {
                 tracing::warn!(path = %path.display(), %error, "a resource of the last good configuration cannot be used");
             });
-            Some(Held {
-                version: resource.version,
-                resource: Arc::new(good.ok()?),
-            })
+            Some(Held::new(resource.version, Arc::new(good.ok()?)))
         });
         session.restore(
             kind,

@@ -67,6 +67,24 @@ pub struct Held {
     pub version: String,
     /// The resource.
     pub resource: Arc<Resource>,
+    /// Its aliases as the server last gave them, be it with a version that was refused: which
+    /// subscriptions cover it, both sides must see alike.
+    pub aliases: Vec<String>,
+}
+
+impl Held {
+    /// A resource as it was when it was accepted.
+    pub fn new(version: String, resource: Arc<Resource>) -> Self {
+        Self {
+            version,
+            aliases: resource.aliases(),
+            resource,
+        }
+    }
+
+    fn aliases(&self) -> impl Iterator<Item = &str> {
+        self.aliases.iter().map(String::as_str)
+    }
 }
 
 /// A response, read and checked; to be given back to [`Session::settle`].
@@ -80,6 +98,8 @@ pub struct Update {
     pub removed: BTreeSet<Arc<str>>,
     /// Resources that cannot be used, and why.
     pub refused: BTreeMap<String, String>,
+    /// Of all its resources.
+    aliases: BTreeMap<Arc<str>, Vec<String>>,
     nonce: String,
     epoch: u64,
 }
@@ -105,7 +125,7 @@ impl Session {
         conversation.wanted.extend(wanted);
         for held in held {
             let name: Arc<str> = held.resource.name().into();
-            if conversation.wants(&name, &held.resource) {
+            if covered(&conversation.wanted, &name, held.aliases()) {
                 conversation.held.insert(name, held);
             }
         }
@@ -134,10 +154,9 @@ impl Session {
         };
         conversation.answered.remove(&name);
         let wanted = &conversation.wanted;
-        let unwanted = conversation.held.extract_if(.., |name, held| {
-            let aliases = held.resource.aliases();
-            !covered(wanted, name, aliases.iter().map(String::as_str))
-        });
+        let unwanted = conversation
+            .held
+            .extract_if(.., |name, held| !covered(wanted, name, held.aliases()));
         conversation.dropped.extend(unwanted.map(|(name, _)| name));
         conversation.stream.subscribe.remove(&name);
         if conversation.stream.announced.contains(&name) {
@@ -182,8 +201,7 @@ impl Session {
         let conversation = &self.kinds[kind];
         let mut absent = conversation.answered.clone();
         for (name, held) in &conversation.held {
-            let aliases = held.resource.aliases();
-            covering(name, aliases.iter().map(String::as_str), |subscription| {
+            covering(name, held.aliases(), |subscription| {
                 absent.remove(subscription);
                 true
             });
@@ -205,6 +223,13 @@ impl Session {
         self.closed();
         self.streaming = true;
         self.epoch += 1;
+        for kind in Kind::ALL {
+            for held in self.kinds[kind].held.values_mut() {
+                // The new stream's server goes by the version that it is told, not by what was
+                // refused on the last.
+                held.aliases = held.resource.aliases();
+            }
+        }
     }
 
     /// The stream is gone.
@@ -242,27 +267,33 @@ impl Session {
             upserts: BTreeMap::new(),
             removed: BTreeSet::new(),
             refused: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             nonce: response.nonce,
             epoch: self.epoch,
         };
         for resource in response.resources {
-            match read(kind, &resource) {
+            let good = read(kind, &resource);
+            let name: Arc<str> = resource.name.into();
+            let aliases = resource.aliases;
+            match good {
                 Ok(good) => {
-                    if conversation.wants(&resource.name, &good) {
-                        let held = Held {
-                            version: resource.version,
-                            resource: Arc::new(good),
-                        };
-                        update.upserts.insert(resource.name.into(), held);
-                    } else if conversation.held.contains_key(&*resource.name) {
+                    let held = Held {
+                        version: resource.version,
+                        resource: Arc::new(good),
+                        aliases: aliases.clone(),
+                    };
+                    if covered(&conversation.wanted, &name, held.aliases()) {
+                        update.upserts.insert(Arc::clone(&name), held);
+                    } else if conversation.held.contains_key(&name) {
                         // It was wanted by an alias that it has no longer.
-                        update.removed.insert(resource.name.into());
+                        update.removed.insert(Arc::clone(&name));
                     }
                 }
                 Err(why) => {
-                    update.refused.insert(resource.name, why);
+                    update.refused.insert(name.to_string(), why);
                 }
             }
+            update.aliases.insert(name, aliases);
         }
         for name in response.removed_resources {
             // That there is nothing to a subscription is said on each new stream, and heard once.
@@ -285,8 +316,8 @@ impl Session {
         };
         if verdict.is_ok() {
             for (name, held) in update.upserts {
-                conversation.answer(&name, &held.resource);
-                if conversation.wants(&name, &held.resource) {
+                conversation.answer(&name, &held);
+                if covered(&conversation.wanted, &name, held.aliases()) {
                     conversation.held.insert(name, held);
                 } else {
                     conversation.held.remove(&name);
@@ -300,6 +331,9 @@ impl Session {
                 }
             }
         }
+        for (name, aliases) in update.aliases {
+            conversation.rename(name, aliases);
+        }
         if self.streaming && update.epoch == self.epoch {
             conversation.stream.settled.push((update.nonce, error));
         }
@@ -307,15 +341,21 @@ impl Session {
 }
 
 impl Conversation {
-    fn wants(&self, name: &str, resource: &Resource) -> bool {
-        let aliases = resource.aliases();
-        covered(&self.wanted, name, aliases.iter().map(String::as_str))
+    /// Takes over the aliases that the server gave a resource. If none that was wanted remains, the
+    /// server takes it for forgotten.
+    fn rename(&mut self, name: Arc<str>, aliases: Vec<String>) {
+        if let Some(held) = self.held.get_mut(&name) {
+            held.aliases = aliases;
+            if !covered(&self.wanted, &name, held.aliases()) {
+                self.held.remove(&name);
+                self.dropped.insert(name);
+            }
+        }
     }
 
     /// Notes that the subscriptions which cover a resource have their answer.
-    fn answer(&mut self, name: &str, resource: &Resource) {
-        let aliases = resource.aliases();
-        covering(name, aliases.iter().map(String::as_str), |subscription| {
+    fn answer(&mut self, name: &str, held: &Held) {
+        covering(name, held.aliases(), |subscription| {
             if let Some(wanted) = self.wanted.get(subscription) {
                 self.answered.insert(Arc::clone(wanted));
             }
@@ -360,8 +400,7 @@ impl Conversation {
     fn initial_versions(&self) -> BTreeMap<String, String> {
         let unanswered: BTreeSet<_> = self.wanted.difference(&self.answered).cloned().collect();
         let version = |(name, held): (&Arc<str>, &Held)| {
-            let aliases = held.resource.aliases();
-            let again = covered(&unanswered, name, aliases.iter().map(String::as_str));
+            let again = covered(&unanswered, name, held.aliases());
             let version = if again { "" } else { &held.version };
             (name.to_string(), version.to_owned())
         };

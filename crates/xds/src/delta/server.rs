@@ -89,11 +89,22 @@ struct Conversation {
     dirty: BTreeSet<Arc<str>>,
     /// Of the dirty ones, those to be sent although the client may have them.
     forced: BTreeSet<Arc<str>>,
-    /// Subscriptions to be answered if there is nothing to them.
-    unanswered: BTreeSet<Arc<str>>,
+    /// Subscriptions to be answered: if there is nothing to one, by its own name.
+    unanswered: BTreeMap<Arc<str>, Answer>,
     /// What the client has, as far as is known.
     known: BTreeMap<Arc<str>, Known>,
     in_flight: Option<InFlight>,
+}
+
+/// What is sent, besides what is dirty, for a subscription to which there is something.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    /// All of it: asked for again, the client may have dropped what it had.
+    All,
+    /// What the client has not just said that it holds.
+    NotHeld,
+    /// Nothing.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -145,7 +156,7 @@ impl Session {
         }
     }
 
-    /// Takes a request: acknowledgement, initial versions, subscriptions, in this order.
+    /// Takes a request: initial versions, subscriptions, acknowledgement, in this order.
     pub fn request(
         &mut self,
         request: &wire::DeltaDiscoveryRequest,
@@ -158,10 +169,6 @@ impl Session {
         self.check(request)?;
         let mut requested = Requested::default();
         let conversation = &mut self.kinds[kind];
-        if !request.response_nonce.is_empty() {
-            requested.settled =
-                conversation.settle(&request.response_nonce, request.error_detail.as_ref(), now);
-        }
         let first = !std::mem::replace(&mut conversation.started, true);
         if first {
             conversation.resume(&request.initial_resource_versions);
@@ -174,7 +181,7 @@ impl Session {
         let implied = legacy_wildcard.then_some(WILDCARD);
         let names = request.resource_names_subscribe.iter().map(String::as_str);
         for name in names.chain(implied) {
-            if let Some(name) = conversation.subscribe(kind, name, store, first) {
+            if let Some(name) = conversation.subscribe(name, first) {
                 requested.subscribed.push((kind, name));
             }
         }
@@ -182,6 +189,11 @@ impl Session {
             if let Some(name) = conversation.unsubscribe(kind, name, store) {
                 requested.unsubscribed.push((kind, name));
             }
+        }
+        // Last, because the client took the response with these subscriptions in mind.
+        if !request.response_nonce.is_empty() {
+            requested.settled =
+                conversation.settle(&request.response_nonce, request.error_detail.as_ref(), now);
         }
         self.subscriptions += requested.subscribed.len();
         self.subscriptions -= requested.unsubscribed.len();
@@ -307,23 +319,10 @@ impl Conversation {
         }
     }
 
-    fn subscribe(
-        &mut self,
-        kind: Kind,
-        name: &str,
-        store: &Store,
-        first: bool,
-    ) -> Option<Arc<str>> {
+    fn subscribe(&mut self, name: &str, first: bool) -> Option<Arc<str>> {
         let name: Arc<str> = name.into();
-        self.unanswered.insert(Arc::clone(&name));
-        for resource in store.expand(kind, &name) {
-            // Asked for again, it is sent again: the client may have dropped it meanwhile. Only
-            // where it has just said what it holds is its word taken.
-            if !(first && self.known.contains_key(&resource)) {
-                self.forced.insert(Arc::clone(&resource));
-            }
-            self.dirty.insert(resource);
-        }
+        let answer = if first { Answer::NotHeld } else { Answer::All };
+        self.unanswered.insert(Arc::clone(&name), answer);
         self.wanted.insert(Arc::clone(&name)).then_some(name)
     }
 
@@ -399,8 +398,9 @@ impl Conversation {
         if let State::Rejected(rejected) = &known.state {
             let aliases = rejected.aliases.iter().map(|alias| &**alias);
             covering(name, aliases, |subscription| {
+                let wanted = self.wanted.get(subscription).cloned();
                 self.unanswered
-                    .extend(self.wanted.get(subscription).cloned());
+                    .extend(wanted.map(|name| (name, Answer::Nothing)));
                 true
             });
         }
@@ -419,6 +419,26 @@ impl Conversation {
         let mut sent = Vec::new();
         let mut removed = BTreeSet::new();
         let mut bytes = 0;
+        while bytes < RESPONSE_BYTES
+            && let Some((name, answer)) = self.unanswered.pop_first()
+        {
+            let covered = store.expand(kind, &name);
+            if covered.is_empty() {
+                bytes += name.len();
+                removed.insert(name);
+            }
+            for resource in covered {
+                let force = match answer {
+                    Answer::All => true,
+                    Answer::NotHeld => !self.known.contains_key(&resource),
+                    Answer::Nothing => continue,
+                };
+                if force {
+                    self.forced.insert(Arc::clone(&resource));
+                }
+                self.dirty.insert(resource);
+            }
+        }
         while bytes < RESPONSE_BYTES
             && let Some(name) = self.dirty.pop_first()
         {
@@ -448,14 +468,6 @@ impl Conversation {
             self.known
                 .insert(Arc::clone(&name), Known { version, state });
             sent.push((name, entry.aliases.clone()));
-        }
-        while bytes < RESPONSE_BYTES
-            && let Some(name) = self.unanswered.pop_first()
-        {
-            if store.expand(kind, &name).is_empty() {
-                bytes += name.len();
-                removed.insert(name);
-            }
         }
         if resources.is_empty() && removed.is_empty() {
             return None;
