@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
+use nix::sys::signal::Signal;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -89,7 +90,7 @@ impl tonic::server::StreamingService<Text> for Method {
         let mut requests = request.into_inner();
         Box::pin(async move {
             let texts: Texts = match method.as_str() {
-                "Who" => Box::pin(tokio_stream::once(Ok(name.to_owned()))),
+                "Who" | "WhoElse" => Box::pin(tokio_stream::once(Ok(name.to_owned()))),
                 "Unary" => {
                     let text = requests.message().await?.unwrap_or_default();
                     Box::pin(tokio_stream::once(Ok(format!("hello {text}"))))
@@ -282,5 +283,85 @@ fn a_failure_of_the_mesh_is_a_grpc_status_with_the_reason() {
             .to_str()
             .unwrap();
         assert!(status.starts_with("tulle; error="), "{status}");
+    });
+}
+
+#[test]
+fn grpc_routes_choose_by_method_and_metadata() {
+    let mesh = Mesh::start();
+    let servers = ["v1", "v2"].map(|name| {
+        let (workload, listener) = mesh.bound(name, name, "/grpc", &[]);
+        serve(listener, Echo(name));
+        mesh.wait_ready(name);
+        workload
+    });
+    mesh.apply(
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: ratings}
+spec: {selector: {app: ratings}, ports: [{port: 80, appProtocol: grpc}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: ratings}
+spec:
+  parentRefs: [{group: \"\", kind: Service, name: ratings}]
+  rules:
+    - matches:
+        - {method: {service: test.Echo, method: WhoElse}}
+        - {method: {service: test.Echo, method: Who}, headers: [{name: x-tester, value: \"yes\"}]}
+      backendRefs: [{name: v2, port: 80}]
+    - matches: [{method: {service: test.Echo, method: Who}}]
+      backendRefs: [{name: v1, port: 80}]
+",
+    );
+    let workload = mesh.client();
+    runtime().block_on(async {
+        let mut client = client(&workload, "ratings").await;
+        assert_eq!(unary(&mut client, "Who", "").await.unwrap(), "v1");
+        assert_eq!(unary(&mut client, "WhoElse", "").await.unwrap(), "v2");
+        client.ready().await.unwrap();
+        let mut request = Request::new(String::new());
+        request
+            .metadata_mut()
+            .insert("x-tester", "yes".parse().unwrap());
+        let codec = ProstCodec::<Text, Text>::default();
+        let answer = client.unary(request, path("Who"), codec).await.unwrap();
+        assert_eq!(answer.into_inner(), "v2");
+        let failed = unary(&mut client, "Unary", "").await.unwrap_err();
+        assert_eq!(failed.code(), Code::Unimplemented, "{failed:?}");
+        assert!(failed.message().contains("no_route"), "{failed:?}");
+    });
+    drop(servers);
+}
+
+#[test]
+fn servers_that_come_and_go_cost_no_call_on_a_kept_connection() {
+    let mesh = Mesh::start();
+    let start = |name: &'static str| {
+        let (workload, listener) = mesh.bound("echo", name, "/grpc", &[]);
+        serve(listener, Echo(name));
+        mesh.wait_ready(name);
+        workload
+    };
+    let _stays = start("stays");
+    let workload = mesh.client();
+    runtime().block_on(async {
+        let mut client = client(&workload, "echo").await;
+        for name in ["one", "two"] {
+            let comes = start(name);
+            let mut seen = 0;
+            while seen < 20 {
+                seen += u32::from(unary(&mut client, "Who", "").await.unwrap() == name);
+            }
+            comes.process.signal(Signal::SIGTERM);
+            while mesh.workload(name).is_some() {
+                unary(&mut client, "Who", "").await.unwrap();
+            }
+            for _ in 0..50 {
+                assert_eq!(unary(&mut client, "Who", "").await.unwrap(), "stays");
+            }
+        }
     });
 }

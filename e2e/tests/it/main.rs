@@ -6,6 +6,9 @@
 mod control;
 mod grpc;
 mod http;
+mod life;
+mod load;
 mod mesh;
+mod observe;
 mod routing;
 mod tcp;

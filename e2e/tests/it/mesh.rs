@@ -110,6 +110,8 @@ pub(crate) struct Mesh {
     pub(crate) mode: Mode,
     pub(crate) dir: DataDir,
     pub(crate) control: Option<Process>,
+    /// What `tulle run` and all below it find in their environment.
+    pub(crate) environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Mesh {
@@ -124,6 +126,7 @@ impl Mesh {
             mode,
             dir: DataDir::new("e2e"),
             control: None,
+            environment: Vec::new(),
         };
         mesh.start_control("127.0.0.1:0");
         mesh
@@ -168,6 +171,7 @@ impl Mesh {
         command.args(arguments);
         neutral(&mut command);
         command.env("TULLE_DATA_DIR", self.dir.path());
+        command.envs(self.environment.iter().copied());
         command
     }
 
@@ -309,7 +313,7 @@ pub(crate) struct Workload {
     /// What the program was told in `HTTP_PROXY`.
     outbound: Option<SocketAddr>,
     /// Its proxy's state directory.
-    state: PathBuf,
+    pub(crate) state: PathBuf,
     socket: PathBuf,
 }
 

@@ -298,7 +298,7 @@ fn each_failure_has_its_status_and_reason() {
         ("silent", "/", 503, "no_healthy_endpoints"),
         ("shop", "/empty", 503, "no_endpoints"),
         ("shop", "/a%zzb", 400, "bad_request"),
-        ("closed", "/", 503, "retries_exhausted"),
+        ("closed", "/", 503, "connect_refused"),
     ] {
         let response = client.get(host, path);
         assert_eq!(
@@ -318,7 +318,17 @@ fn each_failure_has_its_status_and_reason() {
         "a POST may have had its effect"
     );
     let response = client.get("resetting", "/");
-    assert_eq!(reason(&response), "retries_exhausted");
+    assert_eq!(reason(&response), "upstream_reset");
+    assert_eq!(
+        resetting.upstream.requests(),
+        4,
+        "a GET is tried again twice"
+    );
+    let last = client.access_log().pop().unwrap();
+    assert_eq!(
+        (&last["reason"], &last["attempts"]),
+        (&"upstream_reset".into(), &3.into())
+    );
 
     let mut raw = client.connect("shop");
     let response = raw.request("GET / HTTP/1.1\r\nHost: shop\r\nHost: silent\r\n\r\n");
@@ -328,12 +338,13 @@ fn each_failure_has_its_status_and_reason() {
     );
 
     mesh.apply(
-        "{apiVersion: tulle.dev/v1alpha1, kind: TrafficPolicy, metadata: {name: closed}, spec: \
-         {targetRefs: [{group: \"\", kind: Service, name: closed}], retries: {attempts: 0}}}",
+        "{apiVersion: tulle.dev/v1alpha1, kind: TrafficPolicy, metadata: {name: resetting}, spec: \
+         {targetRefs: [{group: \"\", kind: Service, name: resetting}], retries: {attempts: 0}}}",
     );
-    client.until("no more retries", "closed", "/", |response| {
-        assert_eq!(response.status, 503);
-        reason(response) == "connect_refused"
+    testkit::wait_for("no more retries", SOON, || {
+        let before = resetting.upstream.requests();
+        assert_eq!(reason(&client.get("resetting", "/")), "upstream_reset");
+        (resetting.upstream.requests() == before + 1).then_some(())
     });
 }
 
