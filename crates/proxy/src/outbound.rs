@@ -148,6 +148,9 @@ async fn serve(
         version,
     )
     .await?;
+    if let Some(failure) = Failure::of_peer(answer.response.headers()) {
+        exchange.told(failure);
+    }
     for change in way.response_headers {
         filter::apply_headers(answer.response.headers_mut(), change);
     }

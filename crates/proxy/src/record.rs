@@ -281,6 +281,11 @@ impl Exchange {
         self.record();
     }
 
+    /// The response that is passed on is one that the peer's proxy made: its reason is ours too.
+    pub(crate) fn told(&mut self, failure: Failure) {
+        self.0.failure = Some(failure);
+    }
+
     /// The proxy answers by rule (a redirect): no failure. Records at once.
     pub(crate) fn reply(&mut self, status: u16) {
         self.0.status = status;
