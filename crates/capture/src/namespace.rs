@@ -273,8 +273,37 @@ impl Lock {
     }
 }
 
+/// Makes the directory a shared mount of its own, as `ip netns add` does. If that came after a
+/// mount of ours, it would cover it, and what is covered cannot be removed.
+fn share_directory(_: &Lock) {
+    let share = || {
+        mount(
+            None::<&str>,
+            DIRECTORY,
+            None::<&str>,
+            MsFlags::MS_SHARED | MsFlags::MS_REC,
+            None::<&str>,
+        )
+    };
+    let shared = share().or_else(|_| {
+        // EINVAL: it is no mount yet.
+        mount(
+            Some(DIRECTORY),
+            DIRECTORY,
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        )?;
+        share()
+    });
+    if let Err(error) = shared {
+        debug!(%error, "{DIRECTORY} is no shared mount; `ip netns add` would cover what is in it");
+    }
+}
+
 /// Makes an empty namespace and mounts it.
-pub(crate) fn make(_: &Lock, name: &str) -> Result<Entry, CaptureError> {
+pub(crate) fn make(lock: &Lock, name: &str) -> Result<Entry, CaptureError> {
+    share_directory(lock);
     let path = path(name);
     if path.exists() {
         // Our own process id with a name that we did not make: an earlier process had that id.
@@ -343,8 +372,11 @@ fn clean(lock: &Lock, backend: Backend) -> Result<usize, CaptureError> {
         };
         if owner_of_namespace(&name).is_some_and(|pid| !alive(pid)) {
             debug!(namespace = name, "removing what a killed process left");
-            unmake(&name)?;
-            removed += 1;
+            match unmake(&name) {
+                Ok(()) => removed += 1,
+                // A file without a use; nobody has to wait for its end.
+                Err(error) => warn!(namespace = name, %error, "left as it is"),
+            }
         }
     }
     removed += remove_links(|name| owner_of_link(name).is_some_and(|pid| !alive(pid)))?;
