@@ -201,7 +201,12 @@ fn from_another_host_a_token_opens_the_door_and_the_certificate_keeps_it_open() 
         ("reviews", "", 2, "--token-file"),
         ("reviews", "nowhere", 2, "cannot be read"),
         ("reviews", "garbage", 2, "--token-file garbage"),
-        ("payments", "token", 1, "good for shop/reviews"),
+        (
+            "payments",
+            "token",
+            1,
+            "good for service account shop/reviews",
+        ),
     ] {
         let refused = run("refused", service, token).finish(SOON);
         assert_eq!(refused.code(), code, "{}", refused.stderr);

@@ -99,9 +99,12 @@ impl Captured {
         inside(self.program, || get(ip, port))
     }
 
-    /// The name of its namespace.
-    fn namespace(&self) -> String {
-        format!("/run/netns/tulle-{}-0", self.supervisor.pid())
+    /// Where its namespace is.
+    fn namespace(&self) -> PathBuf {
+        let owner = format!("tulle-{}-", self.supervisor.pid());
+        let mut all = fs::read_dir("/run/netns").expect("it has one").flatten();
+        let own = all.find(|e| e.file_name().to_string_lossy().starts_with(&owner));
+        own.expect("it has one").path()
     }
 }
 
@@ -421,21 +424,21 @@ fn remains(plane: &Plane, mut web: Captured, caller: &mut Captured, next: &str) 
     };
     let bridge = format!("/sys/class/net/tulle{}", address.octets()[1]);
     assert!(Path::new(&bridge).exists(), "no {bridge}");
-    assert!(Path::new(&of_web).exists() && Path::new(&of_caller).exists());
     web.supervisor.signal(Signal::SIGTERM);
     web.supervisor.wait(SOON);
-    assert!(!Path::new(&of_web).exists(), "{of_web} is left");
+    assert!(!of_web.exists(), "{} is left", of_web.display());
 
     caller.supervisor.kill();
     let (mut third, _) = Captured::start(plane, next, &[]);
     assert!(
-        !Path::new(&of_caller).exists(),
-        "{of_caller} is left after the next start"
+        !of_caller.exists(),
+        "{} is left after the next start",
+        of_caller.display()
     );
     let of_third = third.namespace();
     third.supervisor.signal(Signal::SIGTERM);
     third.supervisor.wait(SOON);
-    assert!(!Path::new(&of_third).exists(), "{of_third} is left");
+    assert!(!of_third.exists(), "{} is left", of_third.display());
 
     // The bridge goes with the last workload of this control plane.
     wait_for("the end of the bridge", SOON, || {
