@@ -202,8 +202,8 @@ async fn transparent_workloads_get_addresses_that_stay() {
         .expect("registered");
     let first = first.into_inner();
     assert_eq!(first.addresses.len(), 2, "{first:?}");
-    assert!(first.addresses[0].starts_with("10.96.") && first.addresses[0].ends_with("/16"));
-    assert_eq!(first.gateways[0], "10.96.0.1");
+    assert!(first.addresses[0].starts_with("10.") && first.addresses[0].ends_with("/16"));
+    assert!(first.gateways[0].ends_with(".0.1"), "{first:?}");
     let again = service
         .register(from(&LOCAL, request.clone()))
         .await
