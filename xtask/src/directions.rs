@@ -15,7 +15,8 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("tulle-identity", &["tulle-model"]),
     ("tulle-net", &["tulle-model", "tulle-identity"]),
     ("tulle-capture", &["tulle-model"]),
-    ("tulle-config", &["tulle-model"]),
+    // What a policy may not change is said in `policy`, and refused where users write it.
+    ("tulle-config", &["tulle-model", "tulle-policy"]),
     ("tulle-xds", &["tulle-model"]),
     ("tulle-runtime", &[]),
     (

@@ -29,7 +29,7 @@ use crate::worker::Shared;
 /// Connections of one listener at once.
 const CONNECTIONS: usize = 256;
 /// For a request's head, and for the next on a kept connection.
-const HEAD: Duration = Duration::from_secs(60);
+const HEAD: Duration = Duration::from_mins(1);
 /// After an accept that failed for want of file descriptors.
 const BREATHER: Duration = Duration::from_millis(100);
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

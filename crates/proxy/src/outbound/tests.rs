@@ -36,7 +36,7 @@ fn worker() -> Rc<Worker> {
     let now = SystemTime::now();
     let authority = Authority::load_or_create(dir.path(), &domain, now).unwrap();
     let id = "spiffe://mesh.local/ns/shop/sa/client".parse().unwrap();
-    let svid = authority.issue(&id, Duration::from_secs(600), now).unwrap();
+    let svid = authority.issue(&id, Duration::from_mins(10), now).unwrap();
     let registry = Registry::new();
     let channel = xds::client::channel(Arc::new(|| {
         Box::pin(async { Err(std::io::Error::other("none")) })
