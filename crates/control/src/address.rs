@@ -71,7 +71,10 @@ impl Pool {
             }
             Self::Workloads => {
                 let subnet = 2 + u16::from(block());
-                Ipv6Net::new_assert(Ipv6Addr::new(0xfd7e, 0x7475, 0x6c6c, subnet, 0, 0, 0, 0), 64)
+                Ipv6Net::new_assert(
+                    Ipv6Addr::new(0xfd7e, 0x7475, 0x6c6c, subnet, 0, 0, 0, 0),
+                    64,
+                )
             }
         }
     }

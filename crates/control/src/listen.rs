@@ -42,7 +42,7 @@ const CONNECTIONS: usize = 4096;
 /// who only hold connections keep no proxy out.
 const STRANGERS: usize = 1024;
 /// After this such a connection takes no more requests, and after as long again it is cut.
-const STRANGER_STAYS: Duration = Duration::from_secs(60);
+const STRANGER_STAYS: Duration = Duration::from_mins(1);
 /// For a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For the first request of a connection, and for the head of each.
@@ -238,28 +238,21 @@ impl Server {
         let (_, session) = stream.get_ref();
         let mut extensions = peers(remote, local);
         extensions.insert(Via::Tls);
-        let stranger = match session.peer_certificates() {
-            Some(certificates) => {
-                let id = identity::tls::peer_id(certificates)
-                    .map_err(|error| ("certificate", error.to_string()))?;
-                extensions.insert(PeerIdentity(id.clone()));
-                extensions.insert(Caller::Workload(id));
-                None
-            }
-            None => {
-                let slot = Arc::clone(&self.strangers)
-                    .try_acquire_owned()
-                    .map_err(|_| {
-                        (
-                            "strangers",
-                            format!(
-                                "{STRANGERS} peers without a certificate are connected already"
-                            ),
-                        )
-                    })?;
-                extensions.insert(Caller::Anonymous);
-                Some(slot)
-            }
+        let stranger = if let Some(certificates) = session.peer_certificates() {
+            let id = identity::tls::peer_id(certificates)
+                .map_err(|error| ("certificate", error.to_string()))?;
+            extensions.insert(PeerIdentity(id.clone()));
+            extensions.insert(Caller::Workload(id));
+            None
+        } else {
+            let slot = Arc::clone(&self.strangers).try_acquire_owned();
+            let slot = slot.map_err(|_| {
+                let message =
+                    format!("{STRANGERS} peers without a certificate are connected already");
+                ("strangers", message)
+            })?;
+            extensions.insert(Caller::Anonymous);
+            Some(slot)
         };
         let http2 = session.alpn_protocol().map(|alpn| alpn == b"h2");
         let stays = stranger.is_some().then_some(STRANGER_STAYS);
