@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
-use model::endpoint::Endpoint as EndpointConfig;
-use model::service::Protocol;
-use model::workload::{Locality, Mtls, WorkloadPort};
+use model::endpoint::{Endpoint as EndpointConfig, Health};
+use model::service::{Port, Protocol, Service};
+use model::workload::{Locality, Mtls, Tunnel, Workload, WorkloadPort};
 
 use super::*;
+use crate::state::Lookup;
 
 fn name(text: &str) -> ServiceName {
     text.parse().expect("valid")
