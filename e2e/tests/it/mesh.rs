@@ -108,8 +108,9 @@ pub(crate) fn binary() -> PathBuf {
 /// A running mesh; everything ends when it is dropped.
 pub(crate) struct Mesh {
     pub(crate) mode: Mode,
-    pub(crate) dir: DataDir,
+    /// Ends before its directory goes.
     pub(crate) control: Option<Process>,
+    pub(crate) dir: DataDir,
     /// What `tulle run` and all below it find in their environment.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
 }
