@@ -66,7 +66,7 @@ pub async fn run<F>(options: Options, shutdown: F) -> Result<(), ControlError>
 where
     F: Future,
 {
-    raise_file_limit();
+    runtime::limits::raise_open_files();
     let home = Home::open(&options.data_dir)?;
     let store = open_store(options.store.path(home.path())).await?;
     let signer = open_authority(home.path(), &options).await?;
@@ -365,17 +365,5 @@ fn health(metrics: &Metrics, ready: &Readiness, drain: &Drain) -> Router {
         .route("/healthz/ready", get(readiness))
         .route("/healthz/live", get(|| async { "alive\n" }))
 }
-
-/// Each proxy holds a connection; the usual soft limit of 1024 is not enough for a large mesh.
-fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        tracing::debug!(%error, soft, "the limit on open files cannot be raised");
-    }
-}
-
 #[cfg(test)]
 mod tests;

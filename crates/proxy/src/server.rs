@@ -95,6 +95,7 @@ impl ProxyError {
 
 /// Runs a proxy until it is told to stop and has drained. Blocks the calling thread.
 pub fn run(options: Options) -> Result<(), ProxyError> {
+    runtime::limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

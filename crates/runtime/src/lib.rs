@@ -1,9 +1,10 @@
-//! Process kit: worker threads, logging, signals, readiness and drain.
+//! Process kit: worker threads, logging, signals, limits, readiness and drain.
 //!
-//! Knows nothing of the mesh. Every long-running command is built from these four pieces.
+//! Knows nothing of the mesh. Every long-running command is built from these pieces.
 #![forbid(unsafe_code)]
 
 pub mod drain;
+pub mod limits;
 pub mod logging;
 pub mod readiness;
 pub mod signals;
