@@ -12,7 +12,7 @@ use testkit::process::Process;
 use testkit::upstream::{Step, Upstream};
 
 use crate::load::Load;
-use crate::mesh::{Mesh, Mode, SOON, Server, Workload, in_both_modes};
+use crate::mesh::{Mesh, Mode, SOON, Server, Workload, binary, in_both_modes};
 use crate::routing::{reason, shop_route};
 
 in_both_modes!(
@@ -262,6 +262,30 @@ fn scaling_up_and_down_costs_no_request() {
     }
     let outcome = load.stop_without_failures();
     assert_eq!(outcome.answers.len(), 3, "{outcome:?}");
+}
+
+#[test]
+fn a_rolling_restart_of_real_programs_costs_no_request() {
+    let mesh = Mesh::start();
+    let start = |instance: &str| {
+        let port = format!("{}/http", testkit::place::free_port());
+        let binary = binary();
+        let program = [binary.to_str().unwrap(), "bookshop", "reviews-v1"];
+        let process = mesh.run("reviews", instance, &["--port", &port], &program);
+        mesh.wait_ready(instance);
+        process
+    };
+    let mut running = vec![start("reviews-0"), start("reviews-1")];
+    let client = mesh.client();
+    let load = Load::start(&client, "reviews/reviews/9780141439518", &["GET", "GET"]);
+    for number in 2..5 {
+        load.progress(100);
+        running.push(start(&format!("reviews-{number}")));
+        let status = running.remove(0).terminate(SOON);
+        assert_eq!(status.code(), Some(0), "a program that ends in order");
+    }
+    load.progress(100);
+    load.stop_without_failures();
 }
 
 #[test]

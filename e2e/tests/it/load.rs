@@ -35,13 +35,16 @@ pub(crate) struct Outcome {
 }
 
 impl Load {
-    /// Starts a thread for each of the methods.
-    pub(crate) fn start(client: &Workload, host: &str, methods: &[&str]) -> Self {
+    /// Starts a thread for each of the methods; `target` is a host, perhaps with a path.
+    pub(crate) fn start(client: &Workload, target: &str, methods: &[&str]) -> Self {
+        let split = target.find('/').unwrap_or(target.len());
+        let (host, path) = target.split_at(split);
+        let path = if path.is_empty() { "/" } else { path };
         let shared = Arc::<Shared>::default();
         let way = client.way(host);
         let threads = methods.iter().map(|method| {
             let body = if *method == "GET" { "" } else { "an order" };
-            let text = client.text(method, host, "/", "", body);
+            let text = client.text(method, host, path, "", body);
             let shared = Arc::clone(&shared);
             thread::spawn(move || shared.send(way, &text))
         });
