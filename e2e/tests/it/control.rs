@@ -4,6 +4,7 @@
 //! `tulle run` and what they serve is a scripted server of the test's own.
 
 mod ads;
+mod authority;
 mod browser;
 mod certificate;
 mod cli;
@@ -180,6 +181,22 @@ impl Plane {
     fn status(&self) -> Value {
         let response = self.http("GET", "/api/v1/status", "");
         serde_json::from_slice(&response.body).expect("JSON")
+    }
+
+    /// A metric of the control plane; the sum where there are several.
+    #[track_caller]
+    fn metric(&self, name: &str) -> f64 {
+        let mut raw = Raw::connect(self.address("metrics")).expect("metrics are served");
+        let text = raw.get("localhost", "/metrics").text();
+        let of_name = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{']))
+        });
+        let values: Vec<f64> = of_name
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse().ok())
+            .collect();
+        assert!(!values.is_empty(), "no metric {name} in:\n{text}");
+        values.iter().sum()
     }
 
     /// A condition of an object, as JSON.

@@ -64,6 +64,8 @@ fn who_is_silent_is_forgotten_and_taken_back() {
         &["no_endpoints"],
     );
 
+    assert_eq!(plane.metric("tulle_registry_leases_expired_total"), 2.0);
+
     silent.signal(Signal::SIGCONT);
     wait_for("it is back", SOON, || {
         plane.workload("reviews-0").filter(|w| w["ready"] == true)
