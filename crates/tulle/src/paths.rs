@@ -23,6 +23,14 @@ pub(crate) fn control_socket(data_dir: &std::path::Path) -> PathBuf {
     data_dir.join("control.sock")
 }
 
+/// This binary, to be started again. Where it was removed meanwhile, the kernel's own name for it.
+pub(crate) fn this_binary() -> PathBuf {
+    std::env::current_exe()
+        .ok()
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
+}
+
 fn non_empty(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable)
         .filter(|value| !value.is_empty())

@@ -70,7 +70,7 @@ impl World {
         ui: &Ui,
     ) -> anyhow::Result<Self> {
         let dir = fresh_dir()?;
-        let exe = std::env::current_exe().context("cannot find this binary")?;
+        let exe = paths::this_binary();
         // Workloads in namespaces of their own reach the control plane at the bridge's address.
         let xds_ip = match mode {
             Mode::Explicit => Ipv4Addr::LOCALHOST,
@@ -146,7 +146,7 @@ impl World {
 
     /// Starts a program with its proxy.
     pub(crate) fn run(&mut self, app: &App) -> anyhow::Result<usize> {
-        let mut command = program::tied(self.exe.as_os_str(), None)?;
+        let mut command = program::tied(self.exe.as_os_str(), None);
         command
             .args([
                 "run",
@@ -338,7 +338,7 @@ fn is_ready(workload: &Value) -> bool {
 }
 
 fn start_control(exe: &Path, dir: &Path, listen: &Addresses) -> anyhow::Result<Process> {
-    let mut command = program::tied(exe.as_os_str(), None)?;
+    let mut command = program::tied(exe.as_os_str(), None);
     command
         .arg("control")
         .arg("--data-dir")

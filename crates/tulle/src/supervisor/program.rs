@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use tokio::process::{Child, Command};
 
 use crate::command::exec::{NOT_FOUND, NOT_STARTED};
+use crate::paths;
 
 /// A program that cannot be started, with the exit status that shells give it.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +54,8 @@ pub(crate) fn look_up(program: &OsStr) -> Result<(), Missing> {
 }
 
 /// A command that ends with this process and, where given, runs in a network namespace.
-pub(crate) fn tied(program: &OsStr, netns: Option<&Path>) -> anyhow::Result<std::process::Command> {
-    let this = std::env::current_exe().context("cannot find this binary")?;
-    let mut command = std::process::Command::new(this);
+pub(crate) fn tied(program: &OsStr, netns: Option<&Path>) -> std::process::Command {
+    let mut command = std::process::Command::new(paths::this_binary());
     command
         .arg("__exec")
         .arg(format!("--parent={}", std::process::id()));
@@ -63,7 +63,7 @@ pub(crate) fn tied(program: &OsStr, netns: Option<&Path>) -> anyhow::Result<std:
         command.arg("--netns").arg(path);
     }
     command.arg("--").arg(program);
-    Ok(command)
+    command
 }
 
 /// Starts the program. Input, output and process group are those of the supervisor, so that the
@@ -74,7 +74,7 @@ pub(crate) fn start(
     netns: Option<&Path>,
 ) -> anyhow::Result<Child> {
     let (program, arguments) = command.split_first().context("no program given")?;
-    let mut tied = tied(program, netns)?;
+    let mut tied = tied(program, netns);
     tied.args(arguments);
     tied.envs(environment.iter().map(|(k, v)| (k, v)));
     Command::from(tied)

@@ -33,6 +33,8 @@ pub(crate) struct Registry {
     address: String,
     /// How to prove who this is; nothing on a unix socket.
     proof: Option<Proof>,
+    /// Whether connections show a certificate.
+    certified: bool,
 }
 
 impl Registry {
@@ -50,6 +52,7 @@ impl Registry {
             client: RegistryClient::new(xds::client::channel(dial)),
             address: path.display().to_string(),
             proof: None,
+            certified: false,
         }
     }
 
@@ -58,6 +61,7 @@ impl Registry {
         Self {
             client: RegistryClient::new(xds::client::channel(proof.dial(address))),
             address: address.to_owned(),
+            certified: proof.is_certified(),
             proof: Some(proof),
         }
     }
@@ -69,8 +73,16 @@ impl Registry {
         }
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    fn request<T>(&mut self, message: T) -> Request<T> {
         let mut request = Request::new(message);
+        if let Some(proof) = &self.proof
+            && !self.certified
+            && proof.is_certified()
+        {
+            // The connection was made by a newcomer, whom nobody knows any more.
+            self.client = RegistryClient::new(xds::client::channel(proof.dial(&self.address)));
+            self.certified = true;
+        }
         let bearer = self.proof.as_ref().and_then(Proof::bearer);
         if let Some(value) = bearer.and_then(|b| b.parse().ok()) {
             request.metadata_mut().insert("authorization", value);

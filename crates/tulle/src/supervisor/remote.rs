@@ -63,6 +63,11 @@ impl Proof {
         }
     }
 
+    /// Whether connections made from now on show a certificate.
+    pub(crate) fn is_certified(&self) -> bool {
+        self.certificate().is_some()
+    }
+
     fn certificate(&self) -> Option<(Svid, TrustBundle)> {
         let dir = self.state.get()?;
         let svid = Svid::load(&dir.join("svid.pem")).ok()?;

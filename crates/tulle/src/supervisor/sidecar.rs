@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::command::proxy::Mode;
 use crate::command::run::Upstream;
+use crate::paths;
 use crate::supervisor::listeners::Listeners;
 use crate::supervisor::program;
 use crate::ui::Ui;
@@ -147,8 +148,8 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
 }
 
 fn spawn(recipe: &Recipe, listeners: &Listeners) -> anyhow::Result<Child> {
-    let this = std::env::current_exe().context("cannot find this binary")?;
-    let mut command = program::tied(this.as_os_str(), recipe.netns.as_deref())?;
+    let this = paths::this_binary();
+    let mut command = program::tied(this.as_os_str(), recipe.netns.as_deref());
     command
         .args(&recipe.talk)
         .arg("proxy")
