@@ -220,7 +220,7 @@ async fn calls(workload: &Workload) {
     let slow = client
         .server_streaming(request, path("Slow"), codec())
         .await;
-    let slow = slow.err().expect("the deadline passes");
+    let slow = slow.expect_err("the deadline passes");
     assert!(
         matches!(slow.code(), Code::DeadlineExceeded | Code::Cancelled),
         "{slow:?}"

@@ -153,7 +153,7 @@ fn a_draining_proxy_answers_and_asks_for_another_connection() {
     let mesh = Mesh::start();
     let server = mesh.server("slow", "/http", |_| {
         let mut steps = Step::answer("in the end");
-        steps.insert(1, Step::Pause(Duration::from_millis(1000)));
+        steps.insert(1, Step::Pause(Duration::from_secs(1)));
         steps
     });
     let mut client = mesh.client();

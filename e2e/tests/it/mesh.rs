@@ -88,14 +88,14 @@ fn isolated(script: &str) -> Command {
 /// The binary under test.
 pub(crate) fn binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let found = BINARY.get_or_init(|| match std::env::var_os("TULLE_BIN") {
-        Some(path) => path.into(),
-        None => {
-            // target/release/deps/it-0123 -> target/release/tulle
-            let this = std::env::current_exe().expect("the test knows where it is");
-            let target = this.ancestors().nth(2).expect("tests are built into deps");
-            target.join("tulle")
+    let found = BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("TULLE_BIN") {
+            return path.into();
         }
+        // target/release/deps/it-0123 -> target/release/tulle
+        let this = std::env::current_exe().expect("the test knows where it is");
+        let target = this.ancestors().nth(2).expect("tests are built into deps");
+        target.join("tulle")
     });
     assert!(
         found.is_file(),
