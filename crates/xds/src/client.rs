@@ -23,7 +23,7 @@ use model::resource::{Key, Kind, Resource};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::delta::client::Session;
+use crate::delta::client::{Session, Subscribed};
 
 pub use crate::proto::v1::certificate_authority_client::CertificateAuthorityClient;
 pub use crate::proto::v1::registry_client::RegistryClient;
@@ -109,11 +109,14 @@ impl Batch {
 
 impl Handle {
     /// Asks for a resource by name or alias, or for a collection (`namespace/name/*`). What is
-    /// subscribed to already is not asked for again.
-    pub fn subscribe(&self, kind: Kind, name: &str) {
-        if self.shared.session().subscribe(kind, name) {
+    /// subscribed to already is not asked for again. `false`: there will be no answer, because
+    /// too much is subscribed to already (40,000) or the name cannot be one.
+    pub fn subscribe(&self, kind: Kind, name: &str) -> bool {
+        let subscribed = self.shared.session().subscribe(kind, name);
+        if subscribed == Subscribed::New {
             self.shared.wake.notify_one();
         }
+        subscribed != Subscribed::Refused
     }
 
     /// Ends interest. What only this subscription covered comes as removed in a later batch.

@@ -23,6 +23,9 @@ use model::resource::{Kind, collection_containing};
 /// The subscription to all resources of a kind.
 pub const WILDCARD: &str = "*";
 
+/// The longest name, alias or collection that may be subscribed to, in bytes.
+pub const MAX_NAME_BYTES: usize = 1024;
+
 /// A value for each kind.
 #[derive(Debug, Default)]
 pub(crate) struct PerKind<T>([T; Kind::ALL.len()]);

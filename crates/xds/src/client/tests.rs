@@ -171,6 +171,26 @@ async fn each_subscription_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn asking_for_too_much_does_not_cost_what_is_there() {
+    let (plane, address) = world();
+    plane
+        .distributor
+        .apply(vec![put(service("reviews", 1, false))]);
+    let (handle, mut batches) = address.client("a", None);
+    assert!(handle.subscribe(Kind::Service, "shop/reviews"));
+    assert_eq!(next(&mut batches).await, ["+Service shop/reviews"]);
+    assert!(!handle.subscribe(Kind::Service, ""));
+    assert!(!handle.subscribe(Kind::Service, &"x".repeat(2000)));
+    let mut taken = 0;
+    while handle.subscribe(Kind::Route, &format!("shop/x{taken}/*")) {
+        taken += 1;
+        assert!(taken < 100_000, "there is no bound");
+    }
+    assert_eq!(next(&mut batches).await.len(), taken);
+    assert!(*handle.connected().borrow());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_is_reported_until_there_is_a_newer_version() {
     let (plane, address) = world();
     let key = service("reviews", 1, false).key();

@@ -12,7 +12,7 @@ use model::resource::{Key, Kind, Resource};
 use prost::Message;
 
 use super::server::RESOURCE_ERROR_URL;
-use super::{PerKind, covered, covering};
+use super::{MAX_NAME_BYTES, PerKind, covered, covering};
 use crate::codec;
 use crate::proto::discovery as wire;
 use crate::proto::envoy::config::core::v3::{Node, node::UserAgentVersionType};
@@ -23,6 +23,20 @@ const INVALID_ARGUMENT: i32 = 3;
 
 /// The longest text of a NACK, in characters.
 const MESSAGE_CHARS: usize = 4096;
+
+/// Fewer than a server takes on a stream, so that asking for too much cannot cost what is there.
+const MAX_SUBSCRIPTIONS: usize = 40_000;
+
+/// What came of wanting something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subscribed {
+    /// It will be asked for.
+    New,
+    /// It was wanted already.
+    Already,
+    /// It is not wanted: the name is empty or too long, or too much is wanted as it is.
+    Refused,
+}
 
 /// A response that belongs to no conversation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,16 +148,25 @@ impl Session {
         conversation.answered.extend(answered);
     }
 
-    /// Wants a resource, alias or collection; whether that is new.
-    pub fn subscribe(&mut self, kind: Kind, name: &str) -> bool {
+    /// Wants a resource, alias or collection.
+    pub fn subscribe(&mut self, kind: Kind, name: &str) -> Subscribed {
+        let wanted = &self.kinds[kind].wanted;
+        if wanted.contains(name) {
+            return Subscribed::Already;
+        }
+        let all: usize = Kind::ALL
+            .iter()
+            .map(|kind| self.kinds[*kind].wanted.len())
+            .sum();
+        if !(1..=MAX_NAME_BYTES).contains(&name.len()) || all >= MAX_SUBSCRIPTIONS {
+            return Subscribed::Refused;
+        }
         let conversation = &mut self.kinds[kind];
         let name: Arc<str> = name.into();
-        if !conversation.wanted.insert(Arc::clone(&name)) {
-            return false;
-        }
+        conversation.wanted.insert(Arc::clone(&name));
         conversation.stream.unsubscribe.remove(&name);
         conversation.stream.subscribe.insert(name);
-        true
+        Subscribed::New
     }
 
     /// Wants it no longer; whether it was wanted.

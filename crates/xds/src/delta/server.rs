@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use model::resource::{Key, Kind};
 
 use super::store::Store;
-use super::{PerKind, WILDCARD, covered, covering};
+use super::{MAX_NAME_BYTES, PerKind, WILDCARD, covered, covering};
 use crate::codec::{self, Version};
 use crate::proto::discovery as wire;
 use crate::proto::google::rpc;
@@ -39,7 +39,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             subscriptions: 50_000,
-            name_bytes: 1024,
+            name_bytes: MAX_NAME_BYTES,
             initial_resources: 200_000,
         }
     }

@@ -152,6 +152,10 @@ impl World {
                     let version = (resource.name.clone(), resource.version.clone(), self.asked);
                     assert!(!self.refused.contains(&version), "{version:?} again");
                 }
+                // What was taken back in between may come again.
+                for name in response.iter().flat_map(|r| &r.removed_resources) {
+                    self.refused.retain(|(refused, ..)| refused != name);
+                }
                 self.responses.extend(response.map(|r| (self.asked, r)));
             }
             Step::ClientReads { accepts } => self.client_reads(accepts),
