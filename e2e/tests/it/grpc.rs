@@ -22,6 +22,7 @@ use crate::mesh::{Mesh, Mode, SOON, Workload, in_both_modes};
 in_both_modes!(
     all_four_kinds_of_calls_pass_with_their_status,
     a_call_may_stay_open_while_both_sides_talk,
+    large_streams_pass_whole_in_both_directions,
 );
 
 /// `google.protobuf.StringValue`.
@@ -107,6 +108,14 @@ impl tonic::server::StreamingService<Text> for Method {
                     }
                     Box::pin(tokio_stream::once(Ok(all)))
                 }
+                "Size" => {
+                    let mut size = 0;
+                    while let Some(text) = requests.message().await? {
+                        size += text.len();
+                    }
+                    Box::pin(tokio_stream::once(Ok(size.to_string())))
+                }
+                "Bulk" => Box::pin(tokio_stream::iter((0..LARGE).map(|_| Ok(large())))),
                 "Talk" => Box::pin(requests.map(|text| text.map(|text| format!("re: {text}")))),
                 "Fail" => return Err(Status::failed_precondition("not now: ä")),
                 "FailLate" => {
@@ -129,6 +138,13 @@ impl tonic::server::StreamingService<Text> for Method {
             Ok(response)
         })
     }
+}
+
+/// Messages in a large stream, and one of them: 20 MB together.
+const LARGE: usize = 320;
+
+fn large() -> Text {
+    "x".repeat(64 << 10)
 }
 
 type Client = tonic::client::Grpc<Channel>;
@@ -259,6 +275,40 @@ fn a_call_may_stay_open_while_both_sides_talk(mode: Mode) {
             }
             drop(say);
             assert_eq!(answers.message().await.unwrap(), None);
+        });
+    });
+}
+
+fn large_streams_pass_whole_in_both_directions(mode: Mode) {
+    let mesh = Mesh::start_in(mode);
+    let (_server, listener) = mesh.bound("echo", "echo", "/grpc", &[]);
+    serve(listener, Echo("echo"));
+    mesh.wait_ready("echo");
+    let workload = mesh.client();
+    workload.inside(|| {
+        runtime().block_on(async {
+            let mut client = client(&workload, "echo").await;
+            client.ready().await.unwrap();
+            let codec = ProstCodec::<Text, Text>::default;
+            let parts = tokio_stream::iter((0..LARGE).map(|_| large()));
+            let request = Request::new(parts);
+            let size = client
+                .client_streaming(request, path("Size"), codec())
+                .await;
+            let total = LARGE * large().len();
+            assert_eq!(size.unwrap().into_inner(), total.to_string());
+
+            client.ready().await.unwrap();
+            let request = Request::new(String::new());
+            let bulk = client
+                .server_streaming(request, path("Bulk"), codec())
+                .await;
+            let mut bulk = bulk.unwrap().into_inner();
+            let mut received = 0;
+            while let Some(text) = bulk.message().await.unwrap() {
+                received += text.len();
+            }
+            assert_eq!(received, total);
         });
     });
 }

@@ -179,6 +179,30 @@ fn a_draining_proxy_answers_and_asks_for_another_connection() {
     );
 }
 
+#[test]
+fn an_idle_http2_connection_is_told_to_go_away() {
+    /// RFC 9113 6.8.
+    const GOAWAY: u8 = 7;
+    let mesh = Mesh::start();
+    let client = mesh.client();
+    let mut raw = client.connect("anything");
+    raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .unwrap();
+    let mut frame = || {
+        let head = raw.read_exact(9, SOON).unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        raw.read_exact(length as usize, SOON).unwrap();
+        head[3]
+    };
+    assert_eq!(frame(), 4, "SETTINGS come first");
+    client.process.signal(Signal::SIGTERM);
+    let mut seen = Vec::new();
+    while seen.last() != Some(&GOAWAY) {
+        seen.push(frame());
+        assert!(seen.len() < 10, "{seen:?}");
+    }
+}
+
 fn traffic_and_a_killed_proxy_survive_the_loss_of_the_control_plane(mode: Mode) {
     let mut mesh = Mesh::start_in(mode);
     let server = mesh.server("shop", "/http", named("shop"));
