@@ -185,7 +185,7 @@ impl Plane {
 
     /// A metric of the control plane; the sum where there are several.
     #[track_caller]
-    fn metric(&self, name: &str) -> f64 {
+    fn metric(&self, name: &str) -> u64 {
         let mut raw = Raw::connect(self.address("metrics")).expect("metrics are served");
         let text = raw.get("localhost", "/metrics").text();
         let of_name = text.lines().filter(|line| {
@@ -196,7 +196,7 @@ impl Plane {
             .filter_map(|line| line.rsplit_once(' ')?.1.parse().ok())
             .collect();
         assert!(!values.is_empty(), "no metric {name} in:\n{text}");
-        values.iter().sum()
+        values.iter().sum::<f64>() as u64
     }
 
     /// A condition of an object, as JSON.

@@ -70,7 +70,7 @@ impl Peer {
             Ok(message) => {
                 message?.ok_or_else(|| Status::aborted("the stream ended without a reason"))
             }
-            Err(_) => panic!("no response within {SOON:?}"),
+            Err(elapsed) => panic!("no response: {elapsed}"),
         }
     }
 

@@ -67,7 +67,7 @@ pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("zeros", vec![0; 64 << 10]),
         ("half a ClientHello", hello[..hello.len() / 2].to_vec()),
         ("a TLS header", hello[..5].to_vec()),
-        ("a TLS record that is too long", [&[22, 3, 1, 0xff, 0xff][..], &[1; 70_000]].concat()),
+        ("a TLS record that is too long", [&[22, 3, 1, 0xff, 0xff][..], &vec![1; 70_000]].concat()),
         ("a ClientHello and noise", [hello, noise(5, 4 << 10)].concat()),
         ("an old SSL", vec![0x80, 0x2e, 1, 3, 1]),
         ("half a preface of HTTP/2", preface[..12].to_vec()),

@@ -1,6 +1,8 @@
 //! What users may write: everything wrong is told with file, line and field, and nothing of it is
 //! applied.
 
+use std::fmt::Write as _;
+
 use super::*;
 
 /// Applies a file that must be refused as a whole; gives what was said.
@@ -86,10 +88,8 @@ fn trees_without_end_are_refused_quickly() {
     );
     let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
     for (from, to) in "abcdefghijkl".chars().zip("bcdefghijklm".chars()) {
-        bomb.push_str(&format!(
-            "{to}: &{to} [{}]\n",
-            vec![format!("*{from}"); 9].join(",")
-        ));
+        let nine = vec![format!("*{from}"); 9].join(",");
+        writeln!(bomb, "{to}: &{to} [{nine}]").expect("memory");
     }
     refused(&plane, &bomb, &["bad.yaml:", "too large or too complex"]);
     refused(&plane, "#".repeat(17 << 20), &["bad.yaml", "16 MiB"]);
@@ -126,9 +126,10 @@ fn ten_megabytes_are_taken_or_refused_as_a_whole() {
     let note = "n".repeat(10_000);
     let mut large = String::new();
     for n in 0..1000 {
-        large.push_str(&format!(
+        write!(
+            large,
             "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{n}, namespace: big, annotations: {{note: {note}}}}}\nspec: {{ports: [{{port: 80}}]}}\n"
-        ));
+        ).expect("memory");
     }
     refused(
         &plane,

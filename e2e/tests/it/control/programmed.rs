@@ -100,7 +100,7 @@ fn a_refusal_is_told_with_the_proxys_own_words() {
             &["test/refuser refuses", "no room for it"],
         );
 
-        assert_eq!(plane.metric("tulle_xds_rejections_total"), 1.0);
+        assert_eq!(plane.metric("tulle_xds_rejections_total"), 1);
 
         // The next version is another matter.
         plane.apply("route.yaml", &route("next")).success();

@@ -64,7 +64,7 @@ fn who_is_silent_is_forgotten_and_taken_back() {
         &["no_endpoints"],
     );
 
-    assert_eq!(plane.metric("tulle_registry_leases_expired_total"), 2.0);
+    assert_eq!(plane.metric("tulle_registry_leases_expired_total"), 2);
 
     silent.signal(Signal::SIGCONT);
     wait_for("it is back", SOON, || {

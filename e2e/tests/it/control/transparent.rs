@@ -196,12 +196,12 @@ spec:
   mtls: {mode: Strict, ports: {"9080": Permissive}}
 "#;
 
-const REGISTRY_ONLY: &str = r#"
+const REGISTRY_ONLY: &str = r"
 apiVersion: tulle.dev/v1alpha1
 kind: MeshConfig
 metadata: {name: default}
 spec: {outboundPolicy: RegistryOnly}
-"#;
+";
 
 #[test]
 fn captured_traffic_is_refused_passed_and_left_as_the_policy_says() {
