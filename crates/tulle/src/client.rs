@@ -24,7 +24,7 @@ use crate::paths;
 /// No answer of the API is larger than this.
 const BODY_LIMIT: usize = 256 * 1024 * 1024;
 /// How long the control plane may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the API is.

@@ -368,6 +368,9 @@ fn fresh_dir() -> anyhow::Result<PathBuf> {
         if dir.as_os_str().len() > LONGEST {
             continue;
         }
+        if let Some(parent) = dir.parent() {
+            remove_stale(parent);
+        }
         let _ = std::fs::remove_dir_all(&dir);
         match crate::supervisor::state::create(&dir.join("logs")) {
             Ok(()) => return Ok(dir),
@@ -379,6 +382,25 @@ fn fresh_dir() -> anyhow::Result<PathBuf> {
             Err(error).with_context(|| format!("{}: cannot be created", dir.display()))
         }
         None => bail!("no directory with a short enough name; set TULLE_DATA_DIR"),
+    }
+}
+
+/// Removes what demos that were killed, or failed, left a day ago or earlier.
+fn remove_stale(parent: &Path) {
+    const KEPT: Duration = Duration::from_hours(24);
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.trim_start_matches("tulle-").strip_prefix("demo-");
+        let dead = pid.is_some_and(|pid| {
+            pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()
+        });
+        let old = entry
+            .metadata()
+            .and_then(|m| m.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT));
+        if dead && old {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
