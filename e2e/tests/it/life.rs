@@ -8,7 +8,6 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use testkit::process::Process;
 use testkit::upstream::{Step, Upstream};
 
 use crate::load::Load;
@@ -342,15 +341,4 @@ fn a_renewed_certificate_interrupts_no_connection() {
         last >= first + 3,
         "the first certificate has expired meanwhile"
     );
-}
-
-#[test]
-fn a_workload_that_dies_without_a_farewell_is_forgotten_with_its_lease() {
-    let mesh = Mesh::start();
-    let server = mesh.server("brief", "/http", named("brief"));
-    let process: &Process = &server.workload.process;
-    process.signal_group(Signal::SIGKILL);
-    testkit::wait_for("the end of the lease", SOON * 2, || {
-        mesh.workload("brief").is_none().then_some(())
-    });
 }
