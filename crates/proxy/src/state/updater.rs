@@ -196,8 +196,11 @@ impl Updater {
         for key in removed {
             self.resources.remove(key);
             if let Some(address) = key.name.strip_prefix("ip/").and_then(|a| a.parse().ok()) {
-                self.addresses.entry(address).or_default().insert(key.kind);
-                addresses.insert(address);
+                // What is no longer subscribed to comes as removed too, and is nothing to remember.
+                if let Some(answered) = self.addresses.get_mut(&address) {
+                    answered.insert(key.kind);
+                    addresses.insert(address);
+                }
             }
             if let Some(service) = service_of(&key.name) {
                 touched.insert(service);

@@ -277,3 +277,22 @@ async fn a_service_that_is_deleted_is_absent_and_can_come_back() {
         Lookup::Found(_)
     ));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_was_forgotten_is_asked_for_again() {
+    let (mut updater, state, _wants) = updater();
+    let address: IpAddr = "10.0.0.9".parse().expect("address");
+    let gone = [
+        Key::new(Kind::Service, "ip/10.0.0.9"),
+        Key::new(Kind::Workload, "ip/10.0.0.9"),
+    ];
+    updater.want_address(address);
+    updater.apply(&[], &gone);
+    updater.forget_address(address);
+    updater.apply(&[], &gone);
+    assert!(
+        !updater.addresses.contains_key(&address),
+        "the end of a subscription is no answer to it"
+    );
+    assert!(matches!(state.address(address).await, Lookup::Unknown));
+}
