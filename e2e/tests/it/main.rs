@@ -3,7 +3,10 @@
 //! The binary is `$TULLE_BIN`, else `target/release/tulle`. Each test has a mesh of its own, with
 //! its own data directory and free ports.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by failing")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by failing"
+)]
 
 mod control;
 mod grpc;
