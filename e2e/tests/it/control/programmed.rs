@@ -132,8 +132,8 @@ pub(super) fn find_child(supervisor: u32, word: &str) -> Option<Pid> {
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).into_owned();
         let words: Vec<&str> = line.split('\0').collect();
-        // Before its own exec it is still `tulle __exec`.
-        (words.contains(&word) && !words.contains(&"__exec"))
-            .then(|| pid.parse().ok().map(Pid::from_raw))?
+        // Before its own exec it is still `tulle __exec`, and before that `tulle run`.
+        let is_itself = !words.contains(&"__exec") && !words.contains(&"run");
+        (is_itself && words.contains(&word)).then(|| pid.parse().ok().map(Pid::from_raw))?
     })
 }
