@@ -41,6 +41,8 @@ pub(crate) struct Failure {
     pub(crate) side: Side,
     pub(crate) replay: Replay,
     pub(crate) details: String,
+    /// The HTTP status, where it is not the reason's own.
+    pub(crate) own_status: Option<u16>,
 }
 
 impl Failure {
@@ -50,7 +52,22 @@ impl Failure {
             side: side_of(reason),
             replay: Replay::No,
             details: details.into(),
+            own_status: None,
         }
+    }
+
+    /// A rule that sends requests nowhere: Gateway API wants 500 for those (HTTPRoute,
+    /// `backendRefs`), not the 404 of a request that no rule takes.
+    pub(crate) fn no_backend(details: impl Into<String>) -> Self {
+        Self {
+            own_status: Some(500),
+            ..Self::new(Reason::NoRoute, details)
+        }
+    }
+
+    /// The HTTP status of a response made for it.
+    pub(crate) fn status(&self) -> u16 {
+        self.own_status.unwrap_or_else(|| self.reason.status())
     }
 
     pub(crate) fn replay(mut self, replay: Replay) -> Self {

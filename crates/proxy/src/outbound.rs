@@ -244,10 +244,7 @@ fn route<'v>(
     let backend = split::choose(&rule.backends, rand::random()).and_then(|i| rule.backends.get(i));
     let Some(backend) = backend else {
         let details = format!("rule {name} has no backend with a weight above 0");
-        return Err(Failure {
-            reason: Reason::NoEndpoints,
-            ..Failure::new(Reason::Internal, details)
-        });
+        return Err(Failure::no_backend(details));
     };
     for filter in rule.filters.iter().chain(&backend.filters) {
         apply(filter, head, &mut way, &normal, query, matched)?;
@@ -255,10 +252,7 @@ fn route<'v>(
     way.backend = Some(match &backend.target {
         Target::Service { name, port } => (name, *port),
         Target::Invalid { reason } => {
-            return Err(Failure::new(
-                Reason::Internal,
-                format!("rule {name}: {reason}"),
-            ));
+            return Err(Failure::no_backend(format!("rule {name}: {reason}")));
         }
     });
     way.rule = Some(rule);
@@ -365,10 +359,9 @@ pub(crate) async fn find(
 async fn service(worker: &Worker, name: &model::ServiceName) -> Result<Arc<Destination>, Failure> {
     match worker.shared.state.service(name).await {
         Lookup::Found(destination) => Ok(destination),
-        Lookup::Absent => Err(Failure::new(
-            Reason::Internal,
-            format!("backend service {name} does not exist"),
-        )),
+        Lookup::Absent => Err(Failure::no_backend(format!(
+            "backend service {name} does not exist"
+        ))),
         Lookup::Unknown => Err(unknown(name)),
     }
 }

@@ -275,7 +275,7 @@ impl Exchange {
     /// The proxy answers in the application's stead. Records at once.
     pub(crate) fn fail(&mut self, failure: &Failure) {
         if self.0.status == 0 {
-            self.0.status = failure.reason.status();
+            self.0.status = failure.status();
         }
         self.0.failure = Some(failure.clone());
         self.record();

@@ -26,7 +26,7 @@ pub(crate) fn failure(failure: &Failure, grpc: bool) -> Response<ResponseBody> {
         );
         let mut response = Response::new(ResponseBody::text(text));
         *response.status_mut() =
-            StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response.headers_mut().insert(
             CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
@@ -76,10 +76,7 @@ fn grpc_reply(failure: &Failure) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(
-        "grpc-status",
-        HeaderValue::from(grpc_status(failure.reason)),
-    );
+    headers.insert("grpc-status", HeaderValue::from(grpc_status(failure)));
     let message: String = format!("tulle: {}: {}", failure.reason, failure.details)
         .chars()
         .take(DETAILS_LIMIT)
@@ -92,10 +89,10 @@ fn grpc_reply(failure: &Failure) -> Response<ResponseBody> {
 }
 
 /// The gRPC status for a reason, as Envoy maps the HTTP status it would have sent.
-fn grpc_status(reason: Reason) -> u16 {
-    match reason {
+fn grpc_status(failure: &Failure) -> u16 {
+    match failure.reason {
         Reason::RequestTimeout | Reason::TryTimeout | Reason::StreamIdleTimeout => 4,
-        Reason::NoRoute => 12,
+        Reason::NoRoute if failure.status() == 404 => 12,
         Reason::Denied => 7,
         Reason::Unauthenticated => 16,
         Reason::RateLimited | Reason::Overloaded | Reason::CircuitOpen => 8,

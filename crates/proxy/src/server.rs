@@ -31,6 +31,9 @@ const CERTIFICATE: &str = "its certificate";
 const CONFIGURATION: &str = "its configuration";
 /// How often pools are swept.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Connections that a proxy serves at once, whatever the number of files allows: what they hold in
+/// memory is bounded with them.
+const CONNECTIONS: u64 = 32_768;
 /// Port of the DNS server in transparent mode.
 const DNS_PORT: u16 = 15053;
 
@@ -95,7 +98,6 @@ impl ProxyError {
 
 /// Runs a proxy until it is told to stop and has drained. Blocks the calling thread.
 pub fn run(options: Options) -> Result<(), ProxyError> {
-    runtime::limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -242,6 +244,12 @@ fn share(
         credentials,
         peers: Peers::default(),
         drain: drain.clone(),
+        // A connection has two sockets, and others need files too.
+        connection_limit: (runtime::limits::raise_open_files() / 3).clamp(64, CONNECTIONS) as usize,
+        connections_refused: registry.counter(
+            "tulle_proxy_connections_refused_total",
+            "Connections closed at once because the proxy serves as many as it may.",
+        ),
         handshake_failures: registry.counter(
             "tulle_proxy_handshake_failures_total",
             "TLS handshakes of callers that failed.",
@@ -461,6 +469,11 @@ async fn accept(worker: Rc<Worker>, door: Door, listener: Arc<TcpListener>) {
             Ok((stream, peer)) => {
                 if let Err(error) = socket::tune(&stream, &socket::Tuning::default()) {
                     tracing::debug!(%error, "a connection cannot be tuned");
+                }
+                let shared = &worker.shared;
+                if shared.drain.active() >= shared.connection_limit {
+                    shared.connections_refused.inc();
+                    continue;
                 }
                 let connection = enter(
                     Rc::clone(&worker),

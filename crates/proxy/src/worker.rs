@@ -43,6 +43,9 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) log: Log,
     pub(crate) exporter: Exporter,
+    /// Connections served at once, by all workers together.
+    pub(crate) connection_limit: usize,
+    pub(crate) connections_refused: Counter,
     pub(crate) handshake_failures: Counter,
 }
 

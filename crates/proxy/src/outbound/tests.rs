@@ -53,6 +53,8 @@ fn worker() -> Rc<Worker> {
         credentials: Credentials::new(svid, authority.trust_bundle()),
         peers: Peers::default(),
         drain: Drain::new(),
+        connection_limit: 1024,
+        connections_refused: registry.counter("refused_total", "None."),
         handshake_failures: registry.counter("failures_total", "None."),
         log: Log::to_writer(std::io::sink(), 64).unwrap(),
         exporter: Exporter::start(channel, Vec::new()),
@@ -428,6 +430,25 @@ fn a_service_without_endpoints_says_so() {
         let response = &send(&worker, &destination, &[GET]).await[0];
         assert!(
             response.starts_with("HTTP/1.1 503") && response.contains("no_endpoints"),
+            "{response}"
+        );
+    });
+}
+
+#[test]
+fn a_rule_whose_backend_does_not_exist_is_answered_with_500_and_says_which() {
+    run(async |worker| {
+        let mut dangling = rule();
+        dangling.backends[0].target = Target::Invalid {
+            reason: "backend \"b\" does not exist in namespace shop".into(),
+        };
+        let destination = destination(&[closed_port()], None, vec![dangling]);
+        let response = &send(&worker, &destination, &[GET]).await[0];
+        assert!(response.starts_with("HTTP/1.1 500"), "{response}");
+        assert!(
+            response.contains(
+                "error=destination_not_found; details=\"no_route: rule shop/a/0: backend 'b'"
+            ),
             "{response}"
         );
     });
