@@ -24,7 +24,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::body::ResponseBody;
-use crate::destination::since_start;
 use crate::error::{Failure, Replay};
 use crate::forward::{self, Answer, Order};
 use crate::options::Mode;
@@ -459,7 +458,7 @@ async fn deliver(
                     && failure.replay == Replay::IfIdempotent
                     && is_idempotent(&method) =>
             {
-                tracing::debug!(at = ?since_start(), "the application closed a kept connection: trying a new one");
+                tracing::debug!("the application closed a kept connection: trying a new one");
             }
             result => return result,
         }

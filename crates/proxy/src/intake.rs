@@ -28,8 +28,8 @@ use crate::tcp::{self, Connection, Spoken};
 use crate::worker::Worker;
 use crate::{connect, external, http as serve_http, reply};
 
-/// For the next request on a kept connection.
-const IDLE: Duration = Duration::from_hours(1);
+/// For the next request on a kept connection, and so for one that never gets beyond its first bytes.
+const IDLE: Duration = Duration::from_mins(5);
 /// For the first bytes of a client that is to be told why it is refused.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
