@@ -205,9 +205,7 @@ impl Worker {
         f: impl FnOnce(&mut Balancer) -> T,
     ) -> T {
         let mut known = self.balancers.borrow_mut();
-        if known.len() >= CACHE_LIMIT {
-            known.clear();
-        }
+        bound(&mut known);
         f(known.entry((destination, port)).or_default())
     }
 }
