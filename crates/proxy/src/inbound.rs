@@ -213,10 +213,10 @@ async fn plain(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, port:
             // To refuse in words, one must know whether the caller reads HTTP.
             let spoken = tokio::time::timeout(PATIENCE, read_start(stream)).await;
             match spoken {
-                Ok(Some((stream, Sniff::Http1))) => {
+                Ok(Ok((stream, Sniff::Http1))) => {
                     serve(worker, stream, Wire::Http1, PLAIN_IDLE, caller, target).await;
                 }
-                Ok(Some((stream, Sniff::Http2))) => {
+                Ok(Ok((stream, Sniff::Http2))) => {
                     serve(worker, stream, Wire::Http2, PLAIN_IDLE, caller, target).await;
                 }
                 _ => {
@@ -242,18 +242,11 @@ fn strict(worker: &Worker, port: u16) -> Failure {
     Failure::new(Reason::Unauthenticated, details)
 }
 
-/// Reads until it is clear what is spoken; `None` when the caller left or sent neither.
-async fn read_start(mut stream: TcpStream) -> Option<(Prefixed<TcpStream>, Sniff)> {
+/// Reads until it is clear what is spoken.
+async fn read_start(mut stream: TcpStream) -> std::io::Result<(Prefixed<TcpStream>, Sniff)> {
     let mut seen = bytes::BytesMut::with_capacity(1024);
-    loop {
-        if stream.read_buf(&mut seen).await.ok()? == 0 {
-            return None;
-        }
-        let sniff = detect::sniff(&seen);
-        if sniff != Sniff::NeedMore {
-            return Some((Prefixed::new(stream, seen.freeze()), sniff));
-        }
-    }
+    let sniff = detect::read(&mut stream, &mut seen).await?;
+    Ok((Prefixed::new(stream, seen.freeze()), sniff))
 }
 
 /// Plain text to a port of which nothing is declared: whoever speaks first decides.

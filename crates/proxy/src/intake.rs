@@ -14,7 +14,7 @@ use model::Reason;
 use net::detect::{self, Sniff};
 use net::prefixed::Prefixed;
 use telemetry::Direction;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::body::ResponseBody;
@@ -245,20 +245,10 @@ where
 {
     tracing::warn!("connection refused: {failure}");
     let mut seen = BytesMut::with_capacity(1024);
-    let sniff = tokio::time::timeout(LAST_WORDS, async {
-        loop {
-            match detect::sniff(&seen) {
-                Sniff::NeedMore => {}
-                sniff => return sniff,
-            }
-            if !matches!(client.read_buf(&mut seen).await, Ok(1..)) {
-                return Sniff::Other;
-            }
-        }
-    });
+    let sniff = tokio::time::timeout(LAST_WORDS, detect::read(&mut client, &mut seen));
     let wire = match sniff.await {
-        Ok(Sniff::Http1) => Wire::Http1,
-        Ok(Sniff::Http2) => Wire::Http2,
+        Ok(Ok(Sniff::Http1)) => Wire::Http1,
+        Ok(Ok(Sniff::Http2)) => Wire::Http2,
         _ => return tcp::close(client).await,
     };
     let handler = {

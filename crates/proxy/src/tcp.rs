@@ -79,32 +79,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut seen = BytesMut::with_capacity(LOOK);
-    loop {
-        let sniff = detect::sniff(&seen);
-        match sniff {
-            Sniff::Http2 => {
-                return Ok(Spoken::Http(
-                    Prefixed::new(client, seen.freeze()),
-                    Wire::Http2,
-                ));
-            }
-            // hyper answers what is not HTTP after all with 400.
-            Sniff::Http1 | Sniff::Tls | Sniff::Other => {
-                return Ok(Spoken::Http(
-                    Prefixed::new(client, seen.freeze()),
-                    Wire::Http1,
-                ));
-            }
-            Sniff::NeedMore => {}
-        }
-        let read = client.read_buf(&mut seen).await;
-        if read.map_err(|e| Failure::new(Reason::ClientDisconnected, e.to_string()))? == 0 {
-            return Ok(Spoken::Http(
-                Prefixed::new(client, seen.freeze()),
-                Wire::Http1,
-            ));
-        }
-    }
+    let wire = match detect::read(&mut client, &mut seen).await {
+        Ok(Sniff::Http2) => Wire::Http2,
+        // hyper answers what is not HTTP after all with 400.
+        Ok(Sniff::Http1 | Sniff::Tls | Sniff::Other | Sniff::NeedMore) => Wire::Http1,
+        Err(error) => return Err(Failure::new(Reason::ClientDisconnected, error.to_string())),
+    };
+    Ok(Spoken::Http(Prefixed::new(client, seen.freeze()), wire))
 }
 
 /// Nothing is declared: whoever speaks first decides.
