@@ -5,6 +5,10 @@
 //! into a buffer shared by all copies of the thread, and only what the other side does not take
 //! at once is kept: an idle connection holds no buffer at all, a slow one at most
 //! [`Options::buffer`] for each direction, and then its sender is no longer read from.
+//!
+//! Where both streams turn out to be plain TCP connections and a direction is busy, the kernel
+//! moves its bytes ([`crate::splice`]), with a pipe's size in the place of the buffer's; when the
+//! stream becomes a trickle it is copied again.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -15,6 +19,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+
+use crate::splice::{Splice, SpliceError, Turn};
+use crate::tcp::plain;
 
 /// Limits of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +102,23 @@ pub struct Outcome {
 /// Copies until both directions have ended, one has failed, or nothing moves for too long.
 ///
 /// Takes streams by value or by `&mut`; by value they are closed on return.
-pub async fn bidirectional<A, B>(mut a: A, mut b: B, options: Options) -> Outcome
+pub async fn bidirectional<A, B>(a: A, b: B, options: Options) -> Outcome
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    bidirectional_counted(a, b, options, |_, _| {}).await
+}
+
+/// As [`bidirectional`]; `moved` is told at each turn how many bytes went from A to B and back
+/// since it was told last, so that a long connection is counted while it lives. The sums are those
+/// of the outcome, also where the future is dropped.
+pub async fn bidirectional_counted<A, B>(
+    mut a: A,
+    mut b: B,
+    options: Options,
+    mut moved: impl FnMut(u64, u64),
+) -> Outcome
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -107,9 +130,13 @@ where
     let mut idle = options.idle.map(Idle::new);
     let mut sleep = pin!(options.idle.map(tokio::time::sleep));
     let result = poll_fn(|cx| {
-        let moved = there.moved + back.moved;
+        let before = (there.moved, back.moved);
         let a_done = there.poll(cx, &mut a, &mut b);
         let b_done = back.poll(cx, &mut b, &mut a);
+        let (sent, received) = (there.moved - before.0, back.moved - before.1);
+        if sent + received > 0 {
+            moved(sent, received);
+        }
         if first_end.is_none() {
             first_end = match (there.ended(), back.ended()) {
                 (true, _) => Some(Side::A),
@@ -123,7 +150,7 @@ where
             _ => {}
         }
         if let (Some(idle), Some(sleep)) = (&mut idle, sleep.as_mut().as_pin_mut()) {
-            if there.moved + back.moved != moved {
+            if sent + received > 0 {
                 idle.last = Instant::now();
             }
             ready!(idle.poll(cx, sleep));
@@ -169,6 +196,10 @@ impl Idle {
 const SCRATCH: usize = 64 * 1024;
 /// Reads in one poll before others get their turn.
 const TURNS: usize = 16;
+/// Reads of at least so many bytes...
+const LARGE: usize = 8 * 1024;
+/// ...that together came to this make a direction busy, and worth a pipe.
+const BUSY: usize = 64 * 1024;
 
 thread_local! {
     static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
@@ -184,9 +215,10 @@ fn with_scratch<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
     result
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Stage {
     Copying,
+    Splicing(Splice),
     ShuttingDown,
     Done,
 }
@@ -200,6 +232,8 @@ struct Direction {
     written: usize,
     unflushed: bool,
     moved: u64,
+    /// Bytes of the latest reads, as long as those were large.
+    busy: usize,
     stage: Stage,
 }
 
@@ -212,12 +246,13 @@ impl Direction {
             written: 0,
             unflushed: false,
             moved: 0,
+            busy: 0,
             stage: Stage::Copying,
         }
     }
 
     fn ended(&self) -> bool {
-        self.stage != Stage::Copying
+        matches!(self.stage, Stage::ShuttingDown | Stage::Done)
     }
 
     fn read_error(&self, source: io::Error) -> CopyError {
@@ -246,11 +281,19 @@ impl Direction {
         W: AsyncWrite + Unpin,
     {
         for _ in 0..TURNS {
-            match self.stage {
+            match &mut self.stage {
                 Stage::Copying => {
                     ready!(self.poll_kept(cx, to))?;
                     ready!(self.poll_move(cx, from, to))?;
+                    if self.busy >= BUSY
+                        && matches!(self.stage, Stage::Copying)
+                        && plain(from).is_some()
+                        && plain(to).is_some()
+                    {
+                        self.stage = Stage::Splicing(Splice::until_end());
+                    }
                 }
+                Stage::Splicing(_) => ready!(self.poll_splice(cx, from, to))?,
                 Stage::ShuttingDown => {
                     ready!(self.poll_kept(cx, to))?;
                     match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
@@ -289,6 +332,31 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
+    /// The kernel moves the bytes, until it is no longer worth its while.
+    fn poll_splice<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &R,
+        to: &W,
+    ) -> Poll<Result<(), CopyError>> {
+        let (Stage::Splicing(splice), Some(from), Some(to)) =
+            (&mut self.stage, plain(from), plain(to))
+        else {
+            return Poll::Ready(Ok(()));
+        };
+        let before = splice.moved();
+        let turn = splice.poll(cx, from, to);
+        self.moved += splice.moved() - before;
+        self.stage = match ready!(turn) {
+            Ok(Turn::End | Turn::Complete) => Stage::ShuttingDown,
+            Ok(Turn::Trickle) => Stage::Copying,
+            Err(SpliceError::Read(e)) => return Poll::Ready(Err(self.read_error(e))),
+            Err(SpliceError::Write(e)) => return Poll::Ready(Err(self.write_error(e))),
+        };
+        self.busy = 0;
+        Poll::Ready(Ok(()))
+    }
+
     /// One read, and as much of it written as the other side takes.
     fn poll_move<R, W>(
         &mut self,
@@ -318,6 +386,11 @@ impl Direction {
                 self.stage = Stage::ShuttingDown;
                 return Poll::Ready(Ok(()));
             }
+            self.busy = if data.len() < LARGE {
+                0
+            } else {
+                self.busy.saturating_add(data.len())
+            };
             while !data.is_empty() {
                 match Pin::new(&mut *to).poll_write(cx, data) {
                     Poll::Ready(result) => {

@@ -3,8 +3,9 @@
 //! What lies between the kernel and the proxy's decisions. Nothing here knows routes, services or
 //! policies: [`socket`] opens and tunes sockets, [`inherit`] hands listening ones to a child,
 //! [`detect`] tells what a client speaks, [`prefixed`] gives back the bytes that took, [`copy`]
-//! moves bytes both ways, [`tls`] shakes hands and says who the peer is, [`dns`] reads and writes
-//! DNS messages. With `capture` the only crate that may contain `unsafe`.
+//! moves bytes both ways and [`splice`] within the kernel, [`tls`] shakes hands and says who the
+//! peer is, [`dns`] reads and writes DNS messages. With `capture` the only crate that may contain
+//! `unsafe`.
 
 pub mod copy;
 pub mod detect;
@@ -12,4 +13,6 @@ pub mod dns;
 pub mod inherit;
 pub mod prefixed;
 pub mod socket;
+pub mod splice;
+mod tcp;
 pub mod tls;

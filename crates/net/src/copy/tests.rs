@@ -172,15 +172,17 @@ fn nothing_is_kept_once_the_other_side_took_it() {
 
 #[tokio::test]
 async fn megabytes_cross_real_sockets_unharmed_both_ways() {
-    async fn pair() -> (tokio::net::TcpStream, tokio::net::TcpStream) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
-        let (near, far) = tokio::join!(near, listener.accept());
-        (near.unwrap(), far.unwrap().0)
-    }
     const SIZE: usize = 8 << 20;
     let ((client, a), (server, b)) = (pair().await, pair().await);
-    let copy = tokio::spawn(bidirectional(a, b, Options::default()));
+    let told = std::sync::Arc::new(std::sync::Mutex::new((0, 0)));
+    let counted = std::sync::Arc::clone(&told);
+    let copy = tokio::spawn(async move {
+        let count = |there, back| {
+            let mut told = counted.lock().unwrap();
+            *told = (told.0 + there, told.1 + back);
+        };
+        bidirectional_counted(a, b, Options::default(), count).await
+    });
     let pattern = |seed: u8| {
         (0..SIZE)
             .map(|i| (i as u8).wrapping_mul(31) ^ seed)
@@ -202,4 +204,49 @@ async fn megabytes_cross_real_sockets_unharmed_both_ways() {
     let outcome = copy.await.unwrap();
     assert!(outcome.result.is_ok(), "{outcome:?}");
     assert_eq!((outcome.a_to_b, outcome.b_to_a), (SIZE as u64, SIZE as u64));
+    assert_eq!(*told.lock().unwrap(), (SIZE as u64, SIZE as u64));
+}
+
+/// What a direction does, driven by hand.
+#[tokio::test]
+async fn a_busy_direction_is_spliced_and_a_trickle_copied_again() {
+    let ((mut client, mut a), (mut b, mut server)) = (pair().await, pair().await);
+    let mut direction = Direction::new(Side::A, SCRATCH);
+    let mut got = vec![0; 4 << 20];
+    let (mut spliced, mut sent) = (0, 0);
+    for size in [1 << 20, 1 << 20, 100, 100, 100, 100, 100, 100] {
+        let data = vec![sent as u8; size];
+        let write = client.write_all(&data);
+        let pump = async {
+            let read = server.read_exact(&mut got[..size]);
+            tokio::pin!(read);
+            poll_fn(|cx| {
+                if let Poll::Ready(ended) = direction.poll(cx, &mut a, &mut b) {
+                    panic!("ended: {ended:?}");
+                }
+                spliced += usize::from(matches!(direction.stage, Stage::Splicing(_)));
+                read.as_mut().poll(cx)
+            })
+            .await
+            .unwrap();
+        };
+        let (written, ()) = tokio::join!(write, pump);
+        written.unwrap();
+        sent += size;
+        assert!(got[..size] == data);
+    }
+    assert!(spliced > 0);
+    assert!(
+        matches!(direction.stage, Stage::Copying),
+        "{:?}",
+        direction.stage
+    );
+    assert_eq!(direction.moved, sent as u64);
+}
+
+async fn pair() -> (tokio::net::TcpStream, tokio::net::TcpStream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
+    let (near, far) = tokio::join!(near, listener.accept());
+    (near.unwrap(), far.unwrap().0)
 }
