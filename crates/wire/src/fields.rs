@@ -1,0 +1,280 @@
+//! The fields of a message: one arena of text and an index into it.
+//!
+//! Order and letter case are kept as sent (RFC 9110 5.3: order matters among fields of one name).
+//! Cloning is two copies of memory, clearing keeps the memory, and reading a head from the wire
+//! copies its bytes once. Nothing in here can end a line: a value is sanitised when it is stored, so
+//! that one field can never become two on the next hop.
+use std::fmt;
+
+use crate::{grammar, name};
+
+/// An arena never grows beyond this; a field that would not fit is not stored.
+const MAX_TEXT: usize = 64 << 20;
+/// Replaced values are swept out of the arena when it is larger than this and half of it is dead.
+const SWEEP: usize = 64 << 10;
+
+/// Names and values of a message's fields, in order.
+#[derive(Clone, Default)]
+pub struct Fields {
+    text: Vec<u8>,
+    list: Vec<Field>,
+}
+
+#[derive(Clone, Copy)]
+struct Field {
+    name: Span,
+    value: Span,
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    fn of(self, text: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        text.get(start..start + self.len as usize)
+            .unwrap_or_default()
+    }
+}
+
+impl Fields {
+    /// No fields, no memory.
+    pub const fn new() -> Self {
+        Self {
+            text: Vec::new(),
+            list: Vec::new(),
+        }
+    }
+
+    /// How many field lines.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Forgets all fields and keeps the memory.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.list.clear();
+    }
+
+    /// The value of the first field of this name, whatever the case.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.find(name.as_bytes())
+            .map(|field| field.value.of(&self.text))
+    }
+
+    /// As [`Self::get`], if the value is text.
+    pub fn get_str(&self, name: &str) -> Option<&str> {
+        self.get(name)
+            .and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The values of all fields of this name, in order.
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.list
+            .iter()
+            .filter(move |field| self.is_named(field, name.as_bytes()))
+            .map(|field| field.value.of(&self.text))
+    }
+
+    /// Whether there is a field of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.find(name.as_bytes()).is_some()
+    }
+
+    /// Names (as sent) and values, in order.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter {
+            text: &self.text,
+            list: self.list.iter(),
+        }
+    }
+
+    /// Adds a field behind the others. Bytes of the value that no value may hold (RFC 9110 5.5: line
+    /// ends and NUL among them) become spaces, and bytes of the name that no name may hold become
+    /// `-`, so a field can never become two. A field without a name is not stored.
+    pub fn append(&mut self, name: &str, value: &[u8]) {
+        if name.is_empty() || self.text.len() + name.len() + value.len() > MAX_TEXT {
+            return;
+        }
+        let name = self.store(name.as_bytes(), grammar::is_token_byte, b'-');
+        let value = self.store(value, grammar::is_value_byte, b' ');
+        self.list.push(Field { name, value });
+    }
+
+    /// Replaces the value of the first field of this name where it stands and removes the others; adds
+    /// the field behind the rest if there was none.
+    pub fn set(&mut self, name: &str, value: &[u8]) {
+        let Some(at) = self
+            .list
+            .iter()
+            .position(|field| self.is_named(field, name.as_bytes()))
+        else {
+            return self.append(name, value);
+        };
+        if self.text.len() + value.len() > MAX_TEXT {
+            return;
+        }
+        let span = self.store(value, grammar::is_value_byte, b' ');
+        self.list[at].value = span;
+        let mut index = 0;
+        self.retain_fields(|text, field| {
+            index += 1;
+            index <= at + 1 || !eq(field.name.of(text), name.as_bytes())
+        });
+        if self.text.len() > SWEEP && self.text.len() / 2 > self.size() {
+            self.sweep();
+        }
+    }
+
+    /// Removes all fields of this name; whether there was one.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let before = self.list.len();
+        self.retain_fields(|text, field| !eq(field.name.of(text), name.as_bytes()));
+        self.list.len() != before
+    }
+
+    /// Keeps the fields for which `keep(name, value)` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+        self.retain_fields(|text, field| keep(field.name.of(text), field.value.of(text)));
+    }
+
+    /// Bytes of all names and values.
+    pub fn size(&self) -> usize {
+        self.list
+            .iter()
+            .map(|field| field.name.len as usize + field.value.len as usize)
+            .sum()
+    }
+
+    /// Takes the bytes of a head from the wire; [`Self::push_span`] says what in it is a field.
+    pub(crate) fn load(&mut self, head: &[u8]) {
+        self.clear();
+        self.text.extend_from_slice(head);
+    }
+
+    /// Adds a field whose text was loaded, is known to be valid, and stands at these offsets.
+    pub(crate) fn push_span(
+        &mut self,
+        name: std::ops::Range<usize>,
+        value: std::ops::Range<usize>,
+    ) {
+        let span = |range: std::ops::Range<usize>| Span {
+            start: range.start as u32,
+            len: range.len() as u32,
+        };
+        self.list.push(Field {
+            name: span(name),
+            value: span(value),
+        });
+    }
+
+    fn find(&self, name: &[u8]) -> Option<&Field> {
+        self.list.iter().find(|field| self.is_named(field, name))
+    }
+
+    fn is_named(&self, field: &Field, name: &[u8]) -> bool {
+        field.name.len as usize == name.len() && eq(field.name.of(&self.text), name)
+    }
+
+    fn retain_fields(&mut self, mut keep: impl FnMut(&[u8], &Field) -> bool) {
+        let text = &self.text;
+        self.list.retain(|field| keep(text, field));
+    }
+
+    fn store(&mut self, bytes: &[u8], valid: fn(u8) -> bool, instead: u8) -> Span {
+        let start = self.text.len();
+        self.text.extend_from_slice(bytes);
+        for byte in &mut self.text[start..] {
+            if !valid(*byte) {
+                *byte = instead;
+            }
+        }
+        Span {
+            start: start as u32,
+            len: bytes.len() as u32,
+        }
+    }
+
+    fn sweep(&mut self) {
+        let mut swept = Self {
+            text: Vec::with_capacity(self.size()),
+            list: Vec::with_capacity(self.list.len()),
+        };
+        for (name, value) in &*self {
+            let start = swept.text.len();
+            swept.text.extend_from_slice(name);
+            swept.text.extend_from_slice(value);
+            let middle = start + name.len();
+            swept.push_span(start..middle, middle..middle + value.len());
+        }
+        *self = swept;
+    }
+}
+
+fn eq(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.eq_ignore_ascii_case(other)
+}
+
+/// Names and values in order; from [`Fields::iter`].
+#[derive(Clone)]
+pub struct Iter<'a> {
+    text: &'a [u8],
+    list: std::slice::Iter<'a, Field>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.list
+            .next()
+            .map(|field| (field.name.of(self.text), field.value.of(self.text)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.list.size_hint()
+    }
+}
+
+impl<'a> IntoIterator for &'a Fields {
+    type Item = (&'a [u8], &'a [u8]);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// Same names, letter for letter, and same values, in the same order.
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Fields {}
+
+/// Values of fields that carry secrets are not printed.
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (name, value) in self {
+            let name_text = String::from_utf8_lossy(name);
+            if name::is_secret(name) {
+                map.entry(&name_text, &format_args!("<hidden>"));
+            } else {
+                map.entry(&name_text, &String::from_utf8_lossy(value));
+            }
+        }
+        map.finish()
+    }
+}
