@@ -90,7 +90,8 @@ pub struct ResponseFraming {
     pub upgrade: bool,
 }
 
-/// Reads the head of a request into `head`, which is cleared first.
+/// Reads the head of a request into `head`, which is cleared first; it means something only after
+/// `Ok(Some(_))`.
 ///
 /// `Ok(None)`: more bytes are needed. `Ok(Some((n, _)))`: the head took the first `n` bytes.
 /// `scanned` is the caller's memory of how far the end was looked for; it starts at 0 for each head,

@@ -65,7 +65,8 @@ impl Decoder {
             scanned: 0,
             overhead: 0,
             chunk_line: limits.chunk_line,
-            trailers: limits.trailers,
+            // The empty line that ends the section is always allowed.
+            trailers: limits.trailers.max(2),
             fields: limits.fields,
         }
     }
@@ -159,11 +160,11 @@ impl Decoder {
 
     /// Where the CR of the line's end stands.
     fn line_end(&mut self, buf: &[u8]) -> Result<Option<usize>, BodyError> {
-        let bound = buf.len().min(self.chunk_line);
+        let bound = buf.len().min(self.chunk_line.saturating_add(1));
         let from = self.scanned.min(bound);
         let Some(at) = memchr2(b'\r', b'\n', &buf[from..bound]).map(|at| at + from) else {
             self.scanned = bound;
-            return if bound == self.chunk_line {
+            return if bound > self.chunk_line {
                 Err(BodyError::ChunkLineTooLong)
             } else {
                 Ok(None)

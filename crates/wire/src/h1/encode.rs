@@ -43,6 +43,8 @@ pub fn encode_request(
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     match (connect, target.path) {
+        // An empty one cannot be meant and would leave two spaces.
+        (true, _) if target.authority.is_empty() => uri(&head.authority, out),
         (true, _) => uri(target.authority, out),
         (false, "*") if head.method == Method::OPTIONS => out.push(b'*'),
         (false, path) => {
@@ -229,7 +231,12 @@ fn uri(text: &str, out: &mut Vec<u8>) {
 
 fn status_line(head: &ResponseHead, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    let status = head.status.clamp(100, 999);
+    // Only a mistake in this program makes a status that is none.
+    let status = if (100..1000).contains(&head.status) {
+        head.status
+    } else {
+        500
+    };
     out.extend([status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8));
     out.push(b' ');
     if head.reason.is_empty() {

@@ -107,7 +107,6 @@ pub(super) fn read_fields(
     if !seen.nominated.is_empty() {
         fields.retain(|name, _| {
             name::is_end_to_end(name)
-                || name.eq_ignore_ascii_case(b"upgrade")
                 || !seen
                     .nominated
                     .iter()

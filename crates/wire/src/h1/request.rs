@@ -7,8 +7,10 @@ use crate::grammar::{self, is_target_byte};
 use crate::head::{RequestHead, Scheme};
 use crate::host;
 
+/// The longest registered method has 17 letters.
+const MAX_METHOD: usize = 64;
 /// Room for a method and a version beside the target while the first line is still incomplete.
-const LINE_SLACK: usize = 64;
+const LINE_SLACK: usize = MAX_METHOD + " HTTP/1.1\r\n ".len();
 
 pub(super) fn parse(
     buf: &[u8],
@@ -26,7 +28,17 @@ pub(super) fn parse(
         .get(start..)
         .is_some_and(|rest| rest.starts_with(b"\r\n"))
     {
-        return Err(HeadError::BadRequestLine("too many empty lines before it"));
+        return Err(bad_line("too many empty lines before it"));
+    }
+    // What is no method at all (TLS, binary protocols) need not be waited for.
+    if let Some(first) = buf.get(start)
+        && !grammar::is_token_byte(*first)
+        && *first != b'\r'
+    {
+        return Err(match first {
+            b'\n' => HeadError::BareLineFeed,
+            _ => bad_line("it does not begin with a method"),
+        });
     }
     let before = *scanned;
     let Some(end) = lines::head_end(buf, start, scanned, limits)? else {
@@ -41,6 +53,10 @@ pub(super) fn parse(
     let framing = framing(&seen, head)?;
     take_target(target, &seen, bytes, head)?;
     Ok(Some((end, framing)))
+}
+
+fn bad_line(why: &'static str) -> HeadError {
+    HeadError::BadRequestLine(why)
 }
 
 /// Answers an endless target with 414 as soon as it is too long. Looks once, when the bytes that are
@@ -68,11 +84,14 @@ fn request_line<'a>(
     limits: &Limits,
     head: &mut RequestHead,
 ) -> Result<&'a [u8], HeadError> {
-    let bad = HeadError::BadRequestLine;
+    let bad = bad_line;
     let method_end = memchr::memchr(b' ', line).ok_or(bad("there is no space in it"))?;
     let (method, rest) = (&line[..method_end], &line[method_end + 1..]);
     if !grammar::is_token(method) {
         return Err(bad("the method is not a token"));
+    }
+    if method.len() > MAX_METHOD {
+        return Err(bad("the method is longer than 64 bytes"));
     }
     let target_end = memchr::memchr(b' ', rest).ok_or(bad("there is no version in it"))?;
     let (target, version) = (&rest[..target_end], &rest[target_end + 1..]);
@@ -123,10 +142,13 @@ fn framing(seen: &Seen, head: &mut RequestHead) -> Result<RequestFraming, HeadEr
     if seen.upgrade && !upgrade {
         head.fields.remove("upgrade");
     }
+    // RFC 9110 10.1.1: ignored in HTTP/1.0; passed on it would have meaning again.
+    if seen.expect.is_some() && !modern {
+        head.fields.remove("expect");
+    }
     Ok(RequestFraming {
         length,
         keep_alive: keep_alive(head.version, seen.close, seen.keep),
-        // RFC 9110 10.1.1: ignored in HTTP/1.0.
         expect_continue: modern && seen.expect == Some(true),
         upgrade,
         te_trailers: seen.te_trailers,

@@ -1,0 +1,425 @@
+//! To and from the `http` crate: what HTTP/2 may say, and what must not reach HTTP/1.
+use http::{HeaderMap, HeaderValue, Request, Response};
+use wire::map::{
+    fields_from_map, map_from_fields, request_from_parts, request_to_http, response_from_parts,
+    response_to_http,
+};
+use wire::{
+    Fields, HeadError, Length, Method, RequestHead, ResponseHead, Scheme, Target, Version,
+    encode_request,
+};
+
+use crate::show;
+
+fn read(method: &str, uri: &str, fields: &[(&str, &str)]) -> String {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(uri)
+        .version(Version::HTTP_2);
+    for (name, value) in fields {
+        request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let mut head = RequestHead::new();
+    if let Err(error) = request_from_parts(&parts, &mut head) {
+        return show::refused(&error);
+    }
+    let scheme = head.scheme.map_or("-", Scheme::as_str);
+    let fields = show::fields(&head.fields);
+    format!(
+        "{} {scheme} <{}> {}{fields}",
+        head.method, head.authority, head.path
+    )
+}
+
+#[test]
+fn requests_of_rfc_9113_section_8() {
+    for (name, method, uri, fields, expected) in [
+        (
+            "plain",
+            "GET",
+            "https://a:1/b?c",
+            &[("x", "y")][..],
+            "GET https <a:1> /b?c {x: y}",
+        ),
+        (
+            "no path in the URI",
+            "GET",
+            "http://a",
+            &[],
+            "GET http <a> / {}",
+        ),
+        (
+            "Host instead of :authority (8.3.1)",
+            "GET",
+            "/b",
+            &[("host", "a")],
+            "GET - <a> /b {host: a}",
+        ),
+        (
+            "equal Host (8.3.1)",
+            "GET",
+            "http://a:1/b",
+            &[("host", "A:1")],
+            "GET http <a:1> /b {host: A:1}",
+        ),
+        (
+            "another Host (8.3.1)",
+            "GET",
+            "http://a/b",
+            &[("host", "c")],
+            "400 BadHost",
+        ),
+        (
+            "Host with another port",
+            "GET",
+            "http://a:1/b",
+            &[("host", "a")],
+            "400 BadHost",
+        ),
+        (
+            "two Hosts",
+            "GET",
+            "http://a/b",
+            &[("host", "a"), ("host", "a")],
+            "400 BadHost",
+        ),
+        ("bad Host", "GET", "/b", &[("host", "a b")], "400 BadHost"),
+        (
+            "user in :authority",
+            "GET",
+            "http://u@a/b",
+            &[],
+            "400 BadHost",
+        ),
+        ("neither", "GET", "/b", &[], "GET - <> /b {}"),
+        ("another scheme", "GET", "ftp://a/b", &[], "400 BadTarget"),
+        (
+            "asterisk",
+            "OPTIONS",
+            "*",
+            &[("host", "a")],
+            "OPTIONS - <a> * {host: a}",
+        ),
+        (
+            "asterisk of GET",
+            "GET",
+            "*",
+            &[("host", "a")],
+            "400 BadTarget",
+        ),
+        (
+            "bytes beyond ASCII in the path",
+            "GET",
+            "http://a/\u{e9}",
+            &[],
+            "400 BadTarget",
+        ),
+        (
+            "CONNECT (8.5)",
+            "CONNECT",
+            "a:443",
+            &[],
+            "CONNECT - <a:443>  {}",
+        ),
+        (
+            "extended CONNECT (RFC 8441)",
+            "CONNECT",
+            "https://a/chat",
+            &[],
+            "CONNECT https <a> /chat {}",
+        ),
+        ("GET of an authority", "GET", "a:443", &[], "400 BadTarget"),
+        (
+            "connection (8.2.2)",
+            "GET",
+            "http://a/",
+            &[("connection", "close")],
+            "400 BadField",
+        ),
+        (
+            "keep-alive",
+            "GET",
+            "http://a/",
+            &[("keep-alive", "1")],
+            "400 BadField",
+        ),
+        (
+            "proxy-connection",
+            "GET",
+            "http://a/",
+            &[("proxy-connection", "close")],
+            "400 BadField",
+        ),
+        (
+            "transfer-encoding (H2.TE)",
+            "POST",
+            "http://a/",
+            &[("transfer-encoding", "chunked")],
+            "400 BadField",
+        ),
+        (
+            "upgrade",
+            "GET",
+            "http://a/",
+            &[("upgrade", "websocket")],
+            "400 BadField",
+        ),
+        (
+            "http2-settings",
+            "GET",
+            "http://a/",
+            &[("http2-settings", "x")],
+            "400 BadField",
+        ),
+        (
+            "te: trailers (8.2.2)",
+            "GET",
+            "http://a/",
+            &[("te", "trailers")],
+            "GET http <a> / {te: trailers}",
+        ),
+        (
+            "te: gzip",
+            "GET",
+            "http://a/",
+            &[("te", "gzip")],
+            "400 BadField",
+        ),
+        (
+            "te: trailers, gzip",
+            "GET",
+            "http://a/",
+            &[("te", "trailers, gzip")],
+            "400 BadField",
+        ),
+        (
+            "length",
+            "POST",
+            "http://a/",
+            &[("content-length", "5")],
+            "POST http <a> / {content-length: 5}",
+        ),
+        (
+            "signed length (H2.CL)",
+            "POST",
+            "http://a/",
+            &[("content-length", "+5")],
+            "400 BadLength",
+        ),
+        (
+            "two lengths",
+            "POST",
+            "http://a/",
+            &[("content-length", "5"), ("content-length", "5")],
+            "400 BadLength",
+        ),
+        (
+            "blank around a length",
+            "POST",
+            "http://a/",
+            &[("content-length", " 5")],
+            "400 BadLength",
+        ),
+        (
+            "expectation",
+            "POST",
+            "http://a/",
+            &[("expect", "x")],
+            "417 BadExpect",
+        ),
+        (
+            "blanks around a value",
+            "GET",
+            "http://a/",
+            &[("x", " \ty ")],
+            "GET http <a> / {x: y}",
+        ),
+        (
+            "proxy-authorization",
+            "GET",
+            "http://a/",
+            &[("proxy-authorization", "x")],
+            "GET http <a> / {}",
+        ),
+        (
+            "cookies (8.2.3)",
+            "GET",
+            "http://a/",
+            &[
+                ("cookie", "a=1"),
+                ("x", "y"),
+                ("cookie", "b=2"),
+                ("cookie", "c=3"),
+            ],
+            "GET http <a> / {cookie: a=1; b=2; c=3, x: y}",
+        ),
+    ] {
+        assert_eq!(read(method, uri, fields), expected, "{name}");
+    }
+}
+
+/// The downgrade to HTTP/1 cannot make a second request out of a field (RFC 9113 10.3).
+#[test]
+fn a_downgraded_request_is_one_request() {
+    let (parts, ()) = Request::builder()
+        .uri("http://a/b")
+        .header("x", "y")
+        .header("te", "trailers")
+        .body(())
+        .unwrap()
+        .into_parts();
+    let mut head = RequestHead::new();
+    request_from_parts(&parts, &mut head).unwrap();
+    head.fields.append("x-evil", b"1\r\n\r\nGET /2 HTTP/1.1");
+    let mut out = Vec::new();
+    let target = Target {
+        authority: &head.authority,
+        path: &head.path,
+    };
+    encode_request(&head, &target, Length::None, false, true, &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "GET /b HTTP/1.1\r\nHost: a\r\nx: y\r\nx-evil: 1    GET /2 HTTP/1.1\r\nTE: trailers\r\nConnection: te\r\n\r\n"
+    );
+}
+
+#[test]
+fn responses_of_rfc_9113_section_8() {
+    let read = |name: &str, value: &str| {
+        let (parts, ()) = Response::builder()
+            .status(418)
+            .header(name, value)
+            .body(())
+            .unwrap()
+            .into_parts();
+        let mut head = ResponseHead::new();
+        response_from_parts(&parts, &mut head)
+            .map(|()| format!("{}{}", head.status, show::fields(&head.fields)))
+    };
+    assert_eq!(read("x", "y"), Ok("418 {x: y}".to_owned()));
+    assert_eq!(read("content-length", "x"), Err(HeadError::BadLength));
+    assert!(matches!(
+        read("connection", "close"),
+        Err(HeadError::BadField { .. })
+    ));
+    assert!(matches!(
+        read("transfer-encoding", "chunked"),
+        Err(HeadError::BadField { .. })
+    ));
+}
+
+#[test]
+fn requests_go_out_without_fields_of_the_connection() {
+    let mut head = RequestHead::new();
+    for (name, value) in [
+        ("Host", "old"),
+        ("X-Upper", "1"),
+        ("Connection", "close"),
+        ("Upgrade", "x"),
+        ("TE", "trailers"),
+        ("Transfer-Encoding", "chunked"),
+        ("Content-Length", "3"),
+        ("x-upper", "2"),
+    ] {
+        head.fields.append(name, value.as_bytes());
+    }
+    let target = Target {
+        authority: "new:1",
+        path: "/p?q<r>`",
+    };
+    let request = request_to_http(&head, &target, Scheme::Https).unwrap();
+    assert_eq!(request.uri(), "https://new:1/p?q%3Cr%3E%60");
+    let expected: HeaderMap = [
+        ("x-upper", "1"),
+        ("x-upper", "2"),
+        ("content-length", "3"),
+        ("te", "trailers"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+    .fold(HeaderMap::new(), |mut map, (name, value)| {
+        let name: http::HeaderName = name;
+        map.append(name, value);
+        map
+    });
+    assert_eq!(request.headers(), &expected);
+
+    head.method = Method::CONNECT;
+    let tunnel = request_to_http(
+        &head,
+        &Target {
+            authority: "a:443",
+            path: "",
+        },
+        Scheme::Http,
+    )
+    .unwrap();
+    assert_eq!(tunnel.uri(), "a:443");
+    head.protocol = Some("websocket".to_owned());
+    let extended = request_to_http(
+        &head,
+        &Target {
+            authority: "a",
+            path: "/chat",
+        },
+        Scheme::Https,
+    )
+    .unwrap();
+    assert_eq!(extended.uri(), "https://a/chat");
+    head.method = Method::OPTIONS;
+    let asterisk = request_to_http(
+        &head,
+        &Target {
+            authority: "a",
+            path: "*",
+        },
+        Scheme::Http,
+    );
+    assert_eq!(asterisk.unwrap().uri().path(), "*");
+}
+
+#[test]
+fn a_target_that_is_no_uri_is_an_error_and_no_panic() {
+    let head = RequestHead::new();
+    for (authority, path) in [("a b", "/"), ("a", "/\r\n"), ("", "/"), ("a", "b")] {
+        assert!(
+            request_to_http(&head, &Target { authority, path }, Scheme::Http).is_err(),
+            "{authority} {path}"
+        );
+    }
+}
+
+#[test]
+fn responses_go_out_without_fields_of_the_connection() {
+    let mut head = ResponseHead::new();
+    head.status = 204;
+    head.fields.append("Keep-Alive", b"1");
+    head.fields.append("Set-Cookie", b"a");
+    head.fields.append("set-cookie", b"b");
+    let response = response_to_http(&head).unwrap();
+    assert_eq!(response.status(), 204);
+    assert_eq!(response.headers().len(), 2);
+    assert!(!response.headers().contains_key("keep-alive"));
+    head.status = 42;
+    assert!(response_to_http(&head).is_err());
+}
+
+#[test]
+fn fields_survive_the_way_through_a_map() {
+    let mut fields = Fields::new();
+    for (name, value) in [
+        ("A", "1"),
+        ("b", "\u{e9}"),
+        ("a", "2"),
+        ("Connection", "close"),
+    ] {
+        fields.append(name, value.as_bytes());
+    }
+    let mut back = Fields::new();
+    fields_from_map(&map_from_fields(&fields), &mut back);
+    assert_eq!(
+        show::fields(&back),
+        " {a: 1, a: 2, b: \\xc3\\xa9, connection: close}"
+    );
+}
