@@ -12,6 +12,7 @@ pub mod detect;
 pub mod dns;
 pub mod inherit;
 pub mod prefixed;
+pub mod proxy_protocol;
 pub mod socket;
 pub mod splice;
 mod tcp;
