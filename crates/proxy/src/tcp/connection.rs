@@ -1,0 +1,204 @@
+//! One connection of bytes, or one session of datagrams: counted while it runs, logged when it
+//! ends.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use model::Reason;
+use net::copy::{self, Side};
+use net::prefixed::Prefixed;
+use telemetry::Direction;
+use telemetry::access_log::Entry;
+use telemetry::metrics::TcpSeries;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::race::Opened;
+use crate::connect::Io;
+use crate::destination::Endpoint;
+use crate::error::{Failure, chain};
+use crate::pool::Link;
+use crate::record::{Caller, NONE, account};
+use crate::worker::{ByAddress, SeriesKey, Worker};
+
+/// One connection, recorded when it ends.
+pub(crate) struct Connection<'a> {
+    worker: &'a Rc<Worker>,
+    direction: Direction,
+    protocol: &'static str,
+    caller: &'a Caller,
+    destination: &'a Arc<str>,
+    endpoint: Option<Arc<Endpoint>>,
+    upstream: Option<SocketAddr>,
+    mtls: bool,
+    group: &'static str,
+    begun: Instant,
+    begun_at: SystemTime,
+}
+
+impl<'a> Connection<'a> {
+    pub(crate) fn begin(
+        worker: &'a Rc<Worker>,
+        direction: Direction,
+        caller: &'a Caller,
+        destination: &'a Arc<str>,
+    ) -> Self {
+        Self {
+            worker,
+            direction,
+            protocol: "tcp",
+            caller,
+            destination,
+            endpoint: None,
+            upstream: None,
+            mtls: caller.mtls,
+            group: caller.group,
+            begun: Instant::now(),
+            begun_at: SystemTime::now(),
+        }
+    }
+
+    /// What the access log calls it, where that is not `tcp`.
+    #[allow(dead_code, reason = "for sessions of datagrams")]
+    pub(crate) fn protocol(mut self, protocol: &'static str) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    pub(crate) fn reached(&mut self, endpoint: &Arc<Endpoint>, link: &Link) {
+        self.endpoint = Some(Arc::clone(endpoint));
+        self.sent_to(link);
+    }
+
+    pub(crate) fn sent_to(&mut self, link: &Link) {
+        self.upstream = Some(link.address);
+        if self.direction == Direction::Outbound {
+            self.mtls = link.mtls;
+            self.group = link.group;
+        }
+    }
+
+    /// Copies both ways between the client and what was opened for it.
+    pub(crate) async fn join<S>(mut self, client: S, opened: Opened)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Opened {
+            io,
+            link,
+            endpoint,
+            held,
+        } = opened;
+        self.reached(&endpoint, &link);
+        let (io, greeting) = io.into_parts();
+        match io {
+            // By itself, so that the kernel may move the bytes.
+            Io::Plain(server) => self.copy(client, Prefixed::new(server, greeting)).await,
+            server @ Io::Tls(_) => self.copy(client, Prefixed::new(server, greeting)).await,
+        }
+        drop(held);
+    }
+
+    /// Copies both ways until the end, or until the proxy has drained long enough.
+    pub(crate) async fn copy<A, B>(self, client: A, server: B)
+    where
+        A: AsyncRead + AsyncWrite + Unpin,
+        B: AsyncRead + AsyncWrite + Unpin,
+    {
+        let series = self.series();
+        series.opened();
+        let total = Cell::new((0, 0));
+        let count = |sent, received| {
+            series.sent(sent);
+            series.received(received);
+            let (before_sent, before_received) = total.get();
+            total.set((before_sent + sent, before_received + received));
+        };
+        let options = copy::Options::default();
+        let failure = tokio::select! {
+            outcome = copy::bidirectional_counted(client, server, options, count) => {
+                outcome.result.err().map(|error| {
+                    let reason = match error.side() {
+                        Some(Side::A) => Reason::ClientDisconnected,
+                        Some(Side::B) => Reason::UpstreamReset,
+                        None => Reason::StreamIdleTimeout,
+                    };
+                    Failure::new(reason, chain(&error))
+                })
+            }
+            () = self.worker.shared.drain.cut() => {
+                Some(Failure::new(Reason::Draining, "cut when the proxy stopped"))
+            }
+        };
+        series.closed(failure.as_ref().map(|f| f.reason));
+        let (sent, received) = total.get();
+        self.log(failure.as_ref(), sent, received);
+    }
+
+    pub(crate) fn failed(self, failure: &Failure) {
+        let series = self.series();
+        series.opened();
+        series.closed(Some(failure.reason));
+        self.log(Some(failure), 0, 0);
+    }
+
+    fn series(&self) -> Rc<TcpSeries> {
+        let (workload, version) = match &self.endpoint {
+            Some(endpoint) => (
+                Arc::clone(&endpoint.workload),
+                Arc::clone(&endpoint.version),
+            ),
+            None => (Arc::clone(&NONE), Arc::clone(&NONE)),
+        };
+        self.worker.connections(SeriesKey {
+            direction: self.direction,
+            principal: ByAddress(Arc::clone(&self.caller.principal)),
+            destination: ByAddress(Arc::clone(self.destination)),
+            workload: ByAddress(workload),
+            version: ByAddress(version),
+            route: ByAddress(Arc::clone(&NONE)),
+            grpc: false,
+            mtls: self.mtls,
+        })
+    }
+
+    /// Writes the line of the access log.
+    pub(crate) fn log(&self, failure: Option<&Failure>, sent: u64, received: u64) {
+        let shared = &self.worker.shared;
+        if !shared.state.snapshot().mesh.access_log {
+            return;
+        }
+        let source = if self.direction == Direction::Outbound {
+            &*shared.source
+        } else {
+            account(&self.caller.principal)
+        };
+        let endpoint = self.endpoint.as_deref();
+        shared.log.write(&Entry {
+            protocol: self.protocol,
+            reason: failure.map(|f| f.reason),
+            details: failure.map_or("", |f| &f.details),
+            duration: self.lasted(),
+            request_bytes: sent,
+            response_bytes: received,
+            source,
+            source_principal: &self.caller.principal,
+            source_address: Some(self.caller.address),
+            destination: self.destination,
+            destination_workload: endpoint.map_or("", |e| &e.workload),
+            destination_version: endpoint.map_or("", |e| &e.version),
+            destination_principal: endpoint.map_or("", |e| &e.principal),
+            upstream_address: self.upstream,
+            attempts: 1,
+            mtls: self.mtls,
+            tls_group: self.group,
+            ..Entry::at(self.begun_at, self.direction)
+        });
+    }
+
+    fn lasted(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
