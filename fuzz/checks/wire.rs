@@ -28,7 +28,7 @@ fn limits() -> Limits {
 pub(crate) fn request_head(data: &[u8]) {
     let limits = limits();
     let whole = read_request(data, &limits);
-    let pieces = pieces(data, |bytes, scanned| {
+    let pieces = byte_by_byte(data, |bytes, scanned| {
         let mut head = RequestHead::new();
         parse_request(bytes, scanned, &limits, &mut head)
             .map(|found| found.map(|(n, framing)| (n, framing, head)))
@@ -39,6 +39,15 @@ pub(crate) fn request_head(data: &[u8]) {
             assert_same_request(head, head_2);
         }
         (Ok(None), Ok(None)) | (Err(_), Err(_)) => {}
+        // Whole it was looked at before its end was there; in pieces it will be refused with its end.
+        (Err(_), Ok(None)) => {
+            let ended = [data, b"\r\n\r\n"].concat();
+            let mut head = RequestHead::new();
+            let pieces = byte_by_byte(&ended, |bytes, scanned| {
+                parse_request(bytes, scanned, &limits, &mut head)
+            });
+            assert!(pieces.is_err(), "whole: {whole:?}, in pieces: {pieces:?}");
+        }
         _ => panic!("whole: {whole:?}, in pieces: {pieces:?}"),
     }
     if let Ok(Some((n, framing, head))) = whole {
@@ -54,7 +63,7 @@ pub(crate) fn response_head(data: &[u8]) {
     let limits = limits();
     for method in [Method::GET, Method::HEAD, Method::CONNECT] {
         let whole = read_response(data, &limits, &method);
-        let pieces = pieces(data, |bytes, scanned| {
+        let pieces = byte_by_byte(data, |bytes, scanned| {
             let mut head = ResponseHead::new();
             parse_response(bytes, scanned, &limits, &method, &mut head)
                 .map(|found| found.map(|(n, framing)| (n, framing, head)))
@@ -65,6 +74,14 @@ pub(crate) fn response_head(data: &[u8]) {
                 assert_same_response(head, head_2);
             }
             (Ok(None), Ok(None)) | (Err(_), Err(_)) => {}
+            (Err(_), Ok(None)) => {
+                let ended = [data, b"\r\n\r\n"].concat();
+                let mut head = ResponseHead::new();
+                let pieces = byte_by_byte(&ended, |bytes, scanned| {
+                    parse_response(bytes, scanned, &limits, &method, &mut head)
+                });
+                assert!(pieces.is_err(), "whole: {whole:?}, in pieces: {pieces:?}");
+            }
             _ => panic!("whole: {whole:?}, in pieces: {pieces:?}"),
         }
         if let Ok(Some((n, framing, head))) = whole {
@@ -128,7 +145,7 @@ fn read_response(data: &[u8], limits: &Limits, method: &Method) -> Response {
 }
 
 /// The first answer that is not "more", as bytes are added one by one.
-fn pieces<T>(
+fn byte_by_byte<T>(
     data: &[u8],
     mut read: impl FnMut(&[u8], &mut usize) -> Result<Option<T>, HeadError>,
 ) -> Result<Option<T>, HeadError> {

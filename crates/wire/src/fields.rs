@@ -5,8 +5,10 @@
 //! copies its bytes once. Nothing in here can end a line: a value is sanitised when it is stored, so
 //! that one field can never become two on the next hop.
 use std::fmt;
+use std::ops::Range;
 
-use crate::{grammar, name};
+use crate::grammar;
+use crate::name::{self, Special};
 
 /// An arena never grows beyond this; a field that would not fit is not stored.
 const MAX_TEXT: usize = 64 << 20;
@@ -24,6 +26,8 @@ pub struct Fields {
 struct Field {
     name: Span,
     value: Span,
+    /// Looked up once, when the field is stored.
+    special: Option<Special>,
 }
 
 #[derive(Clone, Copy)]
@@ -33,10 +37,29 @@ struct Span {
 }
 
 impl Span {
+    fn new(range: &Range<usize>) -> Self {
+        Self {
+            start: range.start as u32,
+            len: range.len() as u32,
+        }
+    }
+
+    fn end(self) -> usize {
+        self.start as usize + self.len as usize
+    }
+
     fn of(self, text: &[u8]) -> &[u8] {
-        let start = self.start as usize;
-        text.get(start..start + self.len as usize)
+        text.get(self.start as usize..self.end())
             .unwrap_or_default()
+    }
+}
+
+impl Field {
+    /// Where the line ends, if it stands in the arena as it is to be written.
+    fn line_end(&self, text: &[u8]) -> Option<usize> {
+        let (name_end, end) = (self.name.end(), self.value.end());
+        let between = text.get(name_end..self.value.start as usize)?;
+        (between == b": " && text.get(end..end + 2)? == b"\r\n").then_some(end + 2)
     }
 }
 
@@ -102,12 +125,20 @@ impl Fields {
     /// ends and NUL among them) become spaces, and bytes of the name that no name may hold become
     /// `-`, so a field can never become two. A field without a name is not stored.
     pub fn append(&mut self, name: &str, value: &[u8]) {
-        if name.is_empty() || self.text.len() + name.len() + value.len() > MAX_TEXT {
+        if name.is_empty() || self.text.len() + name.len() + value.len() + 4 > MAX_TEXT {
             return;
         }
         let name = self.store(name.as_bytes(), grammar::is_token_byte, b'-');
+        // Stored as it will be written.
+        self.text.extend_from_slice(b": ");
         let value = self.store(value, grammar::is_value_byte, b' ');
-        self.list.push(Field { name, value });
+        self.text.extend_from_slice(b"\r\n");
+        let special = name::special(name.of(&self.text));
+        self.list.push(Field {
+            name,
+            value,
+            special,
+        });
     }
 
     /// Replaces the value of the first field of this name where it stands and removes the others; adds
@@ -155,26 +186,66 @@ impl Fields {
             .sum()
     }
 
-    /// Takes the bytes of a head from the wire; [`Self::push_span`] says what in it is a field.
+    /// Takes the bytes in which [`Self::push_span`] said that the fields stand.
     pub(crate) fn load(&mut self, head: &[u8]) {
-        self.clear();
+        self.text.clear();
         self.text.extend_from_slice(head);
     }
 
-    /// Adds a field whose text was loaded, is known to be valid, and stands at these offsets.
+    /// Adds a field that is known to be valid and stands at these offsets of what is to be loaded.
     pub(crate) fn push_span(
         &mut self,
-        name: std::ops::Range<usize>,
-        value: std::ops::Range<usize>,
+        name: &Range<usize>,
+        value: &Range<usize>,
+        special: Option<Special>,
     ) {
-        let span = |range: std::ops::Range<usize>| Span {
-            start: range.start as u32,
-            len: range.len() as u32,
-        };
         self.list.push(Field {
-            name: span(name),
-            value: span(value),
+            name: Span::new(name),
+            value: Span::new(value),
+            special,
         });
+    }
+
+    /// Whether there is such a field.
+    pub(crate) fn has(&self, special: Special) -> bool {
+        self.list.iter().any(|field| field.special == Some(special))
+    }
+
+    /// Writes the field lines; `special(which, name, value, out)` writes those of a meaning.
+    ///
+    /// Lines that follow one another in the arena as they are to be written, which is how they arrive
+    /// from the wire, are copied together.
+    pub(crate) fn write_lines(
+        &self,
+        out: &mut Vec<u8>,
+        mut special: impl FnMut(Special, &[u8], &[u8], &mut Vec<u8>),
+    ) {
+        let text = self.text.as_slice();
+        let mut run = 0..0;
+        for field in &self.list {
+            if field.special.is_none() {
+                let start = field.name.start as usize;
+                if let Some(end) = field.line_end(text) {
+                    if start != run.end {
+                        out.extend_from_slice(&text[run]);
+                        run = start..start;
+                    }
+                    run.end = end;
+                    continue;
+                }
+            }
+            out.extend_from_slice(&text[std::mem::take(&mut run)]);
+            let (name, value) = (field.name.of(text), field.value.of(text));
+            match field.special {
+                Some(which) => special(which, name, value, out),
+                None => {
+                    for part in [name, b": ", value, b"\r\n"] {
+                        out.extend_from_slice(part);
+                    }
+                }
+            }
+        }
+        out.extend_from_slice(&text[run]);
     }
 
     fn find(&self, name: &[u8]) -> Option<&Field> {
@@ -205,16 +276,9 @@ impl Fields {
     }
 
     fn sweep(&mut self) {
-        let mut swept = Self {
-            text: Vec::with_capacity(self.size()),
-            list: Vec::with_capacity(self.list.len()),
-        };
+        let mut swept = Self::new();
         for (name, value) in &*self {
-            let start = swept.text.len();
-            swept.text.extend_from_slice(name);
-            swept.text.extend_from_slice(value);
-            let middle = start + name.len();
-            swept.push_span(start..middle, middle..middle + value.len());
+            swept.append(&String::from_utf8_lossy(name), value);
         }
         *self = swept;
     }

@@ -9,11 +9,12 @@ use crate::grammar::is_host_byte;
 
 /// Whether these bytes are `host [":" port]` with a host that is not empty.
 pub fn is_authority(authority: &[u8]) -> bool {
-    let Ok(authority) = std::str::from_utf8(authority) else {
-        return false;
-    };
-    let (host, port) = split(authority);
-    is_host(host) && port.is_none_or(is_port)
+    match authority.get(host_length(authority)..) {
+        _ if matches!(authority, [] | [b':', ..]) => false,
+        Some([]) => true,
+        Some([b':', port @ ..]) => port.is_empty() || port_number(port).is_some(),
+        _ => false,
+    }
 }
 
 /// Whether these bytes are an authority whose port is there and not empty, as `CONNECT` needs.
@@ -31,8 +32,7 @@ pub fn host(authority: &str) -> &str {
 pub fn number(authority: &str) -> Option<u16> {
     split(authority)
         .1
-        .filter(|port| is_port(port))
-        .and_then(|port| port.parse().ok())
+        .and_then(|port| port_number(port.as_bytes()))
 }
 
 /// Host and what stands behind the colon. Says nothing about whether either is valid.
@@ -54,34 +54,31 @@ fn split(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn is_host(host: &str) -> bool {
-    if let Some(inner) = host.strip_prefix('[') {
-        return inner
-            .strip_suffix(']')
-            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+/// How many bytes of a host these begin with; none if a bracket or percent sign is wrong.
+fn host_length(bytes: &[u8]) -> usize {
+    if let [b'[', rest @ ..] = bytes {
+        let inner = rest.iter().position(|&byte| byte == b']').unwrap_or(0);
+        let address = std::str::from_utf8(&rest[..inner]).unwrap_or_default();
+        return address.parse::<Ipv6Addr>().map_or(0, |_| inner + 2);
     }
-    let mut bytes = host.as_bytes();
-    if bytes.is_empty() {
-        return false;
-    }
-    while let [first, rest @ ..] = bytes {
-        bytes = match (first, rest) {
-            (b'%', [high, low, rest @ ..])
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                rest
-            }
-            (byte, rest) if is_host_byte(*byte) => rest,
-            _ => return false,
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at += match bytes[at..] {
+            _ if is_host_byte(byte) => 1,
+            [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => 3,
+            _ => break,
         };
     }
-    true
+    at
 }
 
-/// RFC 3986 3.2.3 allows no digits at all; RFC 9110 4.2.1 gives port 0 no meaning.
-fn is_port(port: &str) -> bool {
-    port.is_empty()
-        || port.len() <= 5
-            && port.bytes().all(|byte| byte.is_ascii_digit())
-            && port.parse::<u16>().is_ok_and(|number| number != 0)
+/// RFC 3986 3.2.3; RFC 9110 4.2.1 gives port 0 no meaning.
+fn port_number(digits: &[u8]) -> Option<u16> {
+    if digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = digits
+        .iter()
+        .fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    u16::try_from(number).ok().filter(|&number| number != 0)
 }

@@ -10,7 +10,7 @@ use crate::grammar::{self, is_target_byte};
 use crate::h1::{self, HeadError, Target};
 use crate::head::{RequestHead, ResponseHead, Scheme};
 use crate::host;
-use crate::name::{self, Special};
+use crate::name::{self, InTrailer, Special};
 
 /// Reads a request's parts into `head`, which is cleared first.
 ///
@@ -63,6 +63,16 @@ pub fn map_from_fields(fields: &Fields) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(fields.len().min(1024));
     add(fields, &mut map, |_| true);
     map
+}
+
+/// Adds the trailer fields of a map, without those that a trailer may not say (RFC 9110 6.5.1). Where
+/// one of them would frame or route, that is all that is done about it: HTTP/2 frames by itself.
+pub fn trailers_from_map(map: &HeaderMap, out: &mut Fields) {
+    for (name, value) in map {
+        if name::in_trailer(name.as_str().as_bytes()) == InTrailer::Keep {
+            out.append(name.as_str(), grammar::trim(value.as_bytes()));
+        }
+    }
 }
 
 /// A request for HTTP/2 or HTTP/3. `Host` and the fields of a connection are left out (RFC 9113

@@ -5,8 +5,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr2, memchr2_iter};
 
-use super::lines::Lines;
-use super::{BodyError, HeadError, Length, Limits, Part};
+use super::lines::{Lines, Stop};
+use super::{BodyError, HeadError, Length, Limits};
 use crate::Fields;
 use crate::grammar::{is_token_byte, is_value_byte};
 use crate::name::{self, InTrailer};
@@ -303,33 +303,32 @@ fn quoted_string(mut bytes: &[u8]) -> Result<&[u8], BodyError> {
 
 fn trailer_fields(section: &[u8], limit: usize) -> Result<Fields, BodyError> {
     let mut fields = Fields::new();
-    fields.load(section);
     let mut lines = Lines {
-        head: section,
+        bytes: section,
         at: 0,
     };
     let mut count = 0;
-    while let Some(line) = lines.next_line().map_err(|error| trailer_error(&error))? {
+    while let Some(line) = lines.next_line().map_err(|stop| trailer_error(&stop))? {
         count += 1;
         if count > limit {
             return Err(BodyError::TrailersTooLarge);
         }
-        match name::in_trailer(&section[line.name.0..line.name.1]) {
+        match name::in_trailer(&section[line.name.clone()]) {
             InTrailer::Keep => {
-                fields.push_span(line.name.0..line.name.1, line.value.0..line.value.1);
+                fields.push_span(&line.name, &line.value, None);
             }
             InTrailer::Drop => {}
             InTrailer::Refuse => return Err(BodyError::BadTrailer),
         }
     }
+    fields.load(section);
     Ok(fields)
 }
 
-fn trailer_error(error: &HeadError) -> BodyError {
-    match error {
-        HeadError::BareLineFeed | HeadError::BareCarriageReturn => BodyError::BareLineEnd,
-        HeadError::TooLarge(Part::Head | Part::Fields | Part::Target) => {
-            BodyError::TrailersTooLarge
+fn trailer_error(stop: &Stop) -> BodyError {
+    match stop {
+        Stop::Bad(HeadError::BareLineFeed | HeadError::BareCarriageReturn) => {
+            BodyError::BareLineEnd
         }
         _ => BodyError::BadTrailer,
     }

@@ -8,7 +8,7 @@ use http::{Method, StatusCode, Version};
 
 use super::Length;
 use crate::Fields;
-use crate::grammar::{is_target_byte, is_value_byte};
+use crate::grammar::{is_target_byte, is_value, is_value_byte};
 use crate::head::{RequestHead, ResponseHead};
 use crate::name::{self, Special};
 
@@ -55,25 +55,20 @@ pub fn encode_request(
         }
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let mut host = head.fields.contains("host");
+    let mut host = head.fields.has(Special::Host);
     if !host {
         host_line(b"Host", target, out);
     }
     let mut known = Known::new(length);
-    for (name, value) in &head.fields {
-        match name::special(name) {
-            None | Some(Special::Expect) => line(name, value, out),
-            Some(Special::Host) if host => {
-                host = false;
-                host_line(name, target, out);
-            }
-            Some(Special::ContentLength) => {
-                known.in_place(name, value, length == Length::None && value == b"0", out);
-            }
-            Some(Special::Upgrade) if upgrade => line(name, value, out),
-            Some(_) => {}
-        }
-    }
+    let zero = length == Length::None;
+    head.fields
+        .write_lines(out, |special, name, value, out| match special {
+            Special::Expect => line(name, value, out),
+            Special::Host if std::mem::take(&mut host) => host_line(name, target, out),
+            Special::ContentLength => known.in_place(name, value, zero && value == b"0", out),
+            Special::Upgrade if upgrade => line(name, value, out),
+            _ => {}
+        });
     known.at_end(out);
     if matches!(length, Length::Chunked | Length::UntilClose) {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -111,16 +106,14 @@ pub fn encode_response(
     status_line(head, out);
     let bare = matches!(head.status, 100..200 | 204);
     let mut known = Known::new(if bare { Length::None } else { length });
-    for (name, value) in &head.fields {
-        match name::special(name) {
-            None | Some(Special::Expect | Special::Host) => line(name, value, out),
-            Some(Special::ContentLength) => {
-                known.in_place(name, value, length == Length::None && !bare, out);
-            }
-            Some(Special::Upgrade) if head.status == 101 => line(name, value, out),
-            Some(_) => {}
-        }
-    }
+    let told = length == Length::None && !bare;
+    head.fields
+        .write_lines(out, |special, name, value, out| match special {
+            Special::Expect | Special::Host => line(name, value, out),
+            Special::ContentLength => known.in_place(name, value, told, out),
+            Special::Upgrade if head.status == 101 => line(name, value, out),
+            _ => {}
+        });
     known.at_end(out);
     if length == Length::Chunked && !bare {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -196,9 +189,20 @@ impl Known {
     }
 }
 
-fn length_value(number: u64, out: &mut Vec<u8>) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, ": {number}\r\n");
+fn length_value(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
@@ -244,6 +248,8 @@ fn status_line(head: &ResponseHead, out: &mut Vec<u8>) {
             .ok()
             .and_then(|status| status.canonical_reason());
         out.extend_from_slice(known.unwrap_or_default().as_bytes());
+    } else if is_value(head.reason.as_bytes()) {
+        out.extend_from_slice(head.reason.as_bytes());
     } else {
         out.extend(
             head.reason

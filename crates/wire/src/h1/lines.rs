@@ -1,30 +1,50 @@
 //! Lines and fields of a head: where it ends, and what each line says.
-use memchr::{memchr, memchr2_iter, memmem};
+use std::ops::Range;
+
+use memchr::{memchr2, memchr2_iter};
 
 use super::{HeadError, Limits, Part};
 use crate::Fields;
-use crate::grammar::{self, is_token_byte, is_value};
+use crate::grammar::{self, is_token_byte};
 use crate::name::{self, Special};
 
 /// A `Connection` field that names more fields than this is an attack on those who look for them.
 const MAX_NOMINATED: usize = 32;
 
-/// The end of the head that begins at `start`: behind its empty line. Looks at each byte once over all
-/// calls, and refuses lone CR and LF as soon as they are there.
-pub(super) fn head_end(
+/// Why reading stopped.
+pub(super) enum Stop {
+    /// The bytes ran out.
+    More,
+    Bad(HeadError),
+}
+
+impl From<HeadError> for Stop {
+    fn from(error: HeadError) -> Self {
+        Self::Bad(error)
+    }
+}
+
+/// Reads the head that begins at `start` with `read`, which gets all bytes that it may have and tells
+/// how many it took.
+///
+/// Most heads arrive whole, so the first attempt does not look for the end before. Afterwards `scanned`
+/// says that this was in vain, and the end is looked for, at each byte once, before the next attempt:
+/// two attempts are the most that a head costs.
+pub(super) fn read_head<T>(
     buf: &[u8],
     start: usize,
     scanned: &mut usize,
     limits: &Limits,
-) -> Result<Option<usize>, HeadError> {
+    read: impl FnOnce(&[u8]) -> Result<(usize, T), Stop>,
+) -> Result<Option<(usize, T)>, HeadError> {
     let bound = buf.len().min(start.saturating_add(limits.head));
-    let from = (*scanned).clamp(start, bound);
-    // The end may have been cut in the middle.
-    let back = from.saturating_sub(3).max(start);
-    if let Some(at) = memmem::find(&buf[back..bound], b"\r\n\r\n") {
-        return Ok(Some(back + at + 4));
+    if *scanned <= start || head_has_end(&buf[start..bound], *scanned - start)? {
+        match read(&buf[start..bound]) {
+            Ok((taken, found)) => return Ok(Some((start + taken, found))),
+            Err(Stop::Bad(error)) => return Err(error),
+            Err(Stop::More) => {}
+        }
     }
-    lone_line_ends(&buf[..bound], start, from)?;
     *scanned = bound;
     if bound < buf.len() || bound - start == limits.head {
         return Err(HeadError::TooLarge(Part::Head));
@@ -32,30 +52,39 @@ pub(super) fn head_end(
     Ok(None)
 }
 
-fn lone_line_ends(buf: &[u8], start: usize, from: usize) -> Result<(), HeadError> {
-    let from = from.saturating_sub(1).max(start);
-    for at in memchr2_iter(b'\r', b'\n', &buf[from..]).map(|at| at + from) {
-        match buf[at] {
-            b'\n' if at == start || buf[at - 1] != b'\r' => return Err(HeadError::BareLineFeed),
-            b'\r' if buf.get(at + 1).is_some_and(|&next| next != b'\n') => {
+/// Whether there is an empty line, where the first `from` bytes are known to be without one. Refuses
+/// lone CR and LF as soon as they are there.
+fn head_has_end(bytes: &[u8], from: usize) -> Result<bool, HeadError> {
+    // The line end, or the end of the head, may have been cut in the middle.
+    let from = from.min(bytes.len()).saturating_sub(1);
+    for at in memchr2_iter(b'\r', b'\n', &bytes[from..]).map(|at| at + from) {
+        match bytes[at] {
+            b'\n' if at == 0 || bytes[at - 1] != b'\r' => return Err(HeadError::BareLineFeed),
+            b'\n' if at >= 3 && bytes[at - 2] == b'\n' => return Ok(true),
+            b'\r' if bytes.get(at + 1).is_some_and(|&next| next != b'\n') => {
                 return Err(HeadError::BareCarriageReturn);
             }
             _ => {}
         }
     }
-    Ok(())
+    Ok(false)
 }
 
-/// The first line of a complete head, without CRLF, and where the next begins.
-pub(super) fn first_line(head: &[u8]) -> Result<(&[u8], usize), HeadError> {
-    let end = memchr(b'\n', head).ok_or(HeadError::BareCarriageReturn)?;
-    let line = head[..end]
-        .strip_suffix(b"\r")
-        .ok_or(HeadError::BareLineFeed)?;
-    if memchr(b'\r', line).is_some() {
-        return Err(HeadError::BareCarriageReturn);
+/// The first line, without CRLF, and where the next begins.
+pub(super) fn first_line(bytes: &[u8]) -> Result<(&[u8], usize), Stop> {
+    let end = memchr2(b'\r', b'\n', bytes).ok_or(Stop::More)?;
+    line_end(bytes, end)?;
+    Ok((&bytes[..end], end + 2))
+}
+
+/// Expects CRLF.
+fn line_end(bytes: &[u8], at: usize) -> Result<(), Stop> {
+    match bytes.get(at..) {
+        Some([b'\r', b'\n', ..]) => Ok(()),
+        Some([] | [b'\r']) | None => Err(Stop::More),
+        Some([b'\r', ..]) => Err(HeadError::BareCarriageReturn.into()),
+        Some(_) => Err(HeadError::BareLineFeed.into()),
     }
-    Ok((line, end + 1))
 }
 
 /// What the fields of a head said about framing and connection.
@@ -74,138 +103,154 @@ pub(super) struct Seen {
     pub(super) coding: Option<Result<(), HeadError>>,
     pub(super) expect: Option<bool>,
     /// Where in the fields `Host` stands, and whether there was another.
-    pub(super) host: Option<(usize, usize)>,
+    pub(super) host: Option<Range<usize>>,
     pub(super) hosts: usize,
-    nominated: Vec<(usize, usize)>,
+    nominated: Vec<Range<usize>>,
 }
 
-/// Reads the field lines of a complete `head` from `at` on, into `fields`, except those that concern
-/// only this connection (RFC 9110 7.6.1).
+/// Reads the field lines from `at` on into `fields`, except those that concern only this connection
+/// (RFC 9110 7.6.1). Also tells where the head ends.
 pub(super) fn read_fields(
-    head: &[u8],
+    bytes: &[u8],
     at: usize,
     limits: &Limits,
     fields: &mut Fields,
-) -> Result<Seen, HeadError> {
-    fields.load(head);
+) -> Result<(usize, Seen), Stop> {
     let mut seen = Seen::default();
-    let mut lines = Lines { head, at };
+    let mut lines = Lines { bytes, at };
     let mut count = 0;
     while let Some(line) = lines.next_line()? {
         count += 1;
         if count > limits.fields {
-            return Err(HeadError::TooLarge(Part::Fields));
+            return Err(HeadError::TooLarge(Part::Fields).into());
         }
-        let keep = match name::special(&head[line.name.0..line.name.1]) {
+        let special = name::special(&bytes[line.name.clone()]);
+        let keep = match special {
             None => true,
-            Some(special) => seen.note(head, &line, special)?,
+            Some(special) => seen.note(bytes, &line, special)?,
         };
         if keep {
-            fields.push_span(line.name.0..line.name.1, line.value.0..line.value.1);
+            fields.push_span(&line.name, &line.value, special);
         }
     }
+    fields.load(&bytes[..lines.at]);
     if !seen.nominated.is_empty() {
         fields.retain(|name, _| {
-            name::is_end_to_end(name)
-                || !seen
-                    .nominated
-                    .iter()
-                    .any(|&(from, to)| name.eq_ignore_ascii_case(&head[from..to]))
+            let is_named = |one: &Range<usize>| name.eq_ignore_ascii_case(&bytes[one.clone()]);
+            name::is_end_to_end(name) || !seen.nominated.iter().any(is_named)
         });
     }
-    Ok(seen)
+    Ok((lines.at, seen))
 }
 
 /// One field line, as offsets into the head.
 pub(super) struct Line {
-    pub(super) name: (usize, usize),
-    pub(super) value: (usize, usize),
+    pub(super) name: Range<usize>,
+    pub(super) value: Range<usize>,
 }
 
-/// The field lines of a head or trailer section that ends with CRLF CRLF.
+/// Field lines up to an empty one.
 pub(super) struct Lines<'a> {
-    pub(super) head: &'a [u8],
+    pub(super) bytes: &'a [u8],
     pub(super) at: usize,
 }
 
 impl Lines<'_> {
-    /// The next line; `None` at the empty one.
-    pub(super) fn next_line(&mut self) -> Result<Option<Line>, HeadError> {
+    /// The next line; `None` at the empty one, behind which `at` then stands.
+    pub(super) fn next_line(&mut self) -> Result<Option<Line>, Stop> {
         let start = self.at;
-        let rest = &self.head[start..];
+        let rest = &self.bytes[start..];
         let length = rest
             .iter()
             .position(|&byte| !is_token_byte(byte))
-            .unwrap_or(rest.len());
-        let name = (start, start + length);
-        match rest.get(length) {
-            Some(b':') if length > 0 => {}
-            Some(b'\r') if length == 0 && rest.get(1) == Some(&b'\n') => return Ok(None),
-            // RFC 9112 2.2 and 5.2: also between the first line and the first field.
-            Some(b' ' | b'\t') if length == 0 => return Err(HeadError::ObsFold),
-            Some(b' ' | b'\t') => {
-                // RFC 9112 5.1: the classic of smuggling.
-                return Err(HeadError::field(
-                    &rest[..length],
-                    "white space before the colon",
-                ));
+            .ok_or(Stop::More)?;
+        if rest[length] != b':' || length == 0 {
+            if let [b'\r', b'\n', ..] = rest {
+                self.at += 2;
+                return Ok(None);
             }
-            Some(b'\n') => return Err(HeadError::BareLineFeed),
-            Some(b'\r') if rest.get(length + 1) != Some(&b'\n') => {
-                return Err(HeadError::BareCarriageReturn);
-            }
-            Some(b':') => return Err(HeadError::field(b"", "the name is empty")),
-            Some(b'\r') | None => {
-                return Err(HeadError::field(&rest[..length], "there is no colon"));
-            }
-            Some(_) => {
-                return Err(HeadError::field(
-                    &rest[..length],
-                    "the name holds a byte that no name may hold",
-                ));
-            }
+            return Err(bad_name(rest, length));
         }
         let from = length + 1;
-        let end = memchr(b'\r', &rest[from..]).map_or(rest.len(), |at| from + at);
+        let end = from + value_length(&rest[from..]);
+        let [b'\r', b'\n', ..] = rest[end..] else {
+            return Err(bad_value(rest, length, end));
+        };
         let raw = &rest[from..end];
-        if !is_value(raw) {
-            return Err(bad_value(&rest[..length], raw));
-        }
-        if rest.get(end + 1) != Some(&b'\n') {
-            return Err(HeadError::BareCarriageReturn);
-        }
-        let value = grammar::trim(raw);
-        // Where the trimmed part begins: what was cut off in front are blanks.
         let lead = raw
             .iter()
-            .take_while(|byte| matches!(byte, b' ' | b'\t'))
-            .count();
-        let value_start = start + from + if value.is_empty() { 0 } else { lead };
+            .position(|byte| !matches!(byte, b' ' | b'\t'))
+            .unwrap_or(raw.len());
+        let tail = raw[lead..]
+            .iter()
+            .rev()
+            .position(|byte| !matches!(byte, b' ' | b'\t'))
+            .unwrap_or(0);
         self.at = start + end + 2;
         Ok(Some(Line {
-            name,
-            value: (value_start, value_start + value.len()),
+            name: start..start + length,
+            value: start + from + lead..start + end - tail,
         }))
     }
 }
 
 #[cold]
-fn bad_value(name: &[u8], raw: &[u8]) -> HeadError {
-    if raw.contains(&b'\n') {
-        HeadError::BareLineFeed
-    } else {
-        HeadError::field(name, "the value holds a control character")
+fn bad_name(rest: &[u8], length: usize) -> Stop {
+    let name = &rest[..length];
+    Stop::Bad(match rest[length] {
+        // RFC 9112 2.2 and 5.2: also between the first line and the first field.
+        b' ' | b'\t' if length == 0 => HeadError::ObsFold,
+        // RFC 9112 5.1: the classic of smuggling.
+        b' ' | b'\t' => HeadError::field(name, "white space before the colon"),
+        b':' => HeadError::field(name, "the name is empty"),
+        b'\r' | b'\n' => match line_end(rest, length) {
+            Err(stop) => return stop,
+            Ok(()) => HeadError::field(name, "there is no colon"),
+        },
+        _ => HeadError::field(name, "the name holds a byte that no name may hold"),
+    })
+}
+
+#[cold]
+fn bad_value(rest: &[u8], length: usize, end: usize) -> Stop {
+    match rest.get(end) {
+        None | Some(b'\r' | b'\n') => line_end(rest, end).err().unwrap_or(Stop::More),
+        Some(_) => HeadError::field(&rest[..length], "the value holds a control character").into(),
     }
+}
+
+/// How many bytes there are before the first that no value may hold; looks at eight at a time.
+fn value_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    let mut rest = bytes;
+    while let Some((block, more)) = rest.split_first_chunk() {
+        let block = u64::from_le_bytes(*block);
+        let delete = block ^ (ONES * 0x7f);
+        // The lowest mark stands at the first byte below 0x20 or equal to 0x7f.
+        let low = block.wrapping_sub(ONES * 0x20) & !block;
+        let marks = (low | (delete.wrapping_sub(ONES) & !delete)) & (ONES << 7);
+        rest = if marks == 0 {
+            more
+        } else {
+            let at = (marks.trailing_zeros() >> 3) as usize;
+            match rest.split_at(at).1 {
+                [b'\t', after @ ..] => after,
+                stop => return bytes.len() - stop.len(),
+            }
+        };
+    }
+    let short = rest.iter().position(|&byte| !grammar::is_value_byte(byte));
+    bytes.len() - rest.len() + short.unwrap_or(rest.len())
 }
 
 impl Seen {
     /// Takes note of a field; whether it stays.
     fn note(&mut self, head: &[u8], line: &Line, special: Special) -> Result<bool, HeadError> {
-        let value = &head[line.value.0..line.value.1];
+        let value = &head[line.value.clone()];
         match special {
             Special::Host => {
                 self.hosts += 1;
-                self.host = Some(line.value);
+                self.host = Some(line.value.clone());
                 return Ok(true);
             }
             Special::ContentLength => {
@@ -244,13 +289,13 @@ impl Seen {
     }
 
     fn note_connection(&mut self, head: &[u8], line: &Line) -> Result<(), HeadError> {
-        let value = &head[line.value.0..line.value.1];
+        let value = &head[line.value.clone()];
         // The value nearly always.
         if value.eq_ignore_ascii_case(b"keep-alive") {
             self.keep = true;
             return Ok(());
         }
-        let mut at = line.value.0;
+        let mut at = line.value.start;
         for element in value.split(|&byte| byte == b',') {
             let option = grammar::trim(element);
             if option.eq_ignore_ascii_case(b"close") {
@@ -267,7 +312,7 @@ impl Seen {
                     .iter()
                     .take_while(|byte| matches!(byte, b' ' | b'\t'))
                     .count();
-                self.nominated.push((at + lead, at + lead + option.len()));
+                self.nominated.push(at + lead..at + lead + option.len());
             }
             at += element.len() + 1;
         }

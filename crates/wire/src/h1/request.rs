@@ -1,7 +1,7 @@
 //! The head of a request (RFC 9112 3).
 use http::{Method, Version};
 
-use super::lines::{self, Seen};
+use super::lines::{self, Seen, Stop};
 use super::{HeadError, Length, Limits, Part, RequestFraming, keep_alive};
 use crate::grammar::{self, is_target_byte};
 use crate::head::{RequestHead, Scheme};
@@ -41,18 +41,27 @@ pub(super) fn parse(
         });
     }
     let before = *scanned;
-    let Some(end) = lines::head_end(buf, start, scanned, limits)? else {
+    let found = lines::read_head(buf, start, scanned, limits, |bytes| {
+        read(bytes, limits, head).inspect_err(|_| head.fields.clear())
+    })?;
+    if found.is_none() {
         first_line_fits(buf, start, before, limits)?;
-        return Ok(None);
-    };
-    let bytes = &buf[start..end];
+    }
+    Ok(found)
+}
+
+fn read(
+    bytes: &[u8],
+    limits: &Limits,
+    head: &mut RequestHead,
+) -> Result<(usize, RequestFraming), Stop> {
     head.clear();
     let (line, next) = lines::first_line(bytes)?;
     let target = request_line(line, limits, head)?;
-    let seen = lines::read_fields(bytes, next, limits, &mut head.fields)?;
+    let (end, seen) = lines::read_fields(bytes, next, limits, &mut head.fields)?;
     let framing = framing(&seen, head)?;
     take_target(target, &seen, bytes, head)?;
-    Ok(Some((end, framing)))
+    Ok((end, framing))
 }
 
 fn bad_line(why: &'static str) -> HeadError {
@@ -162,9 +171,9 @@ fn take_target(
     bytes: &[u8],
     head: &mut RequestHead,
 ) -> Result<(), HeadError> {
-    let named = match (seen.hosts, seen.host) {
+    let named = match (seen.hosts, &seen.host) {
         (0, _) if head.version == Version::HTTP_10 => b"".as_slice(),
-        (1, Some((from, to))) => &bytes[from..to],
+        (1, Some(host)) => &bytes[host.clone()],
         _ => return Err(HeadError::BadHost),
     };
     // RFC 9112 3.2: the value may be empty where the target has no authority.

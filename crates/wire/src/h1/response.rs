@@ -1,7 +1,7 @@
 //! The head of a response (RFC 9112 4).
 use http::{Method, Version};
 
-use super::lines::{self, Seen};
+use super::lines::{self, Seen, Stop};
 use super::{HeadError, Length, Limits, ResponseFraming, keep_alive};
 use crate::grammar::is_value;
 use crate::head::ResponseHead;
@@ -19,16 +19,22 @@ pub(super) fn parse(
     if !b"HTTP/".starts_with(begin) {
         return Err(HeadError::BadStatusLine("it does not begin with HTTP/"));
     }
-    let Some(end) = lines::head_end(buf, 0, scanned, limits)? else {
-        return Ok(None);
-    };
-    let bytes = &buf[..end];
+    lines::read_head(buf, 0, scanned, limits, |bytes| {
+        read(bytes, limits, method, head).inspect_err(|_| head.fields.clear())
+    })
+}
+
+fn read(
+    bytes: &[u8],
+    limits: &Limits,
+    method: &Method,
+    head: &mut ResponseHead,
+) -> Result<(usize, ResponseFraming), Stop> {
     head.clear();
     let (line, next) = lines::first_line(bytes)?;
     status_line(line, head)?;
-    let seen = lines::read_fields(bytes, next, limits, &mut head.fields)?;
-    let framing = framing(&seen, method, head)?;
-    Ok(Some((end, framing)))
+    let (end, seen) = lines::read_fields(bytes, next, limits, &mut head.fields)?;
+    Ok((end, framing(&seen, method, head)?))
 }
 
 /// RFC 9112 4: `HTTP-version SP 3DIGIT SP [reason]`. A missing space before a missing phrase is let

@@ -2,7 +2,7 @@
 use http::{HeaderMap, HeaderValue, Request, Response};
 use wire::map::{
     fields_from_map, map_from_fields, request_from_parts, request_to_http, response_from_parts,
-    response_to_http,
+    response_to_http, trailers_from_map,
 };
 use wire::{
     Fields, HeadError, Length, Method, RequestHead, ResponseHead, Scheme, Target, Version,
@@ -422,4 +422,23 @@ fn fields_survive_the_way_through_a_map() {
         show::fields(&back),
         " {a: 1, a: 2, b: \\xc3\\xa9, connection: close}"
     );
+}
+
+#[test]
+fn trailers_that_may_not_be_trailers_are_left_out() {
+    let mut map = HeaderMap::new();
+    for name in [
+        "grpc-status",
+        "content-length",
+        "transfer-encoding",
+        "host",
+        "te",
+        "x-tulle-failure",
+        "x-sum",
+    ] {
+        map.append(name, HeaderValue::from_static("1"));
+    }
+    let mut fields = Fields::new();
+    trailers_from_map(&map, &mut fields);
+    assert_eq!(show::fields(&fields), " {grpc-status: 1, x-sum: 1}");
 }
