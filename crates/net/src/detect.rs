@@ -3,13 +3,17 @@
 //! [`sniff`] never waits for more than it needs: a binary protocol is known at its first byte, a
 //! request with a common method at the first byte of its target. `NeedMore` says nothing about
 //! time: a client of a server-first protocol sends nothing at all, so the caller must dial or
-//! give up in parallel, not wait here. [`client_hello`] reads server name and protocols out of a
-//! TLS ClientHello (RFC 8446 4.1.2), also spread over several records and packets, up to
-//! [`LIMIT`] bytes.
+//! give up in parallel, not wait here. [`read_client_hello`] has rustls read server name and
+//! protocols out of a TLS ClientHello (RFC 8446 4.1.2), also one spread over several records and
+//! packets as those with post-quantum key shares are, up to [`LIMIT`] bytes. What rustls would
+//! refuse as a server is refused here too: a hello without `signature_algorithms` (before TLS 1.2)
+//! and one with a server name that is no host name. With Encrypted ClientHello the name is the
+//! outer one.
 
 use std::io;
 
 use bytes::BytesMut;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Most bytes looked at before an answer is given.
@@ -40,7 +44,7 @@ pub enum ClientHello {
     NeedMore,
     /// Complete.
     Found {
-        /// The server name, lower-case (RFC 6066 3).
+        /// The server name, lower-case (RFC 6066 3); never an address.
         sni: Option<String>,
         /// The application protocols, in the client's order (RFC 7301).
         alpn: Vec<Vec<u8>>,
@@ -101,8 +105,9 @@ pub async fn read_client_hello<S: AsyncRead + Unpin>(
     stream: &mut S,
     buffer: &mut BytesMut,
 ) -> io::Result<ClientHello> {
+    let mut reader = HelloReader::default();
     loop {
-        match client_hello(buffer) {
+        match reader.read(buffer) {
             ClientHello::NeedMore => {}
             decided => return Ok(decided),
         }
@@ -115,10 +120,52 @@ pub async fn read_client_hello<S: AsyncRead + Unpin>(
 
 /// Reads a ClientHello out of the bytes received so far.
 pub fn client_hello(bytes: &[u8]) -> ClientHello {
-    match handshake(bytes) {
-        Ok(Some(message)) => hello(&message).unwrap_or(ClientHello::Invalid),
-        Ok(None) if bytes.len() < LIMIT => ClientHello::NeedMore,
-        _ => ClientHello::Invalid,
+    HelloReader::default().read(bytes)
+}
+
+/// Reads a ClientHello that comes in pieces, each byte once.
+#[derive(Default)]
+struct HelloReader {
+    acceptor: Acceptor,
+    taken: usize,
+}
+
+impl HelloReader {
+    /// `all` is what came so far, what was given before included.
+    fn read(&mut self, all: &[u8]) -> ClientHello {
+        // Refuses at once what is no handshake, where rustls would wait for a whole record.
+        if sniff_tls(&all[..all.len().min(RECORD_HEADER + 1)]) == Sniff::Other {
+            return ClientHello::Invalid;
+        }
+        let bytes = &all[..all.len().min(LIMIT)];
+        let mut rest = bytes.get(self.taken..).unwrap_or_default();
+        while !rest.is_empty() {
+            match self.acceptor.read_tls(&mut rest) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return ClientHello::Invalid,
+            }
+            self.taken = bytes.len() - rest.len();
+            match self.acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => return found(&accepted.client_hello()),
+                Err(_) => return ClientHello::Invalid,
+            }
+        }
+        if bytes.len() < LIMIT {
+            ClientHello::NeedMore
+        } else {
+            ClientHello::Invalid
+        }
+    }
+}
+
+fn found(hello: &rustls::server::ClientHello<'_>) -> ClientHello {
+    ClientHello::Found {
+        sni: hello.server_name().map(str::to_ascii_lowercase),
+        alpn: hello
+            .alpn()
+            .map(|all| all.map(<[u8]>::to_vec).collect())
+            .unwrap_or_default(),
     }
 }
 
@@ -126,7 +173,6 @@ const READ_AHEAD: usize = 2048;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const RECORD_HEADER: usize = 5;
-const MESSAGE_HEADER: usize = 4;
 
 fn sniff_tls(bytes: &[u8]) -> Sniff {
     // Record: type, version 3.0 to 3.4, length of 1 to 2^14; then the handshake type.
@@ -202,130 +248,6 @@ fn sniff_http1(bytes: &[u8]) -> Sniff {
         None if bytes.len() >= LIMIT => Sniff::Other,
         None => Sniff::NeedMore,
     }
-}
-
-/// The bytes are no handshake record, or the message in it is no ClientHello.
-struct NotAHello;
-
-/// The whole first handshake message without its header, joined over records.
-fn handshake(bytes: &[u8]) -> Result<Option<Vec<u8>>, NotAHello> {
-    let mut message = Vec::new();
-    let mut rest = bytes;
-    loop {
-        if sniff_tls_record(rest)?.is_none() {
-            return Ok(None);
-        }
-        let length = usize::from(u16::from_be_bytes([rest[3], rest[4]]));
-        let body = &rest[RECORD_HEADER..];
-        let here = &body[..length.min(body.len())];
-        message.extend_from_slice(here);
-        if message.first().is_some_and(|&kind| kind != CLIENT_HELLO) {
-            return Err(NotAHello);
-        }
-        if let [_, a, b, c, ..] = message[..] {
-            let whole =
-                MESSAGE_HEADER + usize::from(a) * 65536 + usize::from(b) * 256 + usize::from(c);
-            if whole > LIMIT {
-                return Err(NotAHello);
-            }
-            if message.len() >= whole {
-                message.truncate(whole);
-                message.drain(..MESSAGE_HEADER);
-                return Ok(Some(message));
-            }
-        }
-        if body.len() < length {
-            return Ok(None);
-        }
-        rest = &body[length..];
-    }
-}
-
-/// Checks a record's header, as far as it is there; `None` where it is not complete.
-fn sniff_tls_record(bytes: &[u8]) -> Result<Option<()>, NotAHello> {
-    let header = &bytes[..bytes.len().min(RECORD_HEADER)];
-    match sniff_tls(header) {
-        Sniff::Other => Err(NotAHello),
-        _ if header.len() < RECORD_HEADER => Ok(None),
-        _ => Ok(Some(())),
-    }
-}
-
-/// A cursor whose every step may find the message too short.
-struct Cursor<'a>(&'a [u8]);
-
-impl<'a> Cursor<'a> {
-    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(n)?;
-        self.0 = tail;
-        Some(head)
-    }
-
-    fn u8(&mut self) -> Option<usize> {
-        Some(usize::from(self.take(1)?[0]))
-    }
-
-    fn u16(&mut self) -> Option<usize> {
-        let bytes = self.take(2)?;
-        Some(usize::from(u16::from_be_bytes([bytes[0], bytes[1]])))
-    }
-
-    fn vector8(&mut self) -> Option<Cursor<'a>> {
-        let n = self.u8()?;
-        self.take(n).map(Cursor)
-    }
-
-    fn vector16(&mut self) -> Option<Cursor<'a>> {
-        let n = self.u16()?;
-        self.take(n).map(Cursor)
-    }
-}
-
-fn hello(message: &[u8]) -> Option<ClientHello> {
-    let mut cursor = Cursor(message);
-    cursor.take(2 + 32)?; // version, random
-    cursor.vector8()?; // session id
-    cursor.vector16()?; // cipher suites
-    cursor.vector8()?; // compression
-    let (mut sni, mut alpn) = (None, Vec::new());
-    // Before TLS 1.3 the extensions may be missing altogether.
-    if !cursor.0.is_empty() {
-        let mut extensions = cursor.vector16()?;
-        while !extensions.0.is_empty() {
-            let kind = extensions.u16()?;
-            let body = extensions.vector16()?;
-            match kind {
-                0 => sni = server_names(body)?.into_iter().next(),
-                16 => alpn = protocols(body)?,
-                _ => {}
-            }
-        }
-    }
-    Some(ClientHello::Found { sni, alpn })
-}
-
-/// The host names; RFC 6066 allows one.
-fn server_names(mut extension: Cursor<'_>) -> Option<Vec<String>> {
-    let mut list = extension.vector16()?;
-    let mut names = Vec::new();
-    while !list.0.is_empty() {
-        let kind = list.u8()?;
-        let name = list.vector16()?.0;
-        if kind == 0 {
-            let valid = (1..=255).contains(&name.len()) && name.iter().all(u8::is_ascii_graphic);
-            names.push(valid.then(|| String::from_utf8_lossy(name).to_ascii_lowercase())?);
-        }
-    }
-    Some(names)
-}
-
-fn protocols(mut extension: Cursor<'_>) -> Option<Vec<Vec<u8>>> {
-    let mut list = extension.vector16()?;
-    let mut protocols = Vec::new();
-    while !list.0.is_empty() {
-        protocols.push(list.vector8()?.0.to_vec());
-    }
-    Some(protocols)
 }
 
 #[cfg(test)]

@@ -123,10 +123,11 @@ fn no_name_and_no_protocols_is_an_answer_too() {
 
 #[test]
 fn a_hello_that_claims_to_be_huge_or_never_ends_is_invalid() {
-    assert_eq!(
-        client_hello(&[22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff]),
-        ClientHello::Invalid
-    );
+    let mut huge = vec![22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff];
+    huge.resize(LIMIT - 1, 0);
+    assert_eq!(client_hello(&huge), ClientHello::NeedMore);
+    huge.resize(LIMIT, 0);
+    assert_eq!(client_hello(&huge), ClientHello::Invalid);
     let mut endless = Vec::new();
     while endless.len() < LIMIT {
         endless.extend_from_slice(&[22, 3, 1, 0, 1, 1]);
@@ -136,6 +137,92 @@ fn a_hello_that_claims_to_be_huge_or_never_ends_is_invalid() {
     let mut second_is_alert = in_records(&real_hello("a", &[]), 10);
     second_is_alert[15] = 21;
     assert_eq!(client_hello(&second_is_alert), ClientHello::Invalid);
+}
+
+/// Replaces what stands for the server name, whose length stays the same.
+fn with_name(hello: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let at = hello.windows(from.len()).position(|w| w == from).unwrap();
+    [&hello[..at], to, &hello[at + to.len()..]].concat()
+}
+
+#[test]
+fn a_server_name_is_a_host_name() {
+    let hello = real_hello("reviews.shop", &[]);
+    for name in [
+        &b"rev\0ews.shop"[..],
+        b"rev ews.shop",
+        b"rev/ews.shop",
+        b".eviews.shop",
+        b"reviews..hop",
+    ] {
+        let text = String::from_utf8_lossy(name);
+        assert_eq!(
+            client_hello(&with_name(&hello, b"reviews.shop", name)),
+            ClientHello::Invalid,
+            "{text:?}"
+        );
+    }
+    // Addresses are not allowed there (RFC 6066 3) and are sent by some; they lead nowhere.
+    let address = client_hello(&with_name(&hello, b"reviews.shop", b"192.168.10.1"));
+    assert_eq!(
+        address,
+        ClientHello::Found {
+            sni: None,
+            alpn: vec![]
+        }
+    );
+}
+
+#[test]
+fn a_hello_is_that_of_a_hybrid_key_exchange() {
+    let hello = real_hello("reviews", &[]);
+    // The group X25519MLKEM768 is 0x11ec, its key share 1216 bytes.
+    assert!(hello.windows(4).any(|w| w == [0x11, 0xec, 0x04, 0xc0]));
+}
+
+#[test]
+fn with_encrypted_client_hello_the_outer_name_is_given() {
+    use rustls::client::{EchGreaseConfig, EchMode};
+    let suite = rustls::crypto::aws_lc_rs::hpke::ALL_SUPPORTED_SUITES[0];
+    let (public, _) = suite.generate_key_pair().unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_ech(EchMode::Grease(EchGreaseConfig::new(suite, public)))
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = ServerName::try_from("outer.example").unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    assert!(
+        bytes.windows(2).any(|w| w == [0xfe, 0x0d]),
+        "the extension is there"
+    );
+    assert!(matches!(
+        client_hello(&bytes),
+        ClientHello::Found { sni: Some(name), .. } if name == "outer.example"
+    ));
+}
+
+#[tokio::test]
+async fn a_hello_that_comes_byte_by_byte_is_read_once_and_kept_whole() {
+    use tokio::io::AsyncWriteExt;
+    for size in [1, 16_384] {
+        let bytes = in_records(&real_hello("reviews", &[b"h2"]), size);
+        let (mut client, mut server) = tokio::io::duplex(1);
+        let sent = bytes.clone();
+        let writer = tokio::spawn(async move {
+            client.write_all(&sent).await.unwrap();
+            client
+        });
+        let mut buffer = BytesMut::new();
+        let found = read_client_hello(&mut server, &mut buffer).await.unwrap();
+        assert!(matches!(found, ClientHello::Found { sni: Some(name), .. } if name == "reviews"));
+        drop(writer.await.unwrap());
+        assert_eq!(buffer, bytes);
+    }
 }
 
 #[tokio::test]
