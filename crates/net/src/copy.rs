@@ -17,11 +17,11 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::splice::{Splice, SpliceError, Turn};
-use crate::tcp::plain;
+use crate::tcp::Stream;
 
 /// Limits of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,8 +104,8 @@ pub struct Outcome {
 /// Takes streams by value or by `&mut`; by value they are closed on return.
 pub async fn bidirectional<A, B>(a: A, b: B, options: Options) -> Outcome
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: Stream,
+    B: Stream,
 {
     bidirectional_counted(a, b, options, |_, _| {}).await
 }
@@ -120,8 +120,8 @@ pub async fn bidirectional_counted<A, B>(
     mut moved: impl FnMut(u64, u64),
 ) -> Outcome
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: Stream,
+    B: Stream,
 {
     let limit = options.buffer.clamp(1, SCRATCH);
     let mut there = Direction::new(Side::A, limit);
@@ -277,8 +277,8 @@ impl Direction {
         to: &mut W,
     ) -> Poll<Result<(), CopyError>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: Stream,
+        W: Stream,
     {
         for _ in 0..TURNS {
             match &mut self.stage {
@@ -287,8 +287,8 @@ impl Direction {
                     ready!(self.poll_move(cx, from, to))?;
                     if self.busy >= BUSY
                         && matches!(self.stage, Stage::Copying)
-                        && plain(from).is_some()
-                        && plain(to).is_some()
+                        && from.plain().is_some()
+                        && to.plain().is_some()
                     {
                         self.stage = Stage::Splicing(Splice::until_end());
                     }
@@ -333,14 +333,14 @@ impl Direction {
     }
 
     /// The kernel moves the bytes, until it is no longer worth its while.
-    fn poll_splice<R, W>(
+    fn poll_splice<R: Stream, W: Stream>(
         &mut self,
         cx: &mut Context<'_>,
         from: &R,
         to: &W,
     ) -> Poll<Result<(), CopyError>> {
         let (Stage::Splicing(splice), Some(from), Some(to)) =
-            (&mut self.stage, plain(from), plain(to))
+            (&mut self.stage, from.plain(), to.plain())
         else {
             return Poll::Ready(Ok(()));
         };
@@ -365,8 +365,8 @@ impl Direction {
         to: &mut W,
     ) -> Poll<Result<(), CopyError>>
     where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
+        R: Stream,
+        W: Stream,
     {
         with_scratch(|scratch| {
             let mut buf = ReadBuf::new(&mut scratch[..self.limit]);

@@ -15,5 +15,5 @@ pub mod prefixed;
 pub mod proxy_protocol;
 pub mod socket;
 pub mod splice;
-mod tcp;
+pub mod tcp;
 pub mod tls;

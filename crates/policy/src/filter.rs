@@ -5,9 +5,10 @@
 //! belongs to one connection only (RFC 9110 7.6.1), nor `Host`, which only a rewrite may change.
 
 use http::StatusCode;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use model::route::{HeaderChange, Match, PathChange, PathMatch, Redirect, Rewrite};
+use wire::Fields;
 
 use crate::route::RequestView;
 
@@ -38,15 +39,15 @@ pub fn is_protected(name: &HeaderName) -> bool {
 }
 
 /// Sets, adds, then removes, skipping what [`is_protected`].
-pub fn apply_headers(headers: &mut HeaderMap, change: &HeaderChange) {
+pub fn apply_headers(fields: &mut Fields, change: &HeaderChange) {
     for (name, value) in change.set.iter().filter(|(n, _)| !is_protected(n)) {
-        headers.insert(name.clone(), value.clone());
+        fields.set(name.as_str(), value.as_bytes());
     }
     for (name, value) in change.add.iter().filter(|(n, _)| !is_protected(n)) {
-        headers.append(name.clone(), value.clone());
+        fields.append(name.as_str(), value.as_bytes());
     }
     for name in change.remove.iter().filter(|n| !is_protected(n)) {
-        headers.remove(name);
+        fields.remove(name.as_str());
     }
 }
 

@@ -23,8 +23,9 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::Method;
 use model::route::{Match, PathMatch, Route, RouteKind, Rule};
+use wire::Fields;
 
 use index::Index;
 
@@ -38,7 +39,7 @@ pub struct RequestView<'a> {
     /// What follows the `?`, still encoded.
     pub query: Option<&'a str>,
     /// The headers. For a match on `host` to work over HTTP/2, the authority must be among them.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
 }
 
 /// The match that takes a request.
@@ -273,11 +274,11 @@ fn rank(path: &PathMatch) -> (u8, usize) {
 }
 
 /// Whether a request is gRPC, from its content type (gRPC over HTTP/2, Requests).
-fn is_grpc(headers: &HeaderMap) -> bool {
+fn is_grpc(headers: &Fields) -> bool {
     const TYPE: &[u8] = b"application/grpc";
     headers
-        .get(http::header::CONTENT_TYPE)
-        .and_then(|v| v.as_bytes().split_at_checked(TYPE.len()))
+        .get("content-type")
+        .and_then(|v| v.split_at_checked(TYPE.len()))
         .is_some_and(|(start, rest)| {
             start.eq_ignore_ascii_case(TYPE)
                 && matches!(rest.first(), None | Some(b'+' | b';' | b' '))

@@ -2,36 +2,25 @@
 //!
 //! What follows the handshake is announced by ALPN, and the port by SNI (see [`crate::tunnel`]).
 
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use model::Reason;
 use model::workload::Tunnel;
 use net::socket::{self, ConnectOptions};
 use policy::effective::Effective;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
-use crate::body::RequestBody;
 use crate::destination::{Endpoint, Slot};
 use crate::error::{Failure, Replay, chain};
+use crate::http1::client::Conn;
+use crate::http2::client::{self as http2, Handle};
+pub(crate) use crate::io::Io;
 use crate::peers::Direction;
-use crate::pool::{Link, Sender, Wire};
+use crate::pool::Link;
 use crate::tunnel::{self, Form};
-use crate::worker::{LocalExecutor, Worker};
-
-/// A connection to an endpoint.
-pub(crate) enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+use crate::worker::Worker;
 
 /// Connects to `port` of an endpoint, ready for what `form` says.
 pub(crate) async fn connect(
@@ -46,7 +35,7 @@ pub(crate) async fn connect(
             let address = address(endpoint, port)?;
             let stream = tcp(worker, address, limit).await?;
             Ok((
-                Io::Plain(stream),
+                stream.into(),
                 Link {
                     address,
                     mtls: false,
@@ -87,7 +76,7 @@ pub(crate) async fn connect(
                 .replay(Replay::Safe));
             }
             Ok((
-                Io::Tls(Box::new(stream)),
+                Io::tls(stream),
                 Link {
                     address,
                     mtls: true,
@@ -105,28 +94,34 @@ pub(crate) async fn connect(
     }
 }
 
-/// A new HTTP connection to an endpoint, its driver running on this worker.
-pub(crate) async fn http(
+/// A new HTTP/1 connection to an endpoint.
+pub(crate) async fn http1(
     worker: &Rc<Worker>,
     endpoint: &Endpoint,
     port: u16,
-    wire: Wire,
     policy: &Effective,
-) -> Result<(Sender, Link), Failure> {
+) -> Result<Box<Conn>, Failure> {
     let slot = reserve(endpoint, policy)?;
-    let form = match wire {
-        Wire::Http1 => Form::Http1,
-        Wire::Http2 => Form::Http2,
-    };
-    let (io, link) = connect(worker, endpoint, port, form, policy.connect_timeout).await?;
-    let sender = handshake(io, wire, slot).await.map_err(|e| {
-        Failure::new(
-            Reason::UpstreamReset,
-            format!("{}: {}", link.address, chain(&e)),
-        )
-        .replay(Replay::Safe)
-    })?;
-    Ok((sender, link))
+    let limit = policy.connect_timeout;
+    let (io, link) = connect(worker, endpoint, port, Form::Http1, limit).await?;
+    Ok(Conn::new(io, Rc::new(link), slot))
+}
+
+/// A new HTTP/2 connection to an endpoint.
+pub(crate) async fn http2(
+    worker: &Rc<Worker>,
+    endpoint: &Endpoint,
+    port: u16,
+    policy: &Effective,
+) -> Result<Handle, Failure> {
+    let slot = reserve(endpoint, policy)?;
+    let limit = policy.connect_timeout;
+    let (io, link) = connect(worker, endpoint, port, Form::Http2, limit).await?;
+    let address = link.address;
+    http2::handshake(io, link, slot).await.map_err(|e| {
+        Failure::new(Reason::UpstreamReset, format!("{address}: {}", chain(&e)))
+            .replay(Replay::Safe)
+    })
 }
 
 /// A place among the connections that the destination's policy allows.
@@ -139,45 +134,6 @@ pub(crate) fn reserve(endpoint: &Endpoint, policy: &Effective) -> Result<Slot, F
             format!("{limit} connections to service {service} are open"),
         )
     })
-}
-
-/// Makes an HTTP connection of a stream; its driver runs on the current thread until it closes.
-async fn handshake<S>(io: S, wire: Wire, slot: Slot) -> Result<Sender, hyper::Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let io = TokioIo::new(io);
-    match wire {
-        Wire::Http1 => {
-            let (sender, connection) = http1::Builder::new()
-                .preserve_header_case(true)
-                .handshake::<_, RequestBody>(io)
-                .await?;
-            tokio::task::spawn_local(async move {
-                let _slot = slot;
-                if let Err(error) = connection.with_upgrades().await {
-                    tracing::debug!(error = chain(&error), "connection to an endpoint ended");
-                }
-            });
-            Ok(Sender::Http1(sender))
-        }
-        Wire::Http2 => {
-            let (sender, connection) = http2::Builder::new(LocalExecutor)
-                .timer(TokioTimer::new())
-                .adaptive_window(true)
-                .keep_alive_interval(Duration::from_secs(30))
-                .keep_alive_timeout(Duration::from_secs(10))
-                .handshake::<_, RequestBody>(io)
-                .await?;
-            tokio::task::spawn_local(async move {
-                let _slot = slot;
-                if let Err(error) = connection.await {
-                    tracing::debug!(error = chain(&error), "connection to an endpoint ended");
-                }
-            });
-            Ok(Sender::Http2(sender))
-        }
-    }
 }
 
 /// A TCP connection that interception leaves alone.
@@ -204,62 +160,4 @@ fn address(endpoint: &Endpoint, port: u16) -> Result<SocketAddr, Failure> {
         )
         .replay(Replay::Safe)
     })
-}
-
-impl AsyncRead for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
-            Self::Tls(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
-            Self::Tls(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
-            Self::Tls(s) => Pin::new(s.as_mut()).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(s) => s.is_write_vectored(),
-            Self::Tls(s) => s.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_flush(cx),
-            Self::Tls(s) => Pin::new(s.as_mut()).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
-            Self::Tls(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
-        }
-    }
 }

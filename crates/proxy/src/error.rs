@@ -8,6 +8,8 @@ use std::fmt;
 use model::Reason;
 use net::socket::ConnectError;
 use net::tls::TlsError;
+use wire::Fields;
+use wire::h1::{BodyError, HeadError};
 
 use crate::headers::PEER_FAILURE;
 
@@ -104,8 +106,8 @@ impl Failure {
     }
 
     /// The failure that a peer's proxy tells of, if its response is one.
-    pub(crate) fn of_peer(headers: &http::HeaderMap) -> Option<Self> {
-        let (reason, replay) = headers.get(PEER_FAILURE)?.to_str().ok()?.split_once(' ')?;
+    pub(crate) fn of_peer(fields: &Fields) -> Option<Self> {
+        let (reason, replay) = fields.get_str(PEER_FAILURE)?.split_once(' ')?;
         let replay = match replay {
             "safe" => Replay::Safe,
             "if-idempotent" => Replay::IfIdempotent,
@@ -114,16 +116,28 @@ impl Failure {
         Some(Self::new(Reason::from_word(reason)?, "told by the peer's proxy").replay(replay))
     }
 
-    /// A failure that hyper reports while a request is sent or its response's head awaited.
-    pub(crate) fn send(error: &hyper::Error, reused: bool, to: impl fmt::Display) -> Self {
-        let replay = if error.is_canceled() || refused_stream(error) {
-            Replay::Safe
-        } else if reused && (error.is_incomplete_message() || is_reset(error)) {
-            Replay::IfIdempotent
-        } else {
-            Replay::No
+    /// A request's head that is none.
+    pub(crate) fn head(error: &HeadError) -> Self {
+        let status = error.status();
+        let reason = match status {
+            414 | 431 => Reason::HeaderTooLarge,
+            _ => Reason::BadRequest,
         };
-        Self::new(Reason::UpstreamReset, format!("{to}: {}", chain(error))).replay(replay)
+        Self {
+            own_status: Some(status),
+            ..Self::new(reason, error.to_string())
+        }
+    }
+
+    /// A request's body that is not what its head says.
+    pub(crate) fn request_body(error: &BodyError) -> Self {
+        match error {
+            BodyError::Truncated => Self::new(
+                Reason::ClientDisconnected,
+                "before its request was complete",
+            ),
+            _ => Self::new(Reason::BadRequest, format!("the request's body: {error}")),
+        }
     }
 }
 
@@ -177,34 +191,4 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-fn is_reset(error: &hyper::Error) -> bool {
-    io_kind(error).is_some_and(|kind| {
-        matches!(
-            kind,
-            std::io::ErrorKind::ConnectionReset
-                | std::io::ErrorKind::BrokenPipe
-                | std::io::ErrorKind::ConnectionAborted
-                | std::io::ErrorKind::UnexpectedEof
-        )
-    })
-}
-
-fn io_kind(error: &hyper::Error) -> Option<std::io::ErrorKind> {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
-        }
-        source = cause.source();
-    }
-    None
-}
-
-/// RFC 9113 8.7: a stream refused with REFUSED_STREAM, or beyond the last stream named in a
-/// GOAWAY, was not processed. hyper keeps h2's error type to itself, so its text is what there is.
-fn refused_stream(error: &hyper::Error) -> bool {
-    let text = chain(error);
-    text.contains("refused stream") || text.contains("REFUSED_STREAM")
 }

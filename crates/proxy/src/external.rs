@@ -5,19 +5,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request;
-use http::uri::{Authority, PathAndQuery};
-use hyper::body::Incoming;
 use model::endpoint::{self, Health};
 use model::workload::{Locality, Tunnel};
 use model::{Reason, ServiceName, SpiffeId};
 use policy::effective::Effective;
 use tokio::net::TcpStream;
+use wire::Scheme;
 
 use crate::connect;
 use crate::destination::{Endpoint, EndpointLive};
 use crate::error::Failure;
-use crate::forward::{self, Answer, Order};
+use crate::forward::{self, Order};
+use crate::http::Request;
+use crate::http1::client::Response;
 use crate::record::Exchange;
 use crate::worker::Worker;
 
@@ -27,34 +27,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) async fn send(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
-    head: request::Parts,
-    body: Incoming,
-    authority: &Authority,
+    request: Request,
     host: &str,
     port: u16,
-) -> Result<Answer, Failure> {
-    if head.uri.scheme_str() == Some("https") {
+) -> Result<Response, Failure> {
+    if exchange.head().scheme == Some(Scheme::Https) {
         let details = "https to a host outside the mesh goes through CONNECT, so that only the two ends can read it";
         return Err(Failure::new(Reason::BadRequest, details));
     }
     let address = resolve(host, port).await?;
     let endpoint = endpoint(host, address);
     exchange.attempt(&endpoint);
-    let path = head
-        .uri
-        .path_and_query()
-        .cloned()
-        .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let wire = forward::wire_for(&endpoint, model::service::Protocol::Http, head.version);
-    let order = Order::new(head, body, authority.clone(), path, exchange, false);
-    let request = order.into_request(wire);
+    let upgrade = request.upgrade;
+    let wire = forward::wire_for(&endpoint, model::service::Protocol::Http, exchange, upgrade);
+    let mut order = Order::new(request, exchange, false);
     forward::send(
         worker,
         exchange,
         &endpoint,
         port,
         wire,
-        request,
+        &mut order,
         &Effective::default(),
     )
     .await

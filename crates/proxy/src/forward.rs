@@ -4,36 +4,44 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::uri::{Authority, PathAndQuery};
-use http::{Method, Request, Response, Version, request};
-use http_body::Body;
-use hyper::body::Incoming;
 use lb::outlier::Verdict;
 use model::Reason;
 use model::service::Protocol;
 use model::workload::Tunnel;
+use net::copy;
 use policy::effective::Effective;
 use policy::effective::Limits;
 use tokio::time::Instant;
+use wire::Version;
+use wire::h1::{Length, Target};
 
-use crate::body::{Replay as KeptBody, RequestBody};
 use crate::connect;
 use crate::destination::{Destination, Endpoint, PortView, since_start};
 use crate::error::{Failure, Replay, Side};
-use crate::headers;
-use crate::pool::{Lease, Sender, Wire};
+use crate::headers::PEER_FAILURE;
+use crate::http::body::{Incoming, Replay as KeptBody, RequestBody};
+use crate::http::{Informer, Reply, Request};
+use crate::http1;
+use crate::http1::client::{Response, Unanswered};
+use crate::http2;
+use crate::pool::Wire;
 use crate::record::{Exchange, Load};
 use crate::retry::{self, Outcome};
 use crate::worker::Worker;
 
-/// A request ready to be sent, as often as its body allows.
+/// A request ready to be sent, as often as its body allows; its head is in the exchange.
 pub(crate) struct Order {
-    head: request::Parts,
-    authority: Authority,
-    path: PathAndQuery,
+    /// In place of the head's own.
+    pub(crate) authority: Option<String>,
+    /// In place of the head's own, with query.
+    pub(crate) path: Option<String>,
     body: Source,
+    length: Length,
     /// Asks for a change of protocol.
     upgrade: bool,
+    trailers: bool,
+    expects: bool,
+    informer: Informer,
 }
 
 enum Source {
@@ -42,45 +50,24 @@ enum Source {
     Kept(KeptBody),
 }
 
-/// A response whose body is still to come.
-pub(crate) struct Answer {
-    pub(crate) response: Response<Incoming>,
-    pub(crate) lease: Lease,
-}
-
 impl Order {
     /// `keep` says whether the body should be kept for another try.
-    pub(crate) fn new(
-        head: request::Parts,
-        body: Incoming,
-        authority: Authority,
-        path: PathAndQuery,
-        exchange: &Exchange,
-        keep: bool,
-    ) -> Self {
-        let body = if body.is_end_stream() {
-            Source::Empty
-        } else if keep {
-            Source::Kept(KeptBody::new(body, exchange.request_bytes()))
-        } else {
-            Source::Once(Some(RequestBody::stream(body, exchange.request_bytes())))
+    pub(crate) fn new(request: Request, exchange: &Exchange, keep: bool) -> Self {
+        let body = match request.body {
+            Incoming::Empty => Source::Empty,
+            body if keep => Source::Kept(KeptBody::new(body)),
+            body => Source::Once(Some(RequestBody::once(body, exchange.request_bytes()))),
         };
         Self {
-            head,
-            authority,
-            path,
+            authority: None,
+            path: None,
             body,
-            upgrade: false,
+            length: request.length,
+            upgrade: request.upgrade,
+            trailers: request.trailers,
+            expects: request.expects,
+            informer: request.informer,
         }
-    }
-
-    pub(crate) fn upgrading(mut self, upgrade: bool) -> Self {
-        self.upgrade = upgrade;
-        self
-    }
-
-    fn method(&self) -> &Method {
-        &self.head.method
     }
 
     /// Whether a further try can have the whole body.
@@ -92,32 +79,25 @@ impl Order {
         }
     }
 
-    /// The request for its only try.
-    pub(crate) fn into_request(mut self, wire: Wire) -> Request<RequestBody> {
-        self.request(wire)
-    }
-
     /// Whether there is no body, so that nothing is lost with a try.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self.body, Source::Empty)
     }
 
-    pub(crate) fn request(&mut self, wire: Wire) -> Request<RequestBody> {
-        let body = match &mut self.body {
-            Source::Empty => RequestBody::Empty,
-            Source::Once(body) => body.take().unwrap_or(RequestBody::Empty),
-            Source::Kept(kept) => kept.attempt(),
-        };
-        let version = match wire {
-            Wire::Http1 => Version::HTTP_11,
-            Wire::Http2 => Version::HTTP_2,
-        };
-        let mut head = self.head.clone();
-        headers::set_target(&mut head, &self.authority, self.path.clone(), version);
-        if self.upgrade && wire == Wire::Http1 {
-            headers::ask_upgrade(&mut head.headers);
+    /// The body for one try.
+    fn take_body(&mut self, exchange: &Exchange) -> RequestBody {
+        match &mut self.body {
+            Source::Empty => RequestBody::empty(),
+            Source::Once(body) => body.take().unwrap_or_else(RequestBody::empty),
+            Source::Kept(kept) => RequestBody::replay(kept, exchange.request_bytes()),
         }
-        Request::from_parts(head, body)
+    }
+
+    /// Takes back a body of which nothing was used.
+    fn put_back(&mut self, body: RequestBody) {
+        if let Source::Once(place) = &mut self.body {
+            *place = Some(body);
+        }
     }
 }
 
@@ -129,8 +109,7 @@ pub(crate) async fn forward(
     port: &PortView,
     limits: Limits<'_>,
     mut order: Order,
-    version: Version,
-) -> Result<Answer, Failure> {
+) -> Result<Response, Failure> {
     let live = &destination.live;
     if live.requests.load(Ordering::Relaxed) >= port.policy.max_requests {
         let details = format!(
@@ -153,40 +132,35 @@ pub(crate) async fn forward(
         tried.push(endpoint.id);
         exchange.attempt(&endpoint);
 
-        let wire = wire_for(&endpoint, port.protocol, version);
-        let request = order.request(wire);
+        let wire = wire_for(&endpoint, port.protocol, exchange, order.upgrade);
         let per_try = limits.per_try_timeout.map(|limit| Instant::now() + limit);
         let load = Load::on(&endpoint);
-        let result = within(
-            deadline,
-            per_try,
-            send(
-                worker,
-                exchange,
-                &endpoint,
-                target,
-                wire,
-                request,
-                &port.policy,
-            ),
-        )
-        .await;
+        let attempt = send(
+            worker,
+            exchange,
+            &endpoint,
+            target,
+            wire,
+            &mut order,
+            &port.policy,
+        );
+        let result = within(deadline, per_try, attempt).await;
         drop(load);
 
         judge(&endpoint, &result, &port.policy);
         let outcome = match &result {
-            Ok(answer) => match Failure::of_peer(answer.response.headers()) {
+            Ok(answer) => match Failure::of_peer(&answer.head.fields) {
                 Some(failure) => Outcome::Failed(failure),
                 None => Outcome::Answered {
-                    status: answer.response.status().as_u16(),
-                    headers: answer.response.headers(),
+                    status: answer.head.status,
+                    fields: &answer.head.fields,
                 },
             },
             Err(failure) => Outcome::Failed(failure.clone()),
         };
         let again = retry < limits.retry.attempts
             && order.replayable()
-            && retry::wanted(limits.retry, order.method(), &outcome)
+            && retry::wanted(limits.retry, &exchange.head().method, &outcome)
             && live.budget.allow(since_start(), &limits.retry.budget);
         if !again {
             return result.map_err(|failure| exhausted(failure, retry + 1));
@@ -196,11 +170,7 @@ pub(crate) async fn forward(
         let pause = retry::wait(limits.retry.backoff, retry + 1, delivered, &mut rand::rng());
         tracing::debug!(destination = %destination.name, workload = %endpoint.workload, ?pause, "trying again");
         // An answer that is not passed on takes its connection with it, unless it was complete.
-        if let Ok(answer) = result
-            && answer.response.body().is_end_stream()
-        {
-            answer.lease.give_back();
-        }
+        drop(result);
         if !pause.is_zero() {
             let woken = within(deadline, None, async {
                 tokio::time::sleep(pause).await;
@@ -219,71 +189,124 @@ pub(crate) async fn send(
     endpoint: &Arc<Endpoint>,
     port: u16,
     wire: Wire,
-    mut request: Request<RequestBody>,
+    order: &mut Order,
     policy: &Effective,
-) -> Result<Answer, Failure> {
+) -> Result<Response, Failure> {
+    let home = worker.pool.home(endpoint, port, policy.idle_timeout);
     loop {
-        let mut lease = if let Some(lease) = worker.pool.checkout(endpoint, port, wire) {
-            lease
-        } else {
-            let (sender, link) = connect::http(worker, endpoint, port, wire, policy).await?;
-            worker
-                .pool
-                .admit(endpoint, port, sender, link, policy.idle_timeout)
-        };
-        exchange.sent_on(&lease.link);
-        let result = match &mut lease.sender {
-            Sender::Http1(sender) => {
-                if let Err(error) = sender.ready().await {
-                    if lease.reused {
-                        continue;
-                    }
-                    return Err(Failure::send(&error, false, lease.link.address));
-                }
-                sender.try_send_request(request).await
+        let body = order.take_body(exchange);
+        let (result, reused) = match wire {
+            Wire::Http1 => {
+                let conn = match home.http1() {
+                    Some(conn) => conn,
+                    None => connect::http1(worker, endpoint, port, policy).await?,
+                };
+                let reused = conn.reused;
+                exchange.sent_on(&conn.link);
+                let request = written(exchange, order);
+                let limits = &worker.limits;
+                let sent = http1::client::send(
+                    conn,
+                    home.clone(),
+                    &request,
+                    body,
+                    limits,
+                    &order.informer,
+                );
+                (sent.await, reused)
             }
-            Sender::Http2(sender) => {
-                if let Err(error) = sender.ready().await {
-                    if lease.reused {
-                        continue;
+            Wire::Http2 => {
+                let (handle, reused) = match home.http2() {
+                    Some(handle) => (handle, true),
+                    None => {
+                        let handle = connect::http2(worker, endpoint, port, policy).await?;
+                        home.share(&handle);
+                        (handle, false)
                     }
-                    return Err(Failure::send(&error, false, lease.link.address));
-                }
-                sender.try_send_request(request).await
+                };
+                exchange.sent_on(&handle.link);
+                let request = written(exchange, order);
+                let sent = http2::client::send(handle, &request, body, &order.informer);
+                (sent.await, reused)
             }
         };
         match result {
             Ok(response) => {
-                exchange.answered(response.status().as_u16(), response.headers());
-                return Ok(Answer { response, lease });
+                exchange.answered(response.head.status, &response.head.fields);
+                return Ok(response);
             }
-            Err(mut error) => match error.take_message() {
-                Some(unsent) if lease.reused => request = unsent,
-                unsent => {
-                    let failure = Failure::send(error.error(), lease.reused, lease.link.address);
-                    return Err(if unsent.is_some() {
-                        failure.replay(Replay::Safe)
-                    } else {
-                        failure
-                    });
+            Err(Unanswered { failure, body }) => {
+                let whole = body.is_some();
+                if let Some(body) = body {
+                    order.put_back(body);
                 }
-            },
+                if !(reused && whole && failure.replay == Replay::Safe) {
+                    return Err(failure);
+                }
+            }
         }
     }
 }
 
+/// The request as it goes on the wire.
+fn written<'a>(exchange: &'a Exchange, order: &'a Order) -> http1::client::Order<'a> {
+    let head = exchange.head();
+    http1::client::Order {
+        head,
+        target: Target {
+            authority: order.authority.as_deref().unwrap_or(&head.authority),
+            path: order.path.as_deref().unwrap_or(&head.path),
+        },
+        length: order.length,
+        upgrade: order.upgrade,
+        trailers: order.trailers,
+        expects: order.expects,
+    }
+}
+
 /// What is spoken to an endpoint: between proxies what the client spoke, so that nothing is
-/// translated on the way; to an application what its port was declared to be.
-pub(crate) fn wire_for(endpoint: &Endpoint, protocol: Protocol, version: Version) -> Wire {
-    let same = if version == Version::HTTP_2 {
+/// translated on the way; to an application what its port was declared to be. A port that is just
+/// `http` takes HTTP/1.1, but for gRPC, which has no other way than HTTP/2.
+pub(crate) fn wire_for(
+    endpoint: &Endpoint,
+    protocol: Protocol,
+    exchange: &Exchange,
+    upgrade: bool,
+) -> Wire {
+    let same = if exchange.head().version == Version::HTTP_2 {
         Wire::Http2
     } else {
         Wire::Http1
     };
     match (endpoint.config.tunnel, protocol) {
+        _ if upgrade => Wire::Http1,
         (Tunnel::None, Protocol::Grpc | Protocol::Http2) => Wire::Http2,
+        (Tunnel::None, Protocol::Http) if !exchange.is_grpc() => Wire::Http1,
         _ => same,
     }
+}
+
+/// Passes an answer on. Connections that have changed their protocol (RFC 9110 7.8) are joined: from
+/// then on they are two streams of bytes.
+pub(crate) fn deliver(mut exchange: Exchange, answer: Response) -> Reply {
+    let Response {
+        mut head,
+        body,
+        length,
+        switched,
+    } = answer;
+    head.fields.remove(PEER_FAILURE);
+    let Some(server) = switched else {
+        return Reply::stream(head, body, length, exchange);
+    };
+    Reply::bare(head).then(Box::new(move |client| {
+        Box::pin(async move {
+            let outcome = copy::bidirectional(client, server, copy::Options::default()).await;
+            exchange.response_bytes(outcome.b_to_a);
+            exchange.request_bytes().set(outcome.a_to_b);
+            exchange.complete(None);
+        })
+    }))
 }
 
 /// Runs a try within the request's and its own time.
@@ -309,12 +332,12 @@ async fn within<T>(
 }
 
 /// Tells outlier detection how the endpoint did.
-fn judge(endpoint: &Endpoint, result: &Result<Answer, Failure>, policy: &Effective) {
+fn judge(endpoint: &Endpoint, result: &Result<Response, Failure>, policy: &Effective) {
     let Some(settings) = &policy.outlier else {
         return;
     };
     let verdict = match result {
-        Ok(answer) => Verdict::of_status(answer.response.status().as_u16()),
+        Ok(answer) => Verdict::of_status(answer.head.status),
         // The proxy's own doing, or the client's: it says nothing of the endpoint.
         Err(failure)
             if failure.side != Side::Upstream || failure.reason == Reason::RequestTimeout =>

@@ -1,86 +1,254 @@
-//! Serving HTTP connections: one task a connection, requests handed to a handler, a clean end when
-//! the proxy drains.
+//! HTTP as the proxy handles it, whatever its version: requests come in, replies go out, bodies
+//! stream. [`serve`] runs a connection; the versions' own ways are in `http1` and `http2`.
 
-use std::convert::Infallible;
+pub(crate) mod body;
+
+use std::cell::RefCell;
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::Bytes;
+use wire::Fields;
+use wire::h1::Length;
+use wire::{Method, RequestHead, ResponseHead, Version};
 
-use crate::body::ResponseBody;
-use crate::error::chain;
+use crate::io::Io;
 use crate::pool::Wire;
-use crate::worker::{LocalExecutor, Worker};
+use crate::record::Exchange;
+use crate::worker::Worker;
+use crate::{http1, http2};
+use body::{Frame, Incoming};
 
-/// Bytes of a request's head, and the read buffer of a connection.
-const HEAD_LIMIT: usize = 64 * 1024;
-/// Streams that a client may have open on one connection.
-const STREAMS: u32 = 1024;
+/// Bounds of one connection; on by default.
+#[derive(Debug, Clone)]
+pub(crate) struct Bounds {
+    /// Sizes of heads and trailers.
+    pub(crate) codec: wire::h1::Limits,
+    /// For a request's head, from its first byte.
+    pub(crate) head_timeout: Duration,
+    /// For the next request.
+    pub(crate) idle_timeout: Duration,
+    /// Without progress of a body in either direction.
+    pub(crate) body_timeout: Duration,
+    /// Most bytes of a request's body.
+    pub(crate) body: Option<u64>,
+    /// HTTP/2 streams that a client may have open.
+    pub(crate) streams: u32,
+    /// HTTP/2 streams that a client may have reset and the proxy has not yet let go.
+    pub(crate) resets: usize,
+}
 
-/// Serves `io` until its client is done or the proxy drains. `patience` bounds the wait for each
-/// request's head, the idle time before it included.
-pub(crate) async fn serve<S, H, F>(
-    worker: &Rc<Worker>,
-    io: S,
-    wire: Wire,
-    patience: Duration,
-    handler: H,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F + 'static,
-    F: Future<Output = Response<ResponseBody>> + 'static,
-{
-    let service = service_fn(move |request| {
-        let response = handler(request);
-        async move { Ok::<_, Infallible>(response.await) }
-    });
-    let drain = &worker.shared.drain;
-    let io = TokioIo::new(io);
-    // The two kinds of connection have no trait in common, only method names.
-    macro_rules! drive {
-        ($connection:expr) => {{
-            let mut connection = std::pin::pin!($connection);
-            let result = tokio::select! {
-                result = connection.as_mut() => Some(result),
-                () = drain.begun() => {
-                    connection.as_mut().graceful_shutdown();
-                    tokio::select! {
-                        result = connection.as_mut() => Some(result),
-                        () = drain.cut() => None,
-                    }
-                }
-            };
-            if let Some(Err(error)) = result {
-                tracing::debug!(error = chain(&error), "connection from a client ended");
-            }
-        }};
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            codec: wire::h1::Limits::default(),
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_mins(5),
+            body_timeout: Duration::from_mins(5),
+            body: None,
+            streams: 256,
+            resets: 64,
+        }
     }
+}
+
+/// A request beside its head, which is in its [`Exchange`].
+pub(crate) struct Request {
+    pub(crate) body: Incoming,
+    pub(crate) length: Length,
+    /// Asks for a change of protocol (RFC 9110 7.8), or is a CONNECT.
+    pub(crate) upgrade: bool,
+    /// Can take trailers of the response (`TE: trailers`).
+    pub(crate) trailers: bool,
+    /// Waits for `100 Continue` before it sends its body.
+    pub(crate) expects: bool,
+    pub(crate) informer: Informer,
+}
+
+/// What answers a request.
+pub(crate) struct Reply {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: Outgoing,
+    /// How long the body is; [`Length::None`] also where the response speaks of a body that it does
+    /// not have (HEAD, 304).
+    pub(crate) length: Length,
+    /// Takes the connection (or the stream) over once the head was written.
+    pub(crate) takeover: Option<Takeover>,
+}
+
+/// What becomes of a connection that no longer speaks HTTP.
+pub(crate) type Takeover = Box<dyn FnOnce(Io) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// A response's body as it goes to the client.
+pub(crate) enum Outgoing {
+    /// Written by the proxy.
+    Own(Bytes),
+    /// Passed on, and recorded when it ends.
+    Stream(Box<Streamed>),
+}
+
+/// A response's body on its way from an endpoint, with what is to be done when it ends.
+pub(crate) struct Streamed {
+    pub(crate) incoming: Incoming,
+    pub(crate) exchange: Exchange,
+}
+
+/// Answers requests.
+pub(crate) trait Service: 'static {
+    /// A request has come, perhaps one that cannot be read to its end.
+    fn begin(&self, head: RequestHead) -> Exchange;
+
+    /// Answers it.
+    fn call(&self, exchange: Exchange, request: Request) -> impl Future<Output = Reply>;
+}
+
+/// How interim responses (1xx) reach the client.
+#[derive(Clone)]
+pub(crate) enum Informer {
+    Http1(Rc<http1::server::Conn>),
+    Http2(Rc<RefCell<h2::server::SendResponse<Bytes>>>),
+}
+
+impl Informer {
+    /// Passes an interim response on, if the client can take it. A client that is gone is noticed
+    /// with the final one.
+    pub(crate) async fn inform(&self, head: &ResponseHead) {
+        match self {
+            Self::Http1(conn) => conn.inform(head).await,
+            Self::Http2(respond) => http2::server::inform(respond, head),
+        }
+    }
+}
+
+impl Reply {
+    /// A reply of the proxy itself.
+    pub(crate) fn own(status: u16, fields: Fields, body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        Self {
+            head: ResponseHead {
+                status,
+                version: Version::HTTP_11,
+                reason: String::new(),
+                fields,
+            },
+            length: Length::Known(body.len() as u64),
+            body: Outgoing::Own(body),
+            takeover: None,
+        }
+    }
+
+    /// Passes a response on; `exchange` is closed with its end.
+    pub(crate) fn stream(
+        head: ResponseHead,
+        incoming: Incoming,
+        length: Length,
+        mut exchange: Exchange,
+    ) -> Self {
+        let body = if incoming.is_end() {
+            exchange.complete(None);
+            Outgoing::Own(Bytes::new())
+        } else {
+            Outgoing::Stream(Box::new(Streamed { incoming, exchange }))
+        };
+        Self {
+            head,
+            body,
+            length,
+            takeover: None,
+        }
+    }
+
+    /// A head alone.
+    pub(crate) fn bare(head: ResponseHead) -> Self {
+        Self {
+            head,
+            body: Outgoing::ended(),
+            length: Length::None,
+            takeover: None,
+        }
+    }
+
+    pub(crate) fn then(mut self, takeover: Takeover) -> Self {
+        self.takeover = Some(takeover);
+        self
+    }
+
+    /// What follows its head, written in answer to `method`: nothing at all, or the length.
+    pub(crate) fn length_for(&self, method: &Method) -> Length {
+        let bodiless = *method == Method::HEAD || matches!(self.head.status, 100..200 | 204 | 304);
+        if bodiless { Length::None } else { self.length }
+    }
+}
+
+impl Outgoing {
+    /// Nothing more.
+    pub(crate) fn ended() -> Self {
+        Self::Own(Bytes::new())
+    }
+
+    /// Whether nothing follows.
+    pub(crate) fn is_end(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_empty(),
+            Self::Stream(streamed) => streamed.incoming.is_end(),
+        }
+    }
+
+    /// The next piece; `None` at the end. When the body breaks off, the exchange has been told why.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame, Broken>>> {
+        let streamed = match self {
+            Self::Own(bytes) if bytes.is_empty() => return Poll::Ready(None),
+            Self::Own(bytes) => return Poll::Ready(Some(Ok(Frame::Data(std::mem::take(bytes))))),
+            Self::Stream(streamed) => streamed,
+        };
+        match streamed.incoming.poll_frame(cx) {
+            Poll::Ready(Some(Ok(Frame::Data(data)))) => {
+                streamed.exchange.response_bytes(data.len() as u64);
+                if streamed.incoming.is_end() {
+                    streamed.exchange.complete(None);
+                }
+                Poll::Ready(Some(Ok(Frame::Data(data))))
+            }
+            Poll::Ready(Some(Ok(Frame::Trailers(fields)))) => {
+                streamed.exchange.complete(Some(&fields));
+                Poll::Ready(Some(Ok(Frame::Trailers(fields))))
+            }
+            Poll::Ready(Some(Err(failure))) => {
+                streamed.exchange.fail(&failure);
+                Poll::Ready(Some(Err(Broken)))
+            }
+            Poll::Ready(None) => {
+                streamed.exchange.complete(None);
+                Poll::Ready(None)
+            }
+            Poll::Pending => match streamed.exchange.poll_expired(cx) {
+                Poll::Ready(()) => Poll::Ready(Some(Err(Broken))),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+}
+
+/// A response's body broke off: the client must not take what it has for the whole.
+#[derive(Debug)]
+pub(crate) struct Broken;
+
+/// Serves a connection until its client is done or the proxy drains.
+pub(crate) async fn serve<S: Service>(
+    worker: &Rc<Worker>,
+    io: Io,
+    wire: Wire,
+    bounds: &Rc<Bounds>,
+    service: S,
+) {
     match wire {
-        Wire::Http1 => drive!(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(patience)
-                .max_buf_size(HEAD_LIMIT)
-                .preserve_header_case(true)
-                .half_close(true)
-                .serve_connection(io, service)
-                .with_upgrades()
-        ),
-        Wire::Http2 => drive!(
-            http2::Builder::new(LocalExecutor)
-                .timer(TokioTimer::new())
-                .adaptive_window(true)
-                .max_concurrent_streams(STREAMS)
-                .max_header_list_size(HEAD_LIMIT as u32)
-                .keep_alive_interval(Duration::from_mins(1))
-                .keep_alive_timeout(Duration::from_secs(20))
-                .serve_connection(io, service)
-        ),
+        Wire::Http1 => http1::server::serve(worker, io, bounds, service).await,
+        Wire::Http2 => http2::server::serve(worker, io, bounds, service).await,
     }
 }

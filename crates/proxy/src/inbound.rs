@@ -9,33 +9,31 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use model::Reason;
 use model::service::Protocol;
 use model::workload::MtlsMode;
 use net::detect::{self, Sniff};
-use net::prefixed::Prefixed;
+use net::tcp::Stream;
 use policy::effective::Effective;
 use telemetry::Direction;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use wire::{Fields, Method, RequestHead};
 
-use crate::body::ResponseBody;
 use crate::error::{Failure, Replay};
-use crate::forward::{self, Answer, Order};
+use crate::forward::{self, Order};
+use crate::http::{Bounds, Reply, Request, Service};
+use crate::http1::client::Response;
+use crate::io::Io;
 use crate::options::Mode;
 use crate::peers;
 use crate::pool::{Link, Wire};
 use crate::record::{Caller, Exchange, Load, NONE};
 use crate::retry::is_idempotent;
 use crate::state::Own;
-use crate::tcp::{self, Connection};
+use crate::tcp::{self, Connection, Opened, Spoken};
 use crate::tunnel::{self, Form};
 use crate::worker::Worker;
-use crate::{connect, headers, http as serve_http, reply, upgrade};
+use crate::{connect, http, reply};
 
 /// For a handshake, or for the first bytes of a caller that must speak first.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,8 +99,14 @@ async fn tls(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr) {
         mtls: true,
         group: peer.kx_group,
     });
+    let stream = Io::tls(stream);
     if form == Form::Hbone {
-        return hbone(worker, stream, caller).await;
+        let bounds = patient(&worker, PEER_IDLE);
+        let service = Hbone {
+            worker: Rc::clone(&worker),
+            caller,
+        };
+        return http::serve(&worker, stream, Wire::Http2, &bounds, service).await;
     }
     let asked = peer.sni.as_deref().and_then(tunnel::parse_server_name);
     let port = match asked {
@@ -243,62 +247,32 @@ fn strict(worker: &Worker, port: u16) -> Failure {
 }
 
 /// Reads until it is clear what is spoken.
-async fn read_start(mut stream: TcpStream) -> std::io::Result<(Prefixed<TcpStream>, Sniff)> {
+async fn read_start(mut stream: TcpStream) -> std::io::Result<(Io, Sniff)> {
     let mut seen = bytes::BytesMut::with_capacity(1024);
     let sniff = detect::read(&mut stream, &mut seen).await?;
-    Ok((Prefixed::new(stream, seen.freeze()), sniff))
+    Ok((Io::from(stream).with_ahead(seen.freeze()), sniff))
 }
 
 /// Plain text to a port of which nothing is declared: whoever speaks first decides.
-async fn undeclared(worker: Rc<Worker>, mut stream: TcpStream, caller: Rc<Caller>, target: Target) {
-    let mut seen = bytes::BytesMut::with_capacity(1024);
-    let Ok((mut app, link)) = application(&worker, &target).await else {
-        return;
+async fn undeclared(worker: Rc<Worker>, stream: TcpStream, caller: Rc<Caller>, target: Target) {
+    let dial = async {
+        let (app, link) = application(&worker, &target).await?;
+        Ok(Opened::new(app, link, &target.own.application))
     };
-    let mut greeting = bytes::BytesMut::new();
-    loop {
-        match detect::sniff(&seen) {
-            Sniff::NeedMore => {}
-            Sniff::Http1 => {
-                return serve(
-                    worker,
-                    Prefixed::new(stream, seen.freeze()),
-                    Wire::Http1,
-                    PLAIN_IDLE,
-                    caller,
-                    Ok(target),
-                )
-                .await;
-            }
-            Sniff::Http2 => {
-                return serve(
-                    worker,
-                    Prefixed::new(stream, seen.freeze()),
-                    Wire::Http2,
-                    PLAIN_IDLE,
-                    caller,
-                    Ok(target),
-                )
-                .await;
-            }
-            Sniff::Tls | Sniff::Other => break,
+    match tcp::race(stream, dial).await {
+        Ok(Spoken::Http(stream, wire)) => {
+            let (stream, ahead) = stream.into_parts();
+            let stream = Io::from(stream).with_ahead(ahead);
+            serve(worker, stream, wire, PLAIN_IDLE, caller, Ok(target)).await;
         }
-        tokio::select! {
-            read = stream.read_buf(&mut seen) => if !matches!(read, Ok(1..)) { break },
-            heard = app.read_buf(&mut greeting) => {
-                drop(heard);
-                break;
-            }
+        Ok(Spoken::Bytes(stream, Some(opened))) => {
+            Connection::begin(&worker, Direction::Inbound, &caller, &target.own.host)
+                .join(stream, opened)
+                .await;
         }
+        Ok(Spoken::Bytes(stream, None)) => bytes(&worker, stream, &caller, &target).await,
+        Err(failure) => refuse_bytes(&worker, &caller, &failure),
     }
-    let mut connection = Connection::begin(&worker, Direction::Inbound, &caller, &target.own.host);
-    connection.reached(&target.own.application, &link);
-    connection
-        .copy(
-            Prefixed::new(stream, seen.freeze()),
-            Prefixed::new(app, greeting.freeze()),
-        )
-        .await;
 }
 
 async fn application(worker: &Worker, target: &Target) -> Result<(connect::Io, Link), Failure> {
@@ -313,10 +287,7 @@ async fn application(worker: &Worker, target: &Target) -> Result<(connect::Io, L
     .await
 }
 
-async fn bytes<S>(worker: &Rc<Worker>, stream: S, caller: &Caller, target: &Target)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn bytes(worker: &Rc<Worker>, stream: impl Stream, caller: &Caller, target: &Target) {
     let mut connection = Connection::begin(worker, Direction::Inbound, caller, &target.own.host);
     match application(worker, target).await {
         Ok((app, link)) => {
@@ -335,66 +306,58 @@ fn refuse_bytes(worker: &Rc<Worker>, caller: &Caller, failure: &Failure) {
     Connection::begin(worker, Direction::Inbound, caller, &NONE).failed(failure);
 }
 
-async fn serve<S>(
+async fn serve(
     worker: Rc<Worker>,
-    stream: S,
+    stream: Io,
     wire: Wire,
     idle: Duration,
     caller: Rc<Caller>,
     target: Result<Target, Failure>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let target = Rc::new(target);
-    let handler = {
-        let worker = Rc::clone(&worker);
-        move |request| {
-            handle(
-                Rc::clone(&worker),
-                Rc::clone(&caller),
-                Rc::clone(&target),
-                request,
-            )
-        }
+) {
+    let bounds = patient(&worker, idle);
+    let service = Inward {
+        worker: Rc::clone(&worker),
+        caller,
+        target,
     };
-    serve_http::serve(&worker, stream, wire, idle, handler).await;
+    http::serve(&worker, stream, wire, &bounds, service).await;
 }
 
-async fn handle(
+/// The usual bounds, with another patience for the next request.
+fn patient(worker: &Worker, idle: Duration) -> Rc<Bounds> {
+    Rc::new(Bounds {
+        idle_timeout: idle,
+        ..Bounds::clone(&worker.bounds)
+    })
+}
+
+/// Requests of one connection to one port of this workload.
+struct Inward {
     worker: Rc<Worker>,
     caller: Rc<Caller>,
-    target: Rc<Result<Target, Failure>>,
-    mut request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    let upgrade = upgrade::requested(&mut request);
-    let (mut head, body) = request.into_parts();
-    let mut exchange = Exchange::begin(&worker, Direction::Inbound, &caller, &mut head);
-    let result = match &*target {
-        Ok(target) => {
-            deliver(
-                &worker,
-                &mut exchange,
-                target,
-                head,
-                body,
-                upgrade.is_some(),
-            )
-            .await
-        }
-        Err(failure) => Err(failure.clone()),
-    };
-    match result {
-        Ok(mut answer) => {
-            answer.response.headers_mut().remove(headers::PEER_FAILURE);
-            upgrade::deliver(exchange, answer, upgrade)
-        }
-        Err(failure) => {
-            exchange.fail(&failure);
-            let mut response = reply::failure(&failure, exchange.is_grpc());
-            if caller.mtls {
-                reply::tell_peer(&mut response, &failure);
+    target: Result<Target, Failure>,
+}
+
+impl Service for Inward {
+    fn begin(&self, head: RequestHead) -> Exchange {
+        Exchange::begin(&self.worker, Direction::Inbound, &self.caller, head)
+    }
+
+    async fn call(&self, mut exchange: Exchange, request: Request) -> Reply {
+        let result = match &self.target {
+            Ok(target) => deliver(&self.worker, &mut exchange, target, request).await,
+            Err(failure) => Err(failure.clone()),
+        };
+        match result {
+            Ok(answer) => forward::deliver(exchange, answer),
+            Err(failure) => {
+                exchange.fail(&failure);
+                let mut reply = reply::failure(&failure, exchange.is_grpc());
+                if self.caller.mtls {
+                    reply::tell_peer(&mut reply, &failure);
+                }
+                reply
             }
-            response
         }
     }
 }
@@ -405,30 +368,20 @@ async fn deliver(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
     target: &Target,
-    mut head: http::request::Parts,
-    body: Incoming,
-    upgrade: bool,
-) -> Result<Answer, Failure> {
-    let authority = headers::authority(&head.uri, &head.headers).ok_or_else(|| {
-        Failure::new(
+    request: Request,
+) -> Result<Response, Failure> {
+    if exchange.head().authority.is_empty() {
+        return Err(Failure::new(
             Reason::BadRequest,
-            "the request names no host, or more than one",
-        )
-    })?;
-    exchange.set_authority(&authority);
+            "the request names no host",
+        ));
+    }
     exchange.set_destination(&target.own.host);
-    headers::strip_hop_by_hop(&mut head.headers);
-    let version = head.version;
-    let method = head.method.clone();
-    let path = head
-        .uri
-        .path_and_query()
-        .cloned()
-        .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let mut order = Order::new(head, body, authority, path, exchange, false).upgrading(upgrade);
+    let upgrade = request.upgrade;
+    let mut order = Order::new(request, exchange, false);
     let application = &target.own.application;
-    let wire = forward::wire_for(application, target.protocol, version);
-    let policy = Effective::default();
+    let wire = forward::wire_for(application, target.protocol, exchange, upgrade);
+    let policy = &worker.inward;
     for retried in [false, true] {
         exchange.attempt(application);
         let replayable = order.is_empty();
@@ -439,8 +392,8 @@ async fn deliver(
             application,
             target.port,
             wire,
-            order.request(wire),
-            &policy,
+            &mut order,
+            policy,
         )
         .await;
         drop(load);
@@ -449,7 +402,7 @@ async fn deliver(
                 if !retried
                     && replayable
                     && failure.replay == Replay::IfIdempotent
-                    && is_idempotent(&method) =>
+                    && is_idempotent(&exchange.head().method) =>
             {
                 tracing::debug!("the application closed a kept connection: trying a new one");
             }
@@ -463,52 +416,56 @@ async fn deliver(
 }
 
 /// HBONE: each stream is a connection (HTTP/2 CONNECT to an address and port of this workload).
-async fn hbone<S>(worker: Rc<Worker>, stream: S, caller: Rc<Caller>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let handler = {
-        let worker = Rc::clone(&worker);
-        move |request| hbone_stream(Rc::clone(&worker), Rc::clone(&caller), request)
-    };
-    serve_http::serve(&worker, stream, Wire::Http2, PEER_IDLE, handler).await;
-}
-
-async fn hbone_stream(
+struct Hbone {
     worker: Rc<Worker>,
     caller: Rc<Caller>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    let opened = async {
-        if request.method() != Method::CONNECT {
-            return Err(Failure::new(Reason::BadRequest, "HBONE takes CONNECT only"));
-        }
-        let port = request.uri().port_u16();
-        let port = port.ok_or_else(|| Failure::new(Reason::BadRequest, "CONNECT names no port"))?;
-        let target = target(&worker, port)?;
-        let application = application(&worker, &target).await?;
-        Ok((target, application))
-    };
-    match opened.await {
-        Ok((target, (app, link))) => {
-            let client = hyper::upgrade::on(request);
-            tokio::task::spawn_local(async move {
-                if let Ok(client) = client.await {
-                    let mut connection =
-                        Connection::begin(&worker, Direction::Inbound, &caller, &target.own.host);
-                    connection.reached(&target.own.application, &link);
-                    connection.copy(TokioIo::new(client), app).await;
-                }
-            });
-            Response::new(ResponseBody::empty())
-        }
-        Err(failure) => {
-            refuse_bytes(&worker, &caller, &failure);
-            let mut response = reply::failure(&failure, false);
-            if failure.reason == Reason::ConnectRefused {
-                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+}
+
+impl Service for Hbone {
+    fn begin(&self, head: RequestHead) -> Exchange {
+        Exchange::begin(&self.worker, Direction::Inbound, &self.caller, head)
+    }
+
+    async fn call(&self, mut exchange: Exchange, _: Request) -> Reply {
+        let opened = async {
+            let head = exchange.head();
+            if head.method != Method::CONNECT {
+                return Err(Failure::new(Reason::BadRequest, "HBONE takes CONNECT only"));
             }
-            response
+            let port = head
+                .port()
+                .ok_or_else(|| Failure::new(Reason::BadRequest, "CONNECT names no port"))?;
+            let target = target(&self.worker, port)?;
+            let application = application(&self.worker, &target).await?;
+            Ok((target, application))
+        };
+        match opened.await {
+            Ok((target, (app, link))) => {
+                // From here on it is a connection, and recorded as one.
+                exchange.forget();
+                let (worker, caller) = (Rc::clone(&self.worker), Rc::clone(&self.caller));
+                Reply::own(200, Fields::new(), "").then(Box::new(move |client| {
+                    Box::pin(async move {
+                        let mut connection = Connection::begin(
+                            &worker,
+                            Direction::Inbound,
+                            &caller,
+                            &target.own.host,
+                        );
+                        connection.reached(&target.own.application, &link);
+                        connection.copy(client, app).await;
+                    })
+                }))
+            }
+            Err(failure) => {
+                tracing::warn!(address = %self.caller.address, "connection refused: {failure}");
+                exchange.fail(&failure);
+                let mut reply = reply::failure(&failure, false);
+                if failure.reason == Reason::ConnectRefused {
+                    reply.head.status = 503;
+                }
+                reply
+            }
         }
     }
 }

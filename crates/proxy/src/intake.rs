@@ -6,54 +6,89 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::uri::Authority;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use model::Reason;
 use net::detect::{self, Sniff};
 use net::prefixed::Prefixed;
+use net::tcp::Stream;
 use telemetry::Direction;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use wire::{Fields, Method, RequestHead};
 
-use crate::body::ResponseBody;
 use crate::destination::Destination;
 use crate::error::Failure;
+use crate::http::{Reply, Request, Service};
+use crate::io::Io;
 use crate::outbound::{self, Found, Inlet};
 use crate::pool::{Link, Wire};
 use crate::record::{Caller, Exchange};
 use crate::state::Lookup;
 use crate::tcp::{self, Connection, Spoken};
 use crate::worker::Worker;
-use crate::{connect, external, http as serve_http, reply};
+use crate::{connect, external, http, reply};
 
-/// For the next request on a kept connection, and so for one that never gets beyond its first bytes.
-const IDLE: Duration = Duration::from_mins(5);
 /// For the first bytes of a client that is to be told why it is refused.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Requests of the application.
+pub(crate) struct Outward {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) caller: Rc<Caller>,
+    pub(crate) inlet: Inlet,
+}
+
+impl Service for Outward {
+    fn begin(&self, head: RequestHead) -> Exchange {
+        Exchange::begin(&self.worker, Direction::Outbound, &self.caller, head)
+    }
+
+    async fn call(&self, exchange: Exchange, request: Request) -> Reply {
+        let head = exchange.head();
+        let tunnel = head.method == Method::CONNECT && head.protocol.is_none();
+        if tunnel && matches!(self.inlet, Inlet::Authority) {
+            connect_tunnel(&self.worker, &self.caller, exchange).await
+        } else {
+            outbound::handle(&self.worker, &self.inlet, exchange, request).await
+        }
+    }
+}
+
+/// Requests that are all refused for one reason.
+struct Refusing {
+    worker: Rc<Worker>,
+    caller: Rc<Caller>,
+    failure: Failure,
+}
+
+impl Service for Refusing {
+    fn begin(&self, head: RequestHead) -> Exchange {
+        Exchange::begin(&self.worker, Direction::Outbound, &self.caller, head)
+    }
+
+    async fn call(&self, mut exchange: Exchange, _: Request) -> Reply {
+        exchange.fail(&self.failure);
+        reply::failure(&self.failure, exchange.is_grpc())
+    }
+}
+
 /// Explicit mode: the application uses the proxy as an HTTP proxy.
 pub(crate) async fn explicit(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let caller = Rc::new(outbound::local_caller(&worker, peer));
-    let Ok(Spoken::Http(stream, wire)) = tcp::read_http(stream).await else {
+    let Ok(Spoken::Http(stream, wire)) = tcp::read_http(Io::from(stream)).await else {
         return;
     };
-    let handler = {
-        let worker = Rc::clone(&worker);
-        move |request: Request<Incoming>| {
-            let (worker, caller) = (Rc::clone(&worker), Rc::clone(&caller));
-            async move {
-                if *request.method() == Method::CONNECT {
-                    connect_tunnel(worker, caller, request).await
-                } else {
-                    outbound::handle(worker, Inlet::Authority, caller, request).await
-                }
-            }
-        }
+    let service = Outward {
+        worker: Rc::clone(&worker),
+        caller,
+        inlet: Inlet::Authority,
     };
-    serve_http::serve(&worker, stream, wire, IDLE, handler).await;
+    http::serve(&worker, whole(stream), wire, &worker.bounds, service).await;
+}
+
+/// The stream with what was read ahead of it.
+fn whole(stream: Prefixed<Io>) -> Io {
+    let (io, ahead) = stream.into_parts();
+    io.with_ahead(ahead)
 }
 
 /// Transparent mode: the namespace redirected a connection that was going elsewhere.
@@ -65,7 +100,9 @@ pub(crate) async fn intercepted(worker: Rc<Worker>, stream: TcpStream, peer: Soc
         return;
     };
     match worker.shared.state.address(to.ip()).await {
-        Lookup::Found(destination) => serve(worker, stream, caller, destination, to.port()).await,
+        Lookup::Found(destination) => {
+            serve(worker, stream.into(), caller, destination, to.port()).await;
+        }
         Lookup::Absent => {
             let snapshot = worker.shared.state.snapshot();
             let ours = snapshot.mesh.networks.iter().any(|n| n.contains(&to.ip()));
@@ -77,17 +114,12 @@ pub(crate) async fn intercepted(worker: Rc<Worker>, stream: TcpStream, peer: Soc
                 } else {
                     "the address is not of this mesh, and outboundPolicy is RegistryOnly"
                 };
-                return refuse(
-                    &worker,
-                    stream,
-                    &caller,
-                    Failure::new(Reason::NoRoute, format!("{to}: {why}")),
-                )
-                .await;
+                let failure = Failure::new(Reason::NoRoute, format!("{to}: {why}"));
+                return refuse(&worker, stream.into(), &caller, failure).await;
             }
             match connect::tcp(&worker, to, CONNECT_TIMEOUT).await {
                 Ok(server) => pass(&worker, stream, &caller, server, to).await,
-                Err(failure) => refuse(&worker, stream, &caller, failure).await,
+                Err(failure) => refuse(&worker, stream.into(), &caller, failure).await,
             }
         }
         Lookup::Unknown => {
@@ -95,7 +127,7 @@ pub(crate) async fn intercepted(worker: Rc<Worker>, stream: TcpStream, peer: Soc
                 Reason::ConfigMissing,
                 format!("the control plane has not told what {to} is"),
             );
-            refuse(&worker, stream, &caller, failure).await;
+            refuse(&worker, stream.into(), &caller, failure).await;
         }
     }
 }
@@ -105,107 +137,96 @@ pub(crate) async fn upstream(
     worker: Rc<Worker>,
     stream: TcpStream,
     peer: SocketAddr,
-    authority: Authority,
+    host: String,
+    port: u16,
 ) {
     let caller = Rc::new(outbound::local_caller(&worker, peer));
-    match outbound::find(&worker, &authority, 0).await {
+    match outbound::find(&worker, &host, port).await {
         Ok(Found::Service(destination, port)) => {
-            serve(worker, stream, caller, destination, port).await;
+            serve(worker, stream.into(), caller, destination, port).await;
         }
         Ok(Found::Outside(host, port)) => match external::connect(&worker, &host, port).await {
             Ok(server) => match server.peer_addr() {
                 Ok(to) => pass(&worker, stream, &caller, server, to).await,
                 Err(_) => tcp::close(stream).await,
             },
-            Err(failure) => refuse(&worker, stream, &caller, failure).await,
+            Err(failure) => refuse(&worker, stream.into(), &caller, failure).await,
         },
-        Err(failure) => refuse(&worker, stream, &caller, failure).await,
+        Err(failure) => refuse(&worker, stream.into(), &caller, failure).await,
     }
 }
 
 /// `CONNECT`: the answer first, then whatever the client speaks.
-async fn connect_tunnel(
-    worker: Rc<Worker>,
-    caller: Rc<Caller>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    let refused = |failure: Failure, request: Request<Incoming>| {
-        let (mut head, _) = request.into_parts();
-        let mut exchange = Exchange::begin(&worker, Direction::Outbound, &caller, &mut head);
-        exchange.fail(&failure);
-        reply::failure(&failure, false)
+async fn connect_tunnel(worker: &Rc<Worker>, caller: &Rc<Caller>, mut exchange: Exchange) -> Reply {
+    let head = exchange.head();
+    let found = tunnel_to(worker, head.host(), head.port().unwrap_or(443)).await;
+    let onward = match found {
+        Ok(onward) => onward,
+        Err(failure) => {
+            exchange.fail(&failure);
+            return reply::failure(&failure, false);
+        }
     };
-    let Some(authority) = request.uri().authority().cloned() else {
-        return refused(
-            Failure::new(Reason::BadRequest, "CONNECT names no host and port"),
-            request,
-        );
-    };
-    let found = match outbound::find(&worker, &authority, 443).await {
-        Ok(found) => found,
-        Err(failure) => return refused(failure, request),
-    };
-    let server = match &found {
+    // From here on it is a connection, and recorded as one.
+    exchange.forget();
+    let (worker, caller) = (Rc::clone(worker), Rc::clone(caller));
+    Reply::own(200, Fields::new(), "").then(Box::new(move |client| {
+        Box::pin(async move {
+            match onward {
+                Onward::Service(destination, port) => {
+                    serve(worker, client, caller, destination, port).await;
+                }
+                Onward::Outside(server, to) => pass(&worker, client, &caller, server, to).await,
+            }
+        })
+    }))
+}
+
+/// Where a tunnel leads.
+enum Onward {
+    Service(Arc<Destination>, u16),
+    Outside(TcpStream, SocketAddr),
+}
+
+async fn tunnel_to(worker: &Worker, host: &str, port: u16) -> Result<Onward, Failure> {
+    match outbound::find(worker, host, port).await? {
         Found::Service(destination, port) => {
             let view = Arc::clone(&destination.view());
-            if view.port(*port).is_none() {
-                return refused(outbound::no_port(destination, &view, *port), request);
+            if view.port(port).is_none() {
+                return Err(outbound::no_port(&destination, &view, port));
             }
-            None
+            Ok(Onward::Service(destination, port))
         }
-        Found::Outside(host, port) => match external::connect(&worker, host, *port).await {
-            Ok(server) => Some(server),
-            Err(failure) => return refused(failure, request),
-        },
-    };
-    let client = hyper::upgrade::on(request);
-    tokio::task::spawn_local(async move {
-        let Ok(client) = client.await else { return };
-        let client = TokioIo::new(client);
-        match (found, server) {
-            (Found::Service(destination, port), _) => {
-                serve(worker, client, caller, destination, port).await;
-            }
-            (Found::Outside(..), Some(server)) => {
-                if let Ok(to) = server.peer_addr() {
-                    pass(&worker, client, &caller, server, to).await;
-                }
-            }
-            (Found::Outside(..), None) => {}
+        Found::Outside(host, port) => {
+            let server = external::connect(worker, &host, port).await?;
+            let to = server
+                .peer_addr()
+                .map_err(|e| Failure::new(Reason::ConnectRefused, e.to_string()))?;
+            Ok(Onward::Outside(server, to))
         }
-    });
-    Response::new(ResponseBody::empty())
+    }
 }
 
 /// A connection whose service and port are known.
-async fn serve<S>(
+async fn serve(
     worker: Rc<Worker>,
-    client: S,
+    client: Io,
     caller: Rc<Caller>,
     destination: Arc<Destination>,
     port: u16,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
     if destination.view().port(port).is_none() {
         let failure = outbound::no_port(&destination, &destination.view(), port);
         return refuse(&worker, client, &caller, failure).await;
     }
     match tcp::detect(&worker, client, &destination, port).await {
         Ok(Spoken::Http(client, wire)) => {
-            let inlet = Inlet::Service(destination, port);
-            let handler = {
-                let worker = Rc::clone(&worker);
-                move |request| {
-                    outbound::handle(
-                        Rc::clone(&worker),
-                        inlet.clone(),
-                        Rc::clone(&caller),
-                        request,
-                    )
-                }
+            let service = Outward {
+                worker: Rc::clone(&worker),
+                caller,
+                inlet: Inlet::Service(destination, port),
             };
-            serve_http::serve(&worker, client, wire, IDLE, handler).await;
+            http::serve(&worker, whole(client), wire, &worker.bounds, service).await;
         }
         Ok(Spoken::Bytes(client, opened)) => {
             if let Err(failure) =
@@ -221,10 +242,13 @@ async fn serve<S>(
 }
 
 /// Bytes to and from a host outside the mesh.
-async fn pass<S>(worker: &Rc<Worker>, client: S, caller: &Caller, server: TcpStream, to: SocketAddr)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn pass(
+    worker: &Rc<Worker>,
+    client: impl Stream,
+    caller: &Caller,
+    server: TcpStream,
+    to: SocketAddr,
+) {
     thread_local! {
         static OUTSIDE: Arc<str> = "outside".into();
     }
@@ -239,10 +263,7 @@ where
 }
 
 /// Refuses a connection: in words if the client speaks HTTP, which it has a moment to show.
-async fn refuse<S>(worker: &Rc<Worker>, mut client: S, caller: &Rc<Caller>, failure: Failure)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn refuse(worker: &Rc<Worker>, mut client: Io, caller: &Rc<Caller>, failure: Failure) {
     tracing::warn!("connection refused: {failure}");
     let mut seen = BytesMut::with_capacity(1024);
     let sniff = tokio::time::timeout(LAST_WORDS, detect::read(&mut client, &mut seen));
@@ -251,21 +272,11 @@ where
         Ok(Ok(Sniff::Http2)) => Wire::Http2,
         _ => return tcp::close(client).await,
     };
-    let handler = {
-        let (worker, caller) = (Rc::clone(worker), Rc::clone(caller));
-        move |request: Request<Incoming>| {
-            let (mut head, _) = request.into_parts();
-            let mut exchange = Exchange::begin(&worker, Direction::Outbound, &caller, &mut head);
-            exchange.fail(&failure);
-            std::future::ready(reply::failure(&failure, exchange.is_grpc()))
-        }
+    let service = Refusing {
+        worker: Rc::clone(worker),
+        caller: Rc::clone(caller),
+        failure,
     };
-    serve_http::serve(
-        worker,
-        Prefixed::new(client, seen.freeze()),
-        wire,
-        IDLE,
-        handler,
-    )
-    .await;
+    let client = client.with_ahead(seen.freeze());
+    http::serve(worker, client, wire, &worker.bounds, service).await;
 }

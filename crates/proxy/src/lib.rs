@@ -10,7 +10,6 @@
 #![forbid(unsafe_code)]
 
 mod admin;
-mod body;
 mod bootstrap;
 mod connect;
 mod destination;
@@ -20,8 +19,11 @@ mod external;
 mod forward;
 mod headers;
 mod http;
+mod http1;
+mod http2;
 mod inbound;
 mod intake;
+mod io;
 mod options;
 mod outbound;
 mod peers;
@@ -33,7 +35,6 @@ mod server;
 mod state;
 mod tcp;
 mod tunnel;
-mod upgrade;
 mod worker;
 
 pub use options::{MARK, Mode, Options, Upstream};

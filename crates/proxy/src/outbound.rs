@@ -8,26 +8,24 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Request, Response, StatusCode, request};
-use hyper::body::Incoming;
+use http::StatusCode;
 use model::name::service_of_host;
 use model::route::{Filter, HeaderChange, Target};
 use model::{Reason, route};
 use policy::filter::{self, Origin};
 use policy::route::{Decision, RequestView};
 use policy::{path, split};
-use telemetry::Direction;
+use wire::{Fields, RequestHead, Scheme};
 
-use crate::body::ResponseBody;
 use crate::destination::{Destination, View};
 use crate::error::Failure;
 use crate::forward::{self, Order, forward};
-use crate::headers;
+use crate::http::{Reply, Request};
+use crate::http1::client::Response;
 use crate::record::{Caller, Exchange, NONE};
 use crate::state::Lookup;
 use crate::worker::Worker;
-use crate::{external, reply, upgrade};
+use crate::{external, reply};
 
 /// Where the requests of a connection go.
 #[derive(Clone)]
@@ -47,75 +45,57 @@ pub(crate) enum Found {
 
 /// Serves one request.
 pub(crate) async fn handle(
-    worker: Rc<Worker>,
-    inlet: Inlet,
-    caller: Rc<Caller>,
-    mut request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    let upgrade = upgrade::requested(&mut request);
-    let (mut head, body) = request.into_parts();
-    let mut exchange = Exchange::begin(&worker, Direction::Outbound, &caller, &mut head);
-    let grpc = exchange.is_grpc();
-    match serve(
-        &worker,
-        &inlet,
-        &mut exchange,
-        head,
-        body,
-        upgrade.is_some(),
-    )
-    .await
-    {
-        Ok(Served::Reply(response)) => {
-            exchange.reply(response.status().as_u16());
-            response
+    worker: &Rc<Worker>,
+    inlet: &Inlet,
+    mut exchange: Exchange,
+    request: Request,
+) -> Reply {
+    match serve(worker, inlet, &mut exchange, request).await {
+        Ok(Served::Reply(reply)) => {
+            exchange.reply(reply.head.status);
+            reply
         }
-        Ok(Served::Answer(answer)) => upgrade::deliver(exchange, answer, upgrade),
+        Ok(Served::Answer(answer)) => forward::deliver(exchange, answer),
         Err(failure) => {
             exchange.fail(&failure);
-            reply::failure(&failure, grpc)
+            reply::failure(&failure, exchange.is_grpc())
         }
     }
 }
 
 enum Served {
-    Reply(Response<ResponseBody>),
-    Answer(forward::Answer),
+    Reply(Reply),
+    Answer(Response),
 }
 
 async fn serve(
     worker: &Rc<Worker>,
     inlet: &Inlet,
     exchange: &mut Exchange,
-    mut head: request::Parts,
-    body: Incoming,
-    upgrade: bool,
+    request: Request,
 ) -> Result<Served, Failure> {
-    let authority = headers::authority(&head.uri, &head.headers).ok_or_else(|| {
-        Failure::new(
+    let head = exchange.head();
+    if head.authority.is_empty() {
+        return Err(Failure::new(
             Reason::BadRequest,
-            "the request names no host, or more than one",
-        )
-    })?;
-    exchange.set_authority(&authority);
-    headers::strip_hop_by_hop(&mut head.headers);
-    headers::ensure_host(&mut head.headers, &authority);
+            "the request names no host",
+        ));
+    }
     let (destination, port) = match inlet {
         Inlet::Service(destination, port) => (Arc::clone(destination), *port),
-        Inlet::Authority => match find(worker, &authority, default_port(&head)).await? {
+        Inlet::Authority => match find(worker, head.host(), port_of(head)).await? {
             Found::Service(destination, port) => (destination, port),
             Found::Outside(host, port) => {
                 exchange.set_destination(&host.as_str().into());
-                let answer =
-                    external::send(worker, exchange, head, body, &authority, &host, port).await?;
+                let answer = external::send(worker, exchange, request, &host, port).await?;
                 return Ok(Served::Answer(answer));
             }
         },
     };
     exchange.set_destination(&destination.host);
     let view = Arc::clone(&destination.view());
-    let way = match route(&view, &destination, port, &mut head, exchange, &authority)? {
-        Routed::Reply(response) => return Ok(Served::Reply(response)),
+    let way = match route(&view, &destination, port, exchange)? {
+        Routed::Reply(reply) => return Ok(Served::Reply(reply)),
         Routed::Send(way) => way,
     };
     let (backend, backend_port) = match way.backend {
@@ -128,52 +108,38 @@ async fn serve(
         .port(backend_port)
         .ok_or_else(|| no_port(&backend, &backend_view, backend_port))?;
     let limits = backend_port.policy.limits(way.rule);
-    let version = head.version;
-    let order = Order::new(
-        head,
-        body,
-        way.authority,
-        way.path,
-        exchange,
-        limits.retry.attempts > 0,
-    )
-    .upgrading(upgrade);
-    let mut answer = forward(
-        worker,
-        exchange,
-        &backend,
-        backend_port,
-        limits,
-        order,
-        version,
-    )
-    .await?;
-    if let Some(failure) = Failure::of_peer(answer.response.headers()) {
+    let mut order = Order::new(request, exchange, limits.retry.attempts > 0);
+    order.authority = way.authority;
+    order.path = way.path;
+    let mut answer = forward(worker, exchange, &backend, backend_port, limits, order).await?;
+    if let Some(failure) = Failure::of_peer(&answer.head.fields) {
         exchange.told(failure);
     }
     for change in way.response_headers {
-        filter::apply_headers(answer.response.headers_mut(), change);
+        filter::apply_headers(&mut answer.head.fields, change);
     }
     let until = limits
         .request_timeout
         .map(|limit| tokio::time::Instant::from_std(exchange.begun()) + limit);
-    exchange.set_deadline(until, Reason::RequestTimeout);
-    exchange.set_idle(limits.stream_idle);
+    exchange.set_limits(until, limits.stream_idle);
     Ok(Served::Answer(answer))
 }
 
 /// Where a request goes and with what changes.
+#[derive(Default)]
 struct Way<'v> {
     /// `None`: the service itself.
     backend: Option<(&'v model::ServiceName, u16)>,
     rule: Option<&'v route::Rule>,
-    authority: Authority,
-    path: PathAndQuery,
+    /// In place of the request's own.
+    authority: Option<String>,
+    /// In place of the request's own, with query.
+    path: Option<String>,
     response_headers: Vec<&'v HeaderChange>,
 }
 
 enum Routed<'v> {
-    Reply(Response<ResponseBody>),
+    Reply(Reply),
     Send(Way<'v>),
 }
 
@@ -181,36 +147,26 @@ fn route<'v>(
     view: &'v View,
     destination: &Destination,
     port: u16,
-    head: &mut request::Parts,
     exchange: &mut Exchange,
-    authority: &Authority,
 ) -> Result<Routed<'v>, Failure> {
     let port_view = view
         .port(port)
         .ok_or_else(|| no_port(destination, view, port))?;
-    let original = head
-        .uri
-        .path_and_query()
-        .cloned()
-        .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let mut way = Way {
-        backend: None,
-        rule: None,
-        authority: authority.clone(),
-        path: original.clone(),
-        response_headers: Vec::new(),
-    };
+    let mut way = Way::default();
     // No route: the service itself is the backend (GAMMA).
     if port_view.routes.is_empty() {
         return Ok(Routed::Send(way));
     }
-    let normal = path::normalize(original.path())
+    ensure_host(exchange.head_mut());
+    let head = exchange.head();
+    let normal = path::normalize(head.path_only())
         .map_err(|e| Failure::new(Reason::BadRequest, e.to_string()))?;
+    let query = head.query();
     let request = RequestView {
         method: &head.method,
         path: &normal,
-        query: original.query(),
-        headers: &head.headers,
+        query,
+        headers: &head.fields,
     };
     let Decision {
         rule,
@@ -224,31 +180,38 @@ fn route<'v>(
         );
         Failure::new(Reason::NoRoute, details)
     })?;
-    exchange.set_route(name);
     for filter in &rule.filters {
         if let Filter::Redirect(redirect) = filter {
             let origin = Origin {
-                scheme: "http",
-                authority: authority.as_str(),
-                port: authority.port_u16().unwrap_or(port),
+                scheme: head.scheme.map_or("http", Scheme::as_str),
+                authority: &head.authority,
+                port: head.port().unwrap_or(port),
             };
             let (status, location) = filter::redirect(redirect, &request, &origin, matched);
-            return Ok(Routed::Reply(redirect_reply(status, &location)?));
+            let reply = redirect_reply(status, &location);
+            exchange.set_route(name);
+            return Ok(Routed::Reply(reply));
         }
     }
-    let query = original.query();
-    if let Cow::Owned(normal) = &normal {
-        way.path = with_query(normal, query)?;
-    }
-    let normal = normal.into_owned();
     let backend = split::choose(&rule.backends, rand::random()).and_then(|i| rule.backends.get(i));
     let Some(backend) = backend else {
         let details = format!("rule {name} has no backend with a weight above 0");
+        exchange.set_route(name);
         return Err(Failure::no_backend(details));
     };
-    for filter in rule.filters.iter().chain(&backend.filters) {
-        apply(filter, head, &mut way, &normal, query, matched)?;
+    // What was matched is what is sent: the application must not read another path than the rules
+    // did.
+    if let Cow::Owned(normal) = &normal {
+        way.path = Some(with_query(normal, query));
     }
+    if !(rule.filters.is_empty() && backend.filters.is_empty()) {
+        let (path, query) = (normal.into_owned(), query.map(str::to_owned));
+        for filter in rule.filters.iter().chain(&backend.filters) {
+            let fields = &mut exchange.head_mut().fields;
+            apply(filter, fields, &mut way, &path, query.as_deref(), matched)?;
+        }
+    }
+    exchange.set_route(name);
     way.backend = Some(match &backend.target {
         Target::Service { name, port } => (name, *port),
         Target::Invalid { reason } => {
@@ -259,41 +222,40 @@ fn route<'v>(
     Ok(Routed::Send(way))
 }
 
-/// What was matched is what is sent: the application must not read another path than the rules did.
-fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, Failure> {
-    let text = match query {
+/// Puts the authority of an HTTP/2 request where rules that match on `host` look for it.
+fn ensure_host(head: &mut RequestHead) {
+    if !head.fields.contains("host") {
+        head.fields.append("host", head.authority.as_bytes());
+    }
+}
+
+fn with_query(path: &str, query: Option<&str>) -> String {
+    match query {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
-    };
-    PathAndQuery::try_from(text)
-        .map_err(|e| Failure::new(Reason::BadRequest, format!("the path in normal form: {e}")))
+    }
 }
 
 fn apply<'v>(
     filter: &'v Filter,
-    head: &mut request::Parts,
+    fields: &mut Fields,
     way: &mut Way<'v>,
     path: &str,
     query: Option<&str>,
     matched: &route::Match,
 ) -> Result<(), Failure> {
     match filter {
-        Filter::RequestHeaders(change) => filter::apply_headers(&mut head.headers, change),
+        Filter::RequestHeaders(change) => filter::apply_headers(fields, change),
         Filter::ResponseHeaders(change) => way.response_headers.push(change),
         Filter::Rewrite(rewrite) => {
             let new = filter::rewrite(rewrite, path, query, matched).map_err(|e| {
                 Failure::new(Reason::BadRequest, format!("rewriting the path: {e}"))
             })?;
             if let Some(path) = new {
-                way.path = path;
+                way.path = Some(path.as_str().to_owned());
             }
             if let Some(host) = &rewrite.hostname {
-                way.authority = Authority::try_from(host.as_str()).map_err(|e| {
-                    Failure::new(
-                        Reason::Internal,
-                        format!("rewriting the host to {host}: {e}"),
-                    )
-                })?;
+                way.authority = Some(host.clone());
             }
         }
         Filter::Redirect(_) => {}
@@ -301,32 +263,14 @@ fn apply<'v>(
     Ok(())
 }
 
-fn redirect_reply(status: StatusCode, location: &str) -> Result<Response<ResponseBody>, Failure> {
-    let location = HeaderValue::from_str(location).map_err(|_| {
-        Failure::new(
-            Reason::BadRequest,
-            "the redirect's target has bytes that no header may have",
-        )
-    })?;
-    let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(http::header::LOCATION, location);
-    Ok(response)
+fn redirect_reply(status: StatusCode, location: &str) -> Reply {
+    let mut fields = Fields::new();
+    fields.append("location", location.as_bytes());
+    Reply::own(status.as_u16(), fields, "")
 }
 
 /// What a host and port lead to, asking the control plane if need be.
-pub(crate) async fn find(
-    worker: &Worker,
-    authority: &Authority,
-    default_port: u16,
-) -> Result<Found, Failure> {
-    let host = authority.host();
-    let port = match authority.port() {
-        None => default_port,
-        Some(port) => port.as_u16(),
-    };
+pub(crate) async fn find(worker: &Worker, host: &str, port: u16) -> Result<Found, Failure> {
     let shared = &worker.shared;
     let outside = || {
         let host = host
@@ -383,12 +327,12 @@ pub(crate) fn no_port(destination: &Destination, view: &View, port: u16) -> Fail
     Failure::new(Reason::NoRoute, details)
 }
 
-fn default_port(head: &request::Parts) -> u16 {
-    if head.uri.scheme_str() == Some("https") {
-        443
-    } else {
-        80
-    }
+fn port_of(head: &RequestHead) -> u16 {
+    let implied = match head.scheme {
+        Some(Scheme::Https) => 443,
+        _ => 80,
+    };
+    head.port().unwrap_or(implied)
 }
 
 /// A caller on this side: the application itself.

@@ -10,16 +10,12 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::{http1, http2};
-
-use crate::body::RequestBody;
 use crate::destination::Endpoint;
+use crate::http1::client::Conn;
+use crate::http2::client::Handle;
 
 /// HTTP/1 connections kept for one endpoint, whatever happened before.
 const IDLE_LIMIT: usize = 256;
-/// Streams on one HTTP/2 connection before another is opened: hyper's default of what a peer
-/// allows before its SETTINGS arrive.
-const STREAMS: usize = 100;
 
 /// What is spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,7 +28,6 @@ pub(crate) enum Wire {
 struct Key {
     endpoint: u64,
     port: u16,
-    wire: Wire,
 }
 
 /// The connections of one worker.
@@ -43,19 +38,12 @@ struct Entry {
     /// Gone when the endpoint has left every configuration: its connections then go too.
     endpoint: Weak<Endpoint>,
     idle_timeout: Option<Duration>,
-    h1: Vec<Idle>,
+    h1: Vec<Box<Conn>>,
     h2: Vec<Shared>,
 }
 
-struct Idle {
-    sender: http1::SendRequest<RequestBody>,
-    link: Rc<Link>,
-    since: Instant,
-}
-
 struct Shared {
-    sender: http2::SendRequest<RequestBody>,
-    link: Rc<Link>,
+    handle: Handle,
     used: Instant,
 }
 
@@ -67,68 +55,25 @@ pub(crate) struct Link {
     pub(crate) group: &'static str,
 }
 
-/// A connection lent to one request.
-pub(crate) struct Lease {
-    pub(crate) sender: Sender,
-    pub(crate) link: Rc<Link>,
-    /// Whether it served a request before: it may have been closed by the peer meanwhile.
-    pub(crate) reused: bool,
-    key: Key,
+/// Where a connection is given back.
+#[derive(Clone)]
+pub(crate) struct Home {
     pool: Rc<Pool>,
-}
-
-pub(crate) enum Sender {
-    Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>),
+    key: Key,
 }
 
 impl Pool {
-    /// A connection that is ready now, if there is one.
-    pub(crate) fn checkout(
+    /// Where connections to a port of an endpoint are kept.
+    pub(crate) fn home(
         self: &Rc<Self>,
         endpoint: &Arc<Endpoint>,
         port: u16,
-        wire: Wire,
-    ) -> Option<Lease> {
-        let key = Key {
-            endpoint: endpoint.id,
-            port,
-            wire,
-        };
-        let mut entries = self.0.borrow_mut();
-        let entry = entries.get_mut(&key)?;
-        let (sender, link) = match wire {
-            Wire::Http1 => entry.take_h1()?,
-            Wire::Http2 => entry.share_h2()?,
-        };
-        Some(Lease {
-            sender,
-            link,
-            reused: true,
-            key,
-            pool: Rc::clone(self),
-        })
-    }
-
-    /// Takes in a new connection and lends it out.
-    pub(crate) fn admit(
-        self: &Rc<Self>,
-        endpoint: &Arc<Endpoint>,
-        port: u16,
-        sender: Sender,
-        link: Link,
         idle_timeout: Option<Duration>,
-    ) -> Lease {
-        let wire = match sender {
-            Sender::Http1(_) => Wire::Http1,
-            Sender::Http2(_) => Wire::Http2,
-        };
+    ) -> Home {
         let key = Key {
             endpoint: endpoint.id,
             port,
-            wire,
         };
-        let link = Rc::new(link);
         let mut entries = self.0.borrow_mut();
         let entry = entries.entry(key).or_insert_with(|| Entry {
             endpoint: Arc::downgrade(endpoint),
@@ -137,20 +82,9 @@ impl Pool {
             h2: Vec::new(),
         });
         entry.idle_timeout = idle_timeout;
-        if let Sender::Http2(sender) = &sender {
-            entry.h2.push(Shared {
-                sender: sender.clone(),
-                link: Rc::clone(&link),
-                used: Instant::now(),
-            });
-        }
-        drop(entries);
-        Lease {
-            sender,
-            link,
-            reused: false,
-            key,
+        Home {
             pool: Rc::clone(self),
+            key,
         }
     }
 
@@ -166,71 +100,61 @@ impl Pool {
                     .idle_timeout
                     .is_none_or(|limit| now.duration_since(since) < limit)
             };
-            entry
-                .h1
-                .retain(|idle| !idle.sender.is_closed() && fresh(idle.since));
+            entry.h1.retain_mut(|c| fresh(c.since) && c.is_quiet());
             entry.h2.retain(|shared| {
-                // With a stream open the link is held by its lease as well.
-                !shared.sender.is_closed()
-                    && (Rc::strong_count(&shared.link) > 1 || fresh(shared.used))
+                // With a stream open the link is held by its body as well.
+                !shared.handle.is_closed() && (shared.handle.is_used() || fresh(shared.used))
             });
             true
         });
     }
 }
 
-impl Entry {
-    fn take_h1(&mut self) -> Option<(Sender, Rc<Link>)> {
-        let mut busy = None;
-        let found = loop {
-            let Some(idle) = self.h1.pop() else {
-                break None;
-            };
-            if idle.sender.is_ready() {
-                break Some((Sender::Http1(idle.sender), idle.link));
+impl Home {
+    /// An HTTP/1 connection that is ready now, if there is one.
+    pub(crate) fn http1(&self) -> Option<Box<Conn>> {
+        let mut entries = self.pool.0.borrow_mut();
+        let kept = &mut entries.get_mut(&self.key)?.h1;
+        loop {
+            let mut conn = kept.pop()?;
+            if conn.is_quiet() {
+                conn.reused = true;
+                return Some(conn);
             }
-            // Neither ready nor closed: the connection's task has yet to see the response's end.
-            if !idle.sender.is_closed() && busy.is_none() {
-                busy = Some(idle);
-            }
-        };
-        self.h1.extend(busy);
-        found
-    }
-
-    fn share_h2(&mut self) -> Option<(Sender, Rc<Link>)> {
-        self.h2.retain(|shared| !shared.sender.is_closed());
-        let shared = self
-            .h2
-            .iter_mut()
-            .filter(|s| s.sender.is_ready() && Rc::strong_count(&s.link) <= STREAMS)
-            .min_by_key(|s| Rc::strong_count(&s.link))?;
-        shared.used = Instant::now();
-        Some((
-            Sender::Http2(shared.sender.clone()),
-            Rc::clone(&shared.link),
-        ))
-    }
-}
-
-impl Lease {
-    /// Gives the connection back after an exchange that ended in order.
-    pub(crate) fn give_back(self) {
-        let Sender::Http1(sender) = self.sender else {
-            return;
-        };
-        if sender.is_closed() {
-            return;
         }
+    }
+
+    /// An HTTP/2 connection with room for a stream, if there is one.
+    pub(crate) fn http2(&self) -> Option<Handle> {
+        let mut entries = self.pool.0.borrow_mut();
+        let kept = &mut entries.get_mut(&self.key)?.h2;
+        kept.retain(|shared| !shared.handle.is_closed());
+        let shared = kept
+            .iter_mut()
+            .filter(|shared| shared.handle.has_room())
+            .min_by_key(|shared| shared.handle.streams())?;
+        shared.used = Instant::now();
+        Some(shared.handle.clone())
+    }
+
+    /// Keeps an HTTP/2 connection for others too.
+    pub(crate) fn share(&self, handle: &Handle) {
+        if let Some(entry) = self.pool.0.borrow_mut().get_mut(&self.key) {
+            entry.h2.push(Shared {
+                handle: handle.clone(),
+                used: Instant::now(),
+            });
+        }
+    }
+
+    /// Gives a connection back after an exchange that ended in order.
+    pub(crate) fn give_back(&self, mut conn: Box<Conn>) {
         // No entry: the endpoint is gone, and so shall this connection be.
         if let Some(entry) = self.pool.0.borrow_mut().get_mut(&self.key)
             && entry.h1.len() < IDLE_LIMIT
         {
-            entry.h1.push(Idle {
-                sender,
-                link: self.link,
-                since: Instant::now(),
-            });
+            conn.since = Instant::now();
+            entry.h1.push(conn);
         }
     }
 }

@@ -11,22 +11,20 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::header::USER_AGENT;
-use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, request};
 use model::Reason;
 use telemetry::Direction;
 use telemetry::access_log::Entry;
 use telemetry::trace::{self, Http, Span};
 use tokio::time::Sleep;
+use wire::{Fields, RequestHead, Version};
 
 use crate::destination::{Destination, Endpoint};
 use crate::error::Failure;
 use crate::headers::{self, REQUEST_ID};
-use crate::pool::{Lease, Link};
+use crate::pool::Link;
 use crate::worker::{ByAddress, SeriesKey, Worker};
 
 /// A text that says nothing.
@@ -40,12 +38,7 @@ struct Inner {
     direction: Direction,
     begun: Instant,
     begun_at: SystemTime,
-    method: Method,
-    uri: Uri,
-    authority: Option<Authority>,
-    version: Version,
-    user_agent: Option<HeaderValue>,
-    request_id: Option<HeaderValue>,
+    head: RequestHead,
     caller: SocketAddr,
     /// Identity of the caller.
     principal: Arc<str>,
@@ -66,16 +59,53 @@ struct Inner {
     answered: Option<Duration>,
     request_bytes: Rc<Cell<u64>>,
     response_bytes: u64,
-    lease: Option<Lease>,
     in_flight: Option<InFlight>,
-    deadline: Option<Deadline>,
-    idle: Option<(Duration, Pin<Box<Sleep>>)>,
+    limits: BodyLimits,
     recorded: bool,
 }
 
-struct Deadline {
-    sleep: Pin<Box<Sleep>>,
-    reason: Reason,
+/// How long a response's body may take. The timer is made when the body is first waited for: most
+/// come together with their head.
+#[derive(Default)]
+struct BodyLimits {
+    deadline: Option<tokio::time::Instant>,
+    idle: Option<Duration>,
+    last: Option<tokio::time::Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl BodyLimits {
+    /// When the wait ends, and why.
+    fn due(&self) -> Option<(tokio::time::Instant, Reason)> {
+        let idle = self.idle.zip(self.last).map(|(limit, last)| last + limit);
+        match (self.deadline, idle) {
+            (Some(all), Some(idle)) if idle < all => Some((idle, Reason::StreamIdleTimeout)),
+            (Some(all), _) => Some((all, Reason::RequestTimeout)),
+            (None, idle) => Some((idle?, Reason::StreamIdleTimeout)),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        if self.idle.is_some() && self.last.is_none() {
+            self.last = Some(tokio::time::Instant::now());
+        }
+        let Some((due, reason)) = self.due() else {
+            return Poll::Pending;
+        };
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if sleep.deadline() > due {
+            sleep.as_mut().reset(due);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            if tokio::time::Instant::now() >= due {
+                return Poll::Ready(reason);
+            }
+            sleep.as_mut().reset(due);
+        }
+    }
 }
 
 /// Counts a request towards its destination's limit and retry budget.
@@ -118,34 +148,28 @@ impl Exchange {
         worker: &Rc<Worker>,
         direction: Direction,
         caller: &Caller,
-        head: &mut request::Parts,
+        mut head: RequestHead,
     ) -> Self {
-        let received = trace::Context::parse(&head.headers);
+        let fields = &mut head.fields;
+        let received = trace::Context::parse(fields);
         let context = worker.shared.sampler().start(received.as_ref());
-        context.inject(&mut head.headers);
-        if !head.headers.contains_key(REQUEST_ID)
-            && let Ok(id) = HeaderValue::try_from(request_id())
-        {
-            head.headers.insert(REQUEST_ID, id);
+        context.inject(fields);
+        if !fields.contains(REQUEST_ID) {
+            fields.append(REQUEST_ID, &request_id());
         }
         Self(Box::new(Inner {
             worker: Rc::clone(worker),
             direction,
             begun: Instant::now(),
             begun_at: SystemTime::now(),
-            method: head.method.clone(),
-            uri: head.uri.clone(),
-            authority: None,
-            version: head.version,
-            user_agent: head.headers.get(USER_AGENT).cloned(),
-            request_id: head.headers.get(REQUEST_ID).cloned(),
             caller: caller.address,
             principal: Arc::clone(&caller.principal),
             mtls: caller.mtls,
             group: caller.group,
             trace: context,
             parent: received.map(|c| c.span_id),
-            grpc: headers::is_grpc(&head.headers),
+            grpc: headers::is_grpc(&head.fields),
+            head,
             destination: Arc::clone(&NONE),
             route: Arc::clone(&NONE),
             endpoint: None,
@@ -158,12 +182,19 @@ impl Exchange {
             answered: None,
             request_bytes: Rc::default(),
             response_bytes: 0,
-            lease: None,
             in_flight: None,
-            deadline: None,
-            idle: None,
+            limits: BodyLimits::default(),
             recorded: false,
         }))
+    }
+
+    /// The request's head, as the filters have left it.
+    pub(crate) fn head(&self) -> &RequestHead {
+        &self.0.head
+    }
+
+    pub(crate) fn head_mut(&mut self) -> &mut RequestHead {
+        &mut self.0.head
     }
 
     pub(crate) fn is_grpc(&self) -> bool {
@@ -176,10 +207,6 @@ impl Exchange {
 
     pub(crate) fn request_bytes(&self) -> &Rc<Cell<u64>> {
         &self.0.request_bytes
-    }
-
-    pub(crate) fn set_authority(&mut self, authority: &Authority) {
-        self.0.authority = Some(authority.clone());
     }
 
     /// The host that the request is for, once known.
@@ -218,53 +245,32 @@ impl Exchange {
     }
 
     /// The response's head is there.
-    pub(crate) fn answered(&mut self, status: u16, headers: &HeaderMap) {
+    pub(crate) fn answered(&mut self, status: u16, fields: &Fields) {
         self.0.status = status;
         self.0.answered = self.0.sent.map(|sent| sent.elapsed());
-        self.0.grpc_status = grpc_status(headers);
+        if self.0.grpc {
+            self.0.grpc_status = grpc_status(fields);
+        }
     }
 
-    /// Holds the connection until the body has ended.
-    pub(crate) fn hold(&mut self, lease: Lease) {
-        self.0.lease = Some(lease);
-    }
-
-    /// Ends the body with `reason` when the time has come.
-    pub(crate) fn set_deadline(&mut self, at: Option<tokio::time::Instant>, reason: Reason) {
-        self.0.deadline = at.map(|at| Deadline {
-            sleep: Box::pin(tokio::time::sleep_until(at)),
-            reason,
-        });
-    }
-
-    /// Ends the body when nothing came for so long.
-    pub(crate) fn set_idle(&mut self, limit: Option<Duration>) {
-        self.0.idle = limit.map(|limit| (limit, Box::pin(tokio::time::sleep(limit))));
+    /// Ends the body when the time has come, or when nothing came for so long.
+    pub(crate) fn set_limits(
+        &mut self,
+        deadline: Option<tokio::time::Instant>,
+        idle: Option<Duration>,
+    ) {
+        self.0.limits.deadline = deadline;
+        self.0.limits.idle = idle;
     }
 
     pub(crate) fn response_bytes(&mut self, bytes: u64) {
         self.0.response_bytes += bytes;
-        if let Some((limit, sleep)) = &mut self.0.idle {
-            sleep.as_mut().reset(tokio::time::Instant::now() + *limit);
-        }
+        self.0.limits.last = None;
     }
 
     /// Whether the time for the body is over; asked when no data waits.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let inner = &mut *self.0;
-        let late = inner
-            .deadline
-            .as_mut()
-            .is_some_and(|d| d.sleep.as_mut().poll(cx).is_ready());
-        let idle = inner
-            .idle
-            .as_mut()
-            .is_some_and(|(_, sleep)| sleep.as_mut().poll(cx).is_ready());
-        let expired = match &inner.deadline {
-            Some(deadline) if late => deadline.reason,
-            _ if idle => Reason::StreamIdleTimeout,
-            _ => return Poll::Pending,
-        };
+        let expired = ready!(self.0.limits.poll(cx));
         self.fail(&Failure::new(
             expired,
             "while the response's body was on its way",
@@ -286,6 +292,11 @@ impl Exchange {
         self.0.failure = Some(failure);
     }
 
+    /// What began as a request goes on as a connection, which is recorded as such.
+    pub(crate) fn forget(&mut self) {
+        self.0.recorded = true;
+    }
+
     /// The proxy answers by rule (a redirect): no failure. Records at once.
     pub(crate) fn reply(&mut self, status: u16) {
         self.0.status = status;
@@ -293,23 +304,13 @@ impl Exchange {
     }
 
     /// The body ended in order, perhaps with trailers.
-    pub(crate) fn complete(&mut self, trailers: Option<&HeaderMap>) {
-        if let Some(status) = trailers.and_then(grpc_status) {
+    pub(crate) fn complete(&mut self, trailers: Option<&Fields>) {
+        if self.0.grpc
+            && let Some(status) = trailers.and_then(grpc_status)
+        {
             self.0.grpc_status = Some(status);
         }
-        if let Some(lease) = self.0.lease.take() {
-            lease.give_back();
-        }
         self.record();
-    }
-
-    /// The body broke off.
-    pub(crate) fn broken(&mut self, error: &hyper::Error) {
-        self.0.lease = None;
-        self.fail(&Failure::new(
-            Reason::UpstreamReset,
-            crate::error::chain(error),
-        ));
     }
 
     fn record(&mut self) {
@@ -326,12 +327,13 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.0.recorded {
-            self.0.lease = None;
             self.fail(&Failure::new(
                 Reason::ClientDisconnected,
                 "before the response was complete",
             ));
         }
+        let head = std::mem::take(&mut self.0.head);
+        self.0.worker.keep_head(head);
     }
 }
 
@@ -385,10 +387,10 @@ impl Inner {
         shared.log.write(&Entry {
             trace_id: Some(self.trace.trace_id),
             span_id: Some(self.trace.span_id),
-            request_id: text(self.request_id.as_ref()),
-            method: self.method.as_str(),
-            authority: self.authority.as_ref().map_or("", Authority::as_str),
-            path: self.uri.path(),
+            request_id: self.field(REQUEST_ID),
+            method: self.head.method.as_str(),
+            authority: &self.head.authority,
+            path: self.head.path_only(),
             protocol: self.protocol(),
             status: self.status,
             grpc_status: self.grpc_status,
@@ -410,7 +412,7 @@ impl Inner {
             attempts: self.attempts,
             mtls: self.mtls,
             tls_group: self.group,
-            user_agent: text(self.user_agent.as_ref()),
+            user_agent: self.field("user-agent"),
             ..Entry::at(self.begun_at, self.direction)
         });
     }
@@ -423,11 +425,11 @@ impl Inner {
         let mut span = Span::new(self.trace.clone(), self.parent, kind, self.begun_at);
         span.end = self.begun_at + self.begun.elapsed();
         span.http(&Http {
-            method: self.method.as_str(),
+            method: self.head.method.as_str(),
             scheme: "http",
-            authority: self.authority.as_ref().map_or("", Authority::as_str),
-            path: self.uri.path(),
-            version: if self.version == Version::HTTP_2 {
+            authority: &self.head.authority,
+            path: self.head.path_only(),
+            version: if self.head.version == Version::HTTP_2 {
                 "2"
             } else {
                 "1.1"
@@ -440,8 +442,8 @@ impl Inner {
             } else {
                 Some(self.caller)
             },
-            user_agent: text(self.user_agent.as_ref()),
-            request_id: text(self.request_id.as_ref()),
+            user_agent: self.field("user-agent"),
+            request_id: self.field(REQUEST_ID),
             request_bytes: self.request_bytes.get(),
             response_bytes: self.response_bytes,
             resends: self.attempts.saturating_sub(1),
@@ -465,18 +467,18 @@ impl Inner {
         self.worker.shared.exporter.send(span);
     }
 
+    fn field(&self, name: &str) -> &str {
+        self.head.fields.get_str(name).unwrap_or("")
+    }
+
     fn protocol(&self) -> &'static str {
-        match self.version {
+        match self.head.version {
             _ if self.grpc => "grpc",
             Version::HTTP_2 => "http/2",
             Version::HTTP_10 => "http/1.0",
             _ => "http/1.1",
         }
     }
-}
-
-fn text(value: Option<&HeaderValue>) -> &str {
-    value.and_then(|v| v.to_str().ok()).unwrap_or("")
 }
 
 /// The service account of an identity.
@@ -486,23 +488,21 @@ pub(crate) fn account(principal: &str) -> &str {
         .map_or("", |(_, account)| account)
 }
 
-fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+fn grpc_status(fields: &Fields) -> Option<u8> {
+    fields.get_str("grpc-status")?.parse().ok()
 }
 
 /// A random UUID (RFC 9562, version 4), as Envoy writes `x-request-id`.
-fn request_id() -> String {
+fn request_id() -> [u8; 36] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let random: u128 = rand::random();
     let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
+    let mut text = [b'-'; 36];
+    let places = (0..36).filter(|at| !matches!(at, 8 | 13 | 18 | 23));
+    for (nibble, at) in places.enumerate() {
+        text[at] = DIGITS[(bits >> (124 - 4 * nibble)) as usize & 15];
+    }
+    text
 }
 
 #[cfg(test)]
@@ -511,10 +511,15 @@ mod tests {
 
     #[test]
     fn request_ids_are_random_uuids() {
-        let id = request_id();
-        assert_eq!(id.len(), 36);
+        let id = String::from_utf8(request_id().to_vec()).expect("text");
+        let groups: Vec<usize> = id.split('-').map(str::len).collect();
+        assert_eq!(groups, [8, 4, 4, 4, 12], "{id}");
+        assert!(
+            id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit()),
+            "{id}"
+        );
         assert_eq!(&id[14..15], "4");
         assert!(matches!(&id[19..20], "8" | "9" | "a" | "b"), "{id}");
-        assert_ne!(id, request_id());
+        assert_ne!(id.as_bytes(), request_id());
     }
 }

@@ -1,49 +1,41 @@
 //! Responses that the proxy itself makes, always with the reason: `Proxy-Status` for programs
 //! (RFC 9209), a line of text for people, `grpc-status` for gRPC clients.
 
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Response, StatusCode};
 use model::Reason;
+use wire::Fields;
 
-use crate::body::ResponseBody;
 use crate::error::Failure;
 use crate::headers::{PEER_FAILURE, PROXY_STATUS};
+use crate::http::Reply;
 
 /// Longest `details`, so that no peer's text makes a header too large.
 const DETAILS_LIMIT: usize = 400;
 
 /// The response to a request that failed in the proxy's hands.
-pub(crate) fn failure(failure: &Failure, grpc: bool) -> Response<ResponseBody> {
+pub(crate) fn failure(failure: &Failure, grpc: bool) -> Reply {
+    let mut fields = Fields::new();
     let reason = failure.reason;
-    let mut response = if grpc {
-        grpc_reply(failure)
+    let (status, text) = if grpc {
+        grpc_fields(failure, &mut fields);
+        (200, String::new())
     } else {
+        fields.append("content-type", b"text/plain; charset=utf-8");
         let text = format!(
             "tulle: {reason}: {}\n{}\n{}\n",
             failure.details,
             reason.meaning(),
             reason.remedy()
         );
-        let mut response = Response::new(ResponseBody::text(text));
-        *response.status_mut() =
-            StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        response.headers_mut().insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
-        response
+        (failure.status(), text)
     };
-    if let Ok(value) = HeaderValue::try_from(proxy_status(failure)) {
-        response.headers_mut().insert(PROXY_STATUS, value);
-    }
-    response
+    fields.append(PROXY_STATUS, proxy_status(failure).as_bytes());
+    Reply::own(status, fields, text)
 }
 
 /// Tells the calling proxy why, and whether it may try elsewhere.
-pub(crate) fn tell_peer(response: &mut Response<ResponseBody>, failure: &Failure) {
-    if let Ok(value) = HeaderValue::try_from(failure.for_peer()) {
-        response.headers_mut().insert(PEER_FAILURE, value);
-    }
+pub(crate) fn tell_peer(reply: &mut Reply, failure: &Failure) {
+    let fields = &mut reply.head.fields;
+    fields.set(PEER_FAILURE, failure.for_peer().as_bytes());
 }
 
 /// The value of `Proxy-Status`.
@@ -72,20 +64,15 @@ fn printable(c: char) -> char {
 }
 
 /// gRPC over HTTP/2: errors are told in a trailers-only response with HTTP status 200.
-fn grpc_reply(failure: &Failure) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::empty());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(grpc_status(failure)));
+fn grpc_fields(failure: &Failure, fields: &mut Fields) {
+    fields.append("content-type", b"application/grpc");
+    fields.append("grpc-status", grpc_status(failure).to_string().as_bytes());
     let message: String = format!("tulle: {}: {}", failure.reason, failure.details)
         .chars()
         .take(DETAILS_LIMIT)
         .map(|c| if c == '%' { '?' } else { printable(c) })
         .collect();
-    if let Ok(value) = HeaderValue::try_from(message) {
-        headers.insert("grpc-message", value);
-    }
-    response
+    fields.append("grpc-message", message.as_bytes());
 }
 
 /// The gRPC status for a reason, as Envoy maps the HTTP status it would have sent.
@@ -116,9 +103,9 @@ mod tests {
             &Failure::new(Reason::NoEndpoints, "service \"a/b\"\nhas none"),
             false,
         );
-        assert_eq!(reply.status(), 503);
+        assert_eq!(reply.head.status, 503);
         assert_eq!(
-            reply.headers()[PROXY_STATUS],
+            reply.head.fields.get_str(PROXY_STATUS).expect("told"),
             "tulle; error=destination_unavailable; details=\"no_endpoints: service 'a/b'?has none\""
         );
     }
@@ -126,7 +113,7 @@ mod tests {
     #[test]
     fn a_grpc_client_gets_a_grpc_status() {
         let reply = failure(&Failure::new(Reason::NoEndpoints, "none"), true);
-        assert_eq!(reply.status(), 200);
-        assert_eq!(reply.headers()["grpc-status"], "14");
+        assert_eq!(reply.head.status, 200);
+        assert_eq!(reply.head.fields.get("grpc-status"), Some(&b"14"[..]));
     }
 }

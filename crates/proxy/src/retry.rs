@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::Method;
 use model::Reason;
 use model::retry::{Backoff, Condition, Policy};
 use rand::Rng;
+use wire::Fields;
 
 use crate::error::{Failure, Replay};
 
@@ -15,7 +16,7 @@ pub(crate) enum Outcome<'a> {
     Failed(Failure),
     Answered {
         status: u16,
-        headers: &'a HeaderMap,
+        fields: &'a Fields,
     },
 }
 
@@ -51,21 +52,15 @@ pub(crate) fn wanted(policy: &Policy, method: &Method, outcome: &Outcome<'_>) ->
             }
             (Replay::No, _) => false,
         },
-        Outcome::Answered { status, headers } => {
-            policy.on.iter().any(|condition| match condition {
-                Condition::GatewayError => idempotent && matches!(status, 502..=504),
-                Condition::ServerError => idempotent && matches!(status, 500..=599),
-                Condition::Status(code) => idempotent && code == status,
-                Condition::GrpcStatus(code) => {
-                    headers
-                        .get("grpc-status")
-                        .and_then(|v| v.to_str().ok())
-                        .and_then(|v| v.parse().ok())
-                        == Some(*code)
-                }
-                Condition::ConnectFailure | Condition::Reset | Condition::RefusedStream => false,
-            })
-        }
+        Outcome::Answered { status, fields } => policy.on.iter().any(|condition| match condition {
+            Condition::GatewayError => idempotent && matches!(status, 502..=504),
+            Condition::ServerError => idempotent && matches!(status, 500..=599),
+            Condition::Status(code) => idempotent && code == status,
+            Condition::GrpcStatus(code) => {
+                fields.get_str("grpc-status").and_then(|v| v.parse().ok()) == Some(*code)
+            }
+            Condition::ConnectFailure | Condition::Reset | Condition::RefusedStream => false,
+        }),
     }
 }
 
@@ -109,7 +104,7 @@ mod tests {
             ],
             ..Policy::default()
         };
-        let none = HeaderMap::new();
+        let none = Fields::new();
         assert!(wanted(
             &policy,
             &Method::POST,
@@ -132,7 +127,7 @@ mod tests {
             &Method::POST,
             &Outcome::Answered {
                 status: 503,
-                headers: &none
+                fields: &none
             }
         ));
         assert!(wanted(
@@ -140,7 +135,7 @@ mod tests {
             &Method::GET,
             &Outcome::Answered {
                 status: 503,
-                headers: &none
+                fields: &none
             }
         ));
     }

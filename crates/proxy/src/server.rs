@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use http::uri::Authority;
 use identity::tls::Credentials;
 use net::socket::{self, ListenOptions};
 use runtime::workers::Workers;
@@ -373,7 +372,7 @@ fn open(options: &mut Options) -> Result<BTreeMap<String, TcpListener>, ProxyErr
 enum Door {
     Explicit,
     Intercepted,
-    Upstream(Authority),
+    Upstream(String, u16),
     Tunnel,
     Captured,
 }
@@ -396,11 +395,11 @@ fn doors(
     add(Door::Tunnel, listeners.remove("tunnel"));
     add(Door::Captured, listeners.remove("inbound"));
     for upstream in &options.upstreams {
-        let text = format!("{}:{}", upstream.host, upstream.port);
-        let authority =
-            Authority::try_from(text).map_err(|_| ProxyError::Upstream(upstream.host.clone()))?;
+        if !wire::host::is_authority(upstream.host.as_bytes()) {
+            return Err(ProxyError::Upstream(upstream.host.clone()));
+        }
         add(
-            Door::Upstream(authority),
+            Door::Upstream(upstream.host.clone(), upstream.port),
             listeners.remove(&upstream.listener),
         );
     }
@@ -496,7 +495,7 @@ async fn enter(worker: Rc<Worker>, door: Door, stream: TcpStream, peer: SocketAd
     match door {
         Door::Explicit => intake::explicit(worker, stream, peer).await,
         Door::Intercepted => intake::intercepted(worker, stream, peer).await,
-        Door::Upstream(authority) => intake::upstream(worker, stream, peer, authority).await,
+        Door::Upstream(host, port) => intake::upstream(worker, stream, peer, host, port).await,
         Door::Tunnel => inbound::tunnel(worker, stream, peer).await,
         Door::Captured => inbound::captured(worker, stream, peer).await,
     }

@@ -17,6 +17,7 @@ use model::Reason;
 use model::service::Protocol;
 use net::detect::{self, ClientHello, Sniff};
 use net::prefixed::Prefixed;
+use net::tcp::Stream;
 use telemetry::Direction;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
@@ -76,7 +77,7 @@ where
     let mut seen = BytesMut::with_capacity(LOOK);
     let wire = match detect::read(&mut client, &mut seen).await {
         Ok(Sniff::Http2) => Wire::Http2,
-        // hyper answers what is not HTTP after all with 400.
+        // What is not HTTP after all is answered with 400.
         Ok(Sniff::Http1 | Sniff::Tls | Sniff::Other | Sniff::NeedMore) => Wire::Http1,
         Err(error) => return Err(Failure::new(Reason::ClientDisconnected, error.to_string())),
     };
@@ -148,7 +149,7 @@ pub(crate) async fn carry<S>(
     opened: Option<Opened>,
 ) -> Result<(), Failure>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Stream,
 {
     let view = Arc::clone(&destination.view());
     let port_view = view
@@ -185,7 +186,7 @@ pub(crate) async fn passthrough<S, P>(
     pick: P,
 ) -> Result<(), Failure>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Stream,
     P: AsyncFnOnce(Option<&str>) -> Result<(Arc<Destination>, u16), Failure>,
 {
     let mut seen = BytesMut::with_capacity(2 * LOOK);

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,13 +10,16 @@ use identity::tls::{ClientAuth, Credentials};
 use identity::verify::Expected;
 use lb::Balancer;
 use model::{SpiffeId, WorkloadName};
+use policy::Effective;
 use runtime::Drain;
 use telemetry::access_log::Log;
 use telemetry::metrics::{
     Counter, Registry, RequestLabels, RequestSeries, Shard, TcpLabels, TcpSeries,
 };
 use telemetry::trace::{Exporter, Sampler};
+use wire::RequestHead;
 
+use crate::http::Bounds;
 use crate::options::Mode;
 use crate::peers::Peers;
 use crate::pool::Pool;
@@ -27,6 +29,9 @@ use crate::tunnel::Form;
 /// Series and names kept by a worker before it starts over: a bound on memory
 /// that a proxy with ordinary peers never meets.
 const CACHE_LIMIT: usize = 8192;
+/// Heads kept by a worker, and the largest of them.
+const HEADS: usize = 64;
+const HEAD_SIZE: usize = 4096;
 
 /// What all workers read.
 pub(crate) struct Shared {
@@ -64,6 +69,14 @@ pub(crate) struct Worker {
     tcp: RefCell<HashMap<SeriesKey, Rc<TcpSeries>>>,
     principals: RefCell<HashMap<SpiffeId, Arc<str>>>,
     balancers: RefCell<HashMap<(u64, u16), Balancer>>,
+    /// Heads that served their request, for the next ones.
+    heads: RefCell<Vec<RequestHead>>,
+    /// Bounds of what endpoints answer.
+    pub(crate) limits: wire::Limits,
+    /// What governs requests to the own application.
+    pub(crate) inward: Effective,
+    /// Bounds of what clients ask.
+    pub(crate) bounds: Rc<Bounds>,
 }
 
 /// What tells one series from another. The texts are compared by address: each is held by its
@@ -108,6 +121,24 @@ impl Worker {
             tcp: RefCell::default(),
             principals: RefCell::default(),
             balancers: RefCell::default(),
+            heads: RefCell::default(),
+            limits: wire::Limits::default(),
+            inward: Effective::default(),
+            bounds: Rc::default(),
+        }
+    }
+
+    /// A head to read a request into.
+    pub(crate) fn blank_head(&self) -> RequestHead {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes back a head whose request is done. Large ones are let go.
+    pub(crate) fn keep_head(&self, mut head: RequestHead) {
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < HEADS && head.fields.size() <= HEAD_SIZE {
+            head.clear();
+            heads.push(head);
         }
     }
 
@@ -213,21 +244,5 @@ impl Worker {
 fn bound<K, V>(known: &mut HashMap<K, V>) {
     if known.len() >= CACHE_LIMIT {
         known.clear();
-    }
-}
-
-/// Runs hyper's tasks on the worker's own thread.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LocalExecutor;
-
-impl<F> hyper::rt::Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-{
-    fn execute(&self, future: F) {
-        // hyper's tasks report through the connection; what they return is nothing.
-        tokio::task::spawn_local(async move {
-            let _ = future.await;
-        });
     }
 }

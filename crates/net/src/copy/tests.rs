@@ -1,4 +1,4 @@
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::*;
 
@@ -83,6 +83,8 @@ impl AsyncRead for Reset {
         }
     }
 }
+
+impl Stream for Reset {}
 
 impl AsyncWrite for Reset {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {

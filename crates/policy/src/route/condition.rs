@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
 use model::route::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
+use wire::Fields;
 
 use super::{RequestView, index};
 
@@ -93,20 +93,20 @@ fn describe(value: &ValueMatch) -> String {
     }
 }
 
-fn header_holds(condition: &HeaderMatch, headers: &HeaderMap) -> bool {
+fn header_holds(condition: &HeaderMatch, headers: &Fields) -> bool {
     let value = joined(headers, condition);
     value.is_some_and(|value| value_holds(&condition.value, &value))
 }
 
 /// The header's value; several are joined by commas, as Envoy does (RFC 9110 5.3).
-fn joined<'h>(headers: &'h HeaderMap, condition: &HeaderMatch) -> Option<Cow<'h, [u8]>> {
-    let mut values = headers.get_all(&condition.name).iter();
-    let first = values.next()?.as_bytes();
+fn joined<'h>(headers: &'h Fields, condition: &'h HeaderMatch) -> Option<Cow<'h, [u8]>> {
+    let mut values = headers.get_all(condition.name.as_str());
+    let first = values.next()?;
     let mut joined = Cow::Borrowed(first);
     for value in values {
         let joined = joined.to_mut();
         joined.push(b',');
-        joined.extend_from_slice(value.as_bytes());
+        joined.extend_from_slice(value);
     }
     Some(joined)
 }

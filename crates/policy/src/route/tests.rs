@@ -1,7 +1,7 @@
 //! The specification's order by table, and equality with an interpreter that reads it naively.
 
 use super::*;
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use model::name::ObjectName;
 use model::pattern::Pattern;
 use model::route::{HeaderMatch, QueryMatch, Timeouts, ValueMatch};
@@ -68,7 +68,7 @@ struct Request {
     method: Method,
     path: String,
     query: Option<String>,
-    headers: HeaderMap,
+    headers: Fields,
 }
 
 impl Request {
@@ -80,12 +80,9 @@ impl Request {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (target, None),
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in words.filter_map(|w| w.split_once('=')) {
-            headers.append(
-                name.parse::<HeaderName>().expect("valid"),
-                HeaderValue::from_str(value).expect("valid"),
-            );
+            headers.append(name, value.as_bytes());
         }
         Self {
             method,
@@ -376,7 +373,7 @@ fn interpret(routes: &[Arc<Route>], request: &RequestView<'_>) -> Option<(String
     let grpc = request
         .headers
         .get("content-type")
-        .is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
+        .is_some_and(|v| v.starts_with(b"application/grpc"));
     let mut holding: Vec<Holding<'_>> = Vec::new();
     for route in routes.iter().filter(|r| r.port.is_none_or(|p| p == 80)) {
         for (r, rule) in route.rules.iter().enumerate() {
@@ -440,9 +437,8 @@ fn holds(condition: &Match, request: &RequestView<'_>) -> bool {
     let header = |h: &HeaderMatch| {
         let all: Vec<&str> = request
             .headers
-            .get_all(&h.name)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
+            .get_all(h.name.as_str())
+            .filter_map(|v| std::str::from_utf8(v).ok())
             .collect();
         !all.is_empty() && value(&h.value, &all.join(","))
     };

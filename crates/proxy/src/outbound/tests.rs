@@ -18,9 +18,11 @@ use telemetry::metrics::{Format, Registry};
 use telemetry::trace::Exporter;
 use testkit::upstream::{Step, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::intake::Outward;
 use crate::options::Mode;
 use crate::peers::Peers;
 use crate::pool::Wire;
@@ -152,23 +154,25 @@ async fn send(
     destination: &Arc<Destination>,
     requests: &[&str],
 ) -> Vec<String> {
-    let (mut client, server) = tokio::io::duplex(64 * 1024);
-    let caller = Rc::new(local_caller(worker, "127.0.0.1:1".parse().unwrap()));
-    let inlet = Inlet::Service(Arc::clone(destination), 80);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let (server, peer) = listener.accept().await.unwrap();
+    let service = Outward {
+        worker: Rc::clone(worker),
+        caller: Rc::new(local_caller(worker, peer)),
+        inlet: Inlet::Service(Arc::clone(destination), 80),
+    };
     let serving = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        let handler = {
-            let worker = Rc::clone(&serving);
-            move |request| {
-                handle(
-                    Rc::clone(&worker),
-                    inlet.clone(),
-                    Rc::clone(&caller),
-                    request,
-                )
-            }
-        };
-        crate::http::serve(&serving, server, Wire::Http1, PATIENCE, handler).await;
+        crate::http::serve(
+            &serving,
+            server.into(),
+            Wire::Http1,
+            &serving.bounds,
+            service,
+        )
+        .await;
     });
     let mut responses = Vec::new();
     for request in requests {
@@ -183,7 +187,7 @@ async fn send(
 }
 
 /// One response with a content-length.
-async fn response(client: &mut tokio::io::DuplexStream) -> String {
+async fn response(client: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     loop {
         let mut byte = [0];

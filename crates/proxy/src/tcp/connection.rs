@@ -9,14 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use model::Reason;
 use net::copy::{self, Side};
-use net::prefixed::Prefixed;
+use net::tcp::Stream;
 use telemetry::Direction;
 use telemetry::access_log::Entry;
 use telemetry::metrics::TcpSeries;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::race::Opened;
-use crate::connect::Io;
 use crate::destination::Endpoint;
 use crate::error::{Failure, chain};
 use crate::pool::Link;
@@ -83,7 +81,7 @@ impl<'a> Connection<'a> {
     /// Copies both ways between the client and what was opened for it.
     pub(crate) async fn join<S>(mut self, client: S, opened: Opened)
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: Stream,
     {
         let Opened {
             io,
@@ -93,19 +91,15 @@ impl<'a> Connection<'a> {
         } = opened;
         self.reached(&endpoint, &link);
         let (io, greeting) = io.into_parts();
-        match io {
-            // By itself, so that the kernel may move the bytes.
-            Io::Plain(server) => self.copy(client, Prefixed::new(server, greeting)).await,
-            server @ Io::Tls(_) => self.copy(client, Prefixed::new(server, greeting)).await,
-        }
+        self.copy(client, io.with_ahead(greeting)).await;
         drop(held);
     }
 
     /// Copies both ways until the end, or until the proxy has drained long enough.
     pub(crate) async fn copy<A, B>(self, client: A, server: B)
     where
-        A: AsyncRead + AsyncWrite + Unpin,
-        B: AsyncRead + AsyncWrite + Unpin,
+        A: Stream,
+        B: Stream,
     {
         let series = self.series();
         series.opened();

@@ -36,7 +36,7 @@ async fn opened() -> (Opened, TcpStream) {
         mtls: false,
         group: "",
     };
-    let opened = Opened::new(Io::Plain(io.unwrap()), link, &endpoint());
+    let opened = Opened::new(Io::from(io.unwrap()), link, &endpoint());
     (opened, server.unwrap().0)
 }
 

@@ -5,18 +5,16 @@
 //! request starts a new trace. `traceparent` is always written; B3 only where the request had it,
 //! so that applications which know nothing else stay in the trace.
 
-use std::fmt::Write;
+use wire::Fields;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const B3: HeaderName = HeaderName::from_static("b3");
-const B3_TRACE: HeaderName = HeaderName::from_static("x-b3-traceid");
-const B3_SPAN: HeaderName = HeaderName::from_static("x-b3-spanid");
-const B3_PARENT: HeaderName = HeaderName::from_static("x-b3-parentspanid");
-const B3_SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
-const B3_FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+const B3: &str = "b3";
+const B3_TRACE: &str = "x-b3-traceid";
+const B3_SPAN: &str = "x-b3-spanid";
+const B3_PARENT: &str = "x-b3-parentspanid";
+const B3_SAMPLED: &str = "x-b3-sampled";
+const B3_FLAGS: &str = "x-b3-flags";
 
 /// A span's place in its trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +44,7 @@ impl Context {
     }
 
     /// The caller's span, if the headers name one.
-    pub fn parse(headers: &HeaderMap) -> Option<Self> {
+    pub fn parse(headers: &Fields) -> Option<Self> {
         w3c(headers)
             .or_else(|| b3_single(headers))
             .or_else(|| b3_multiple(headers))
@@ -61,31 +59,36 @@ impl Context {
     }
 
     /// Writes this span into the headers, in place of what they had.
-    pub fn inject(&self, headers: &mut HeaderMap) {
-        insert(headers, TRACEPARENT, &self.traceparent());
+    pub fn inject(&self, headers: &mut Fields) {
+        headers.set(TRACEPARENT, self.traceparent().as_bytes());
         headers.remove(TRACESTATE);
         if let Some(state) = &self.tracestate {
-            insert(headers, TRACESTATE, state);
+            headers.set(TRACESTATE, state.as_bytes());
         }
         let sampled = if self.sampled { "1" } else { "0" };
-        if headers.contains_key(B3) {
+        if headers.contains(B3) {
             let value = format!("{}-{}-{sampled}", self.trace_hex(), self.span_hex());
-            insert(headers, B3, &value);
+            headers.set(B3, value.as_bytes());
         }
-        if headers.contains_key(B3_TRACE) {
-            insert(headers, B3_TRACE, &self.trace_hex());
-            insert(headers, B3_SPAN, &self.span_hex());
+        if headers.contains(B3_TRACE) {
+            headers.set(B3_TRACE, self.trace_hex().as_bytes());
+            headers.set(B3_SPAN, self.span_hex().as_bytes());
             headers.remove(B3_PARENT);
-            if !headers.contains_key(B3_FLAGS) {
-                insert(headers, B3_SAMPLED, sampled);
+            if !headers.contains(B3_FLAGS) {
+                headers.set(B3_SAMPLED, sampled.as_bytes());
             }
         }
     }
 
     /// The value of `traceparent`.
     pub fn traceparent(&self) -> String {
-        let flags = u8::from(self.sampled);
-        format!("00-{}-{}-{flags:02x}", self.trace_hex(), self.span_hex())
+        let mut out = String::with_capacity(55);
+        out.push_str("00-");
+        push_hex(&mut out, &self.trace_id);
+        out.push('-');
+        push_hex(&mut out, &self.span_id);
+        out.push_str(if self.sampled { "-01" } else { "-00" });
+        out
     }
 
     /// The trace's id in lower-case hexadecimal.
@@ -99,20 +102,19 @@ impl Context {
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    // Every value written here is made of hexadecimal digits or came out of a header.
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
-}
-
 /// Bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        let _ = write!(out, "{byte:02x}");
-    }
+    push_hex(&mut out, bytes);
     out
+}
+
+fn push_hex(out: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        out.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
 }
 
 /// Reads exactly `N` bytes of hexadecimal; `upper` says whether upper case will do.
@@ -149,13 +151,13 @@ fn id<const N: usize>(text: &str, upper: bool) -> Option<[u8; N]> {
 }
 
 /// The header's text, if it stands there exactly once.
-fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
+fn only<'f>(headers: &'f Fields, name: &'f str) -> Option<&'f str> {
+    let mut values = headers.get_all(name);
+    let value = std::str::from_utf8(values.next()?).ok()?;
     values.next().is_none().then_some(value)
 }
 
-fn w3c(headers: &HeaderMap) -> Option<Context> {
+fn w3c(headers: &Fields) -> Option<Context> {
     let value = only(headers, TRACEPARENT)?.trim_matches([' ', '\t']);
     let mut parts = value.split('-');
     let version: [u8; 1] = unhex(parts.next()?, false)?;
@@ -178,11 +180,11 @@ fn w3c(headers: &HeaderMap) -> Option<Context> {
 }
 
 /// Joins what may be several headers (3.3.1); a state that breaks the rules is dropped whole.
-fn tracestate(headers: &HeaderMap) -> Option<Box<str>> {
+fn tracestate(headers: &Fields) -> Option<Box<str>> {
     let mut out = String::new();
     let mut members = 0;
     for value in headers.get_all(TRACESTATE) {
-        let text = value.to_str().ok()?;
+        let text = std::str::from_utf8(value).ok()?;
         for member in text.split(',').map(|m| m.trim_matches([' ', '\t'])) {
             if member.is_empty() {
                 continue;
@@ -229,7 +231,7 @@ fn b3_trace_id(text: &str) -> Option<[u8; 16]> {
     id(text, true)
 }
 
-fn b3_single(headers: &HeaderMap) -> Option<Context> {
+fn b3_single(headers: &Fields) -> Option<Context> {
     let mut parts = only(headers, B3)?.split('-');
     let trace_id = b3_trace_id(parts.next()?)?;
     let span_id = id(parts.next()?, true)?;
@@ -251,7 +253,7 @@ fn b3_single(headers: &HeaderMap) -> Option<Context> {
     })
 }
 
-fn b3_multiple(headers: &HeaderMap) -> Option<Context> {
+fn b3_multiple(headers: &Fields) -> Option<Context> {
     let trace_id = b3_trace_id(only(headers, B3_TRACE)?)?;
     let span_id = id(only(headers, B3_SPAN)?, true)?;
     let debug = only(headers, B3_FLAGS) == Some("1");

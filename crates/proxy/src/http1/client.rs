@@ -1,0 +1,448 @@
+//! The client's side of an HTTP/1 connection: one request at a time, its body sent while the
+//! response may already be coming.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use model::Reason;
+use wire::Fields;
+use wire::h1::{self, Decoder, Event, HeadError, Length, Limits, ResponseFraming, Target};
+use wire::{Method, RequestHead, ResponseHead};
+
+use super::{LARGE, Outbox, SMALL, poll_fill};
+use crate::destination::Slot;
+use crate::error::{Failure, Replay};
+use crate::http::Informer;
+use crate::http::body::{Frame, Incoming, RequestBody};
+use crate::io::Io;
+use crate::pool::{Home, Link};
+
+/// For `100 Continue` from an endpoint, after which the body is sent without it (RFC 9110 10.1.1
+/// asks not to wait for ever).
+const CONTINUE: Duration = Duration::from_secs(1);
+/// Interim responses to one request.
+const INTERIM: usize = 32;
+
+/// A connection on which nothing is under way.
+pub(crate) struct Conn {
+    io: Io,
+    read: BytesMut,
+    out: Outbox,
+    pub(crate) link: Rc<Link>,
+    /// Whether it served a request before: it may have been closed by the peer meanwhile.
+    pub(crate) reused: bool,
+    pub(crate) since: Instant,
+    /// Held for as long as the connection is open.
+    _slot: Slot,
+}
+
+/// A request as it is to be written.
+pub(crate) struct Order<'a> {
+    pub(crate) head: &'a RequestHead,
+    pub(crate) target: Target<'a>,
+    pub(crate) length: Length,
+    pub(crate) upgrade: bool,
+    pub(crate) trailers: bool,
+    pub(crate) expects: bool,
+}
+
+/// A response whose body is still to come.
+pub(crate) struct Response {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: Incoming,
+    pub(crate) length: Length,
+    /// The connection itself, once it speaks another protocol.
+    pub(crate) switched: Option<Io>,
+}
+
+/// A request that was not answered, with its body if nothing of it is lost.
+pub(crate) struct Unanswered {
+    pub(crate) failure: Failure,
+    pub(crate) body: Option<RequestBody>,
+}
+
+/// A response's body; drives what is left of the request's.
+pub(crate) struct Body(Option<Box<Active>>);
+
+/// A connection with a request on it.
+struct Active {
+    conn: Box<Conn>,
+    home: Home,
+    limits: Limits,
+    decoder: Decoder,
+    upload: Option<Upload>,
+    keep: bool,
+    ended: bool,
+}
+
+/// A request's body on its way out.
+struct Upload {
+    body: RequestBody,
+    length: Length,
+    sent: u64,
+    trailers: Option<Fields>,
+}
+
+/// Why a body could not be sent on.
+enum UploadError {
+    /// The client's doing.
+    Client(Failure),
+    /// The endpoint takes no more; it may have answered all the same.
+    Endpoint(io::Error),
+}
+
+impl Conn {
+    pub(crate) fn new(io: Io, link: Rc<Link>, slot: Slot) -> Box<Self> {
+        Box::new(Self {
+            io,
+            read: BytesMut::new(),
+            out: Outbox::default(),
+            link,
+            reused: false,
+            since: Instant::now(),
+            _slot: slot,
+        })
+    }
+
+    /// Whether it can take another request: nothing may have come that nobody asked for.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.io.is_quiet()
+    }
+}
+
+/// Sends a request and reads the head of its response.
+pub(crate) async fn send(
+    conn: Box<Conn>,
+    home: Home,
+    order: &Order<'_>,
+    body: RequestBody,
+    limits: &Limits,
+    informer: &Informer,
+) -> Result<Response, Unanswered> {
+    let mut active = Box::new(Active {
+        conn,
+        home,
+        limits: limits.clone(),
+        decoder: Decoder::new(Length::None, limits),
+        upload: None,
+        keep: false,
+        ended: false,
+    });
+    let Order { head, target, .. } = order;
+    active.conn.out.begin();
+    let text = active.conn.out.text();
+    h1::encode_request(
+        head,
+        target,
+        order.length,
+        order.upgrade,
+        order.trailers,
+        text,
+    );
+    if !body.is_end() {
+        active.upload = Some(Upload {
+            body,
+            length: order.length,
+            sent: 0,
+            trailers: None,
+        });
+    }
+    let mut pause = order
+        .expects
+        .then(|| Box::pin(tokio::time::sleep(CONTINUE)));
+    let mut response = ResponseHead::default();
+    for _ in 0..INTERIM {
+        let framing = poll_fn(|cx| {
+            if let Some(sleep) = &mut pause
+                && sleep.as_mut().poll(cx).is_ready()
+            {
+                pause = None;
+            }
+            active.poll_head(&head.method, &mut response, pause.is_some(), cx)
+        })
+        .await
+        .map_err(|failure| active.unanswered(failure))?;
+        if response.status == 101 || response.status >= 200 {
+            return Ok(active.answered(response, &framing));
+        }
+        pause = None;
+        informer.inform(&response).await;
+    }
+    let details = format!(
+        "{}: more than {INTERIM} interim responses",
+        active.conn.link.address
+    );
+    Err(active.unanswered(Failure::new(Reason::UpstreamReset, details)))
+}
+
+impl Active {
+    /// Writes what is to be written and reads a response's head.
+    fn poll_head(
+        &mut self,
+        method: &Method,
+        head: &mut ResponseHead,
+        wait: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponseFraming, Failure>> {
+        match self.poll_upload(wait, cx) {
+            Poll::Ready(Err(UploadError::Client(failure))) => return Poll::Ready(Err(failure)),
+            // What it has to say may still be there to be read.
+            Poll::Ready(Err(UploadError::Endpoint(error))) => {
+                self.ended = self.conn.out.moved() == 0;
+                if self.ended {
+                    return Poll::Ready(Err(self.broken(&error)));
+                }
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        // Heads are short: looking from the start again costs less than remembering.
+        let mut scanned = 0;
+        loop {
+            let conn = &mut *self.conn;
+            if !conn.read.is_empty() {
+                match h1::parse_response(&conn.read, &mut scanned, &self.limits, method, head) {
+                    Ok(Some((taken, framing))) => {
+                        conn.read.advance(taken);
+                        return Poll::Ready(Ok(framing));
+                    }
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Err(self.invalid(&error))),
+                }
+            }
+            if self.ended {
+                let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+                return Poll::Ready(Err(self.broken(&error)));
+            }
+            match ready!(poll_fill(&mut conn.io, &mut conn.read, SMALL, cx)) {
+                Ok(0) => self.ended = true,
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(self.broken(&error))),
+            }
+        }
+    }
+
+    /// Sends the request on; `wait` holds its body back.
+    fn poll_upload(&mut self, wait: bool, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
+        let conn = &mut *self.conn;
+        loop {
+            let mut waits = wait;
+            if let Some(upload) = &mut self.upload
+                && !wait
+                && conn.out.has_room()
+            {
+                match upload.poll_piece(cx) {
+                    Poll::Ready(Ok(Some(data))) => {
+                        conn.out.put(data, upload.length == Length::Chunked);
+                        continue;
+                    }
+                    Poll::Ready(Ok(None)) => {
+                        upload.finish(conn.out.text());
+                        self.upload = None;
+                    }
+                    Poll::Ready(Err(failure)) => {
+                        return Poll::Ready(Err(UploadError::Client(failure)));
+                    }
+                    Poll::Pending => waits = true,
+                }
+            }
+            if let Err(error) = ready!(conn.out.poll_flush(&mut conn.io, cx)) {
+                self.keep = false;
+                return Poll::Ready(Err(UploadError::Endpoint(error)));
+            }
+            if self.upload.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            if waits {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn answered(mut self: Box<Self>, head: ResponseHead, framing: &ResponseFraming) -> Response {
+        if framing.upgrade {
+            let Conn { io, read, .. } = *self.conn;
+            return Response {
+                head,
+                body: Incoming::Empty,
+                length: Length::None,
+                switched: Some(io.with_ahead(read.freeze())),
+            };
+        }
+        self.keep = framing.keep_alive;
+        self.decoder = Decoder::new(framing.length, &self.limits);
+        let body = if self.decoder.is_done() && self.upload.is_none() {
+            self.finish();
+            Incoming::Empty
+        } else {
+            Incoming::Response(Box::new(Body(Some(self))))
+        };
+        Response {
+            head,
+            body,
+            length: framing.length,
+            switched: None,
+        }
+    }
+
+    /// Gives the connection back, if another request may follow.
+    fn finish(self: Box<Self>) {
+        // Bytes that nobody asked for could be taken for the answer to the next request.
+        let clean = self.keep && !self.ended && self.upload.is_none() && self.conn.read.is_empty();
+        if clean {
+            let mut conn = self.conn;
+            conn.read = BytesMut::new();
+            conn.out.rest();
+            self.home.give_back(conn);
+        }
+    }
+
+    fn unanswered(&mut self, failure: Failure) -> Unanswered {
+        let untouched = self.upload.as_ref().is_none_or(|u| u.sent == 0);
+        let body = match self.upload.take() {
+            Some(upload) => upload.body,
+            None => RequestBody::empty(),
+        };
+        Unanswered {
+            failure,
+            body: (untouched && self.conn.out.moved() == 0).then_some(body),
+        }
+    }
+
+    /// The connection broke before the response's head was there.
+    fn broken(&self, error: &io::Error) -> Failure {
+        let replay = if self.conn.out.moved() == 0 {
+            Replay::Safe
+        } else if self.conn.reused && self.conn.read.is_empty() {
+            Replay::IfIdempotent
+        } else {
+            Replay::No
+        };
+        let address = self.conn.link.address;
+        let details = match error.kind() {
+            io::ErrorKind::UnexpectedEof if self.conn.read.is_empty() => {
+                format!("{address} closed the connection without an answer")
+            }
+            io::ErrorKind::UnexpectedEof => {
+                format!("{address} closed the connection in the middle of the response's head")
+            }
+            _ => format!("{address}: {}", crate::error::chain(error)),
+        };
+        Failure::new(Reason::UpstreamReset, details).replay(replay)
+    }
+
+    fn invalid(&self, error: &HeadError) -> Failure {
+        let details = format!(
+            "{} sent what is no HTTP response: {error}",
+            self.conn.link.address
+        );
+        Failure::new(Reason::UpstreamReset, details)
+    }
+}
+
+impl Upload {
+    /// The next piece, held to the length that was announced; `None` at the end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+        let piece = if self.body.is_end() {
+            None
+        } else {
+            ready!(self.body.poll_frame(cx)).transpose()?
+        };
+        match piece {
+            Some(Frame::Data(data)) => {
+                self.sent += data.len() as u64;
+                match self.length {
+                    Length::Known(n) if self.sent > n => {
+                        let details = format!("the request's body is longer than its {n} bytes");
+                        Poll::Ready(Err(Failure::new(Reason::BadRequest, details)))
+                    }
+                    _ => Poll::Ready(Ok(Some(data))),
+                }
+            }
+            end => match self.length {
+                Length::Known(n) if self.sent < n => {
+                    let details = format!("after {} of {n} bytes of its request's body", self.sent);
+                    Poll::Ready(Err(Failure::new(Reason::ClientDisconnected, details)))
+                }
+                _ => {
+                    if let Some(Frame::Trailers(fields)) = end {
+                        self.trailers = Some(fields);
+                    }
+                    Poll::Ready(Ok(None))
+                }
+            },
+        }
+    }
+
+    /// Writes the end of the body.
+    fn finish(&self, out: &mut Vec<u8>) {
+        if self.length == Length::Chunked {
+            h1::last_chunk(self.trailers.as_ref(), out);
+        }
+    }
+}
+
+impl Body {
+    pub(crate) fn is_end(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame, Failure>>> {
+        let Some(active) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        if active.upload.is_some() {
+            match active.poll_upload(false, cx) {
+                Poll::Ready(Err(UploadError::Client(failure))) => {
+                    return Poll::Ready(Some(Err(failure)));
+                }
+                // It has answered without reading all: so be it.
+                Poll::Ready(Err(UploadError::Endpoint(_))) => active.upload = None,
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        loop {
+            let conn = &mut *active.conn;
+            let frame = match active.decoder.decode(&mut conn.read, active.ended) {
+                Ok(Event::Data(data)) => Some(Frame::Data(data)),
+                Ok(Event::Trailers(fields)) => Some(Frame::Trailers(fields)),
+                Ok(Event::End) => None,
+                Ok(Event::NeedMore) => {
+                    let most = active.decoder.remaining().unwrap_or(SMALL as u64);
+                    let most = (most.min(LARGE as u64) as usize).max(SMALL);
+                    match ready!(poll_fill(&mut conn.io, &mut conn.read, most, cx)) {
+                        Ok(0) => active.ended = true,
+                        Ok(_) => {}
+                        Err(error) => {
+                            let details = format!(
+                                "{} broke off in the middle of the response's body: {error}",
+                                conn.link.address
+                            );
+                            return Poll::Ready(Some(Err(Failure::new(
+                                Reason::UpstreamReset,
+                                details,
+                            ))));
+                        }
+                    }
+                    continue;
+                }
+                Err(error) => {
+                    let details = format!("the response's body of {}: {error}", conn.link.address);
+                    return Poll::Ready(Some(Err(Failure::new(Reason::UpstreamReset, details))));
+                }
+            };
+            if active.decoder.is_done()
+                && let Some(active) = self.0.take()
+            {
+                active.finish();
+            }
+            return Poll::Ready(frame.map(Ok));
+        }
+    }
+}

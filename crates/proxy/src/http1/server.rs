@@ -1,0 +1,515 @@
+//! The server's side of an HTTP/1 connection: requests one after another, each answered before the
+//! next is looked at, however many the client has sent ahead (RFC 9112 9.3.2).
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use model::Reason;
+use tokio::io::AsyncWrite;
+use wire::h1::{self, Decoder, Event, Length, RequestFraming};
+use wire::{Method, RequestHead, ResponseHead, Version};
+
+use super::{Deadline, LARGE, Outbox, SMALL, poll_fill};
+use crate::error::{Failure, Side};
+use crate::http::body::{Frame, Incoming};
+use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service, Takeover};
+use crate::io::Io;
+use crate::reply;
+use crate::worker::Worker;
+
+/// For a client that is told something and may not have read it yet.
+const LINGER: Duration = Duration::from_secs(2);
+/// Bytes of a request that nobody wants, read so that the connection can be kept or the client can
+/// read its answer.
+const UNWANTED: usize = 256 * 1024;
+/// For the first request of a connection that came as the proxy began to drain.
+const LATE: Duration = Duration::from_secs(1);
+
+/// A connection; shared with the body of the request that it is on.
+pub(crate) struct Conn(RefCell<State>);
+
+struct State {
+    /// Gone when something else has taken it over.
+    io: Option<Io>,
+    read: BytesMut,
+    /// The client has ended its side.
+    ended: bool,
+    body: Decoder,
+    /// The client waits for `100 Continue`.
+    owes_continue: bool,
+    version: Version,
+    out: Outbox,
+    deadline: Deadline,
+    bounds: Rc<Bounds>,
+}
+
+enum Next {
+    Request,
+    Close,
+    /// Close, but let the client read what it was told (RFC 9112 9.6).
+    Linger,
+    Takeover(Takeover),
+}
+
+/// Serves a connection until its client is done or the proxy drains.
+pub(crate) async fn serve<S: Service>(
+    worker: &Rc<Worker>,
+    mut io: Io,
+    bounds: &Rc<Bounds>,
+    service: S,
+) {
+    let read = BytesMut::from(io.take_ahead());
+    let conn = Rc::new(Conn(RefCell::new(State {
+        io: Some(io),
+        read,
+        ended: false,
+        body: Decoder::new(Length::None, &bounds.codec),
+        owes_continue: false,
+        version: Version::HTTP_11,
+        out: Outbox::default(),
+        deadline: Deadline::after(bounds.idle_timeout),
+        bounds: Rc::clone(bounds),
+    })));
+    let mut drain = pin!(worker.shared.drain.begun());
+    let mut fresh = true;
+    while conn.idle(drain.as_mut(), fresh).await {
+        fresh = false;
+        // In a box of its own: an idle connection should not have room for a request.
+        match Box::pin(exchange(worker, &conn, &service)).await {
+            Next::Request => conn.rest(),
+            Next::Close => return,
+            Next::Linger => return conn.linger().await,
+            Next::Takeover(takeover) => {
+                if let Some(io) = conn.take_io() {
+                    takeover(io).await;
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// One request and its response.
+async fn exchange<S: Service>(worker: &Rc<Worker>, conn: &Rc<Conn>, service: &S) -> Next {
+    let mut head = worker.blank_head();
+    let framing = match conn.read_head(&mut head).await {
+        Ok(Some(framing)) => framing,
+        Ok(None) => return Next::Close,
+        Err(failure) => {
+            service.begin(head).fail(&failure);
+            let reply = reply::failure(&failure, false);
+            conn.respond(reply, &Method::GET, false).await;
+            return Next::Linger;
+        }
+    };
+    let method = head.method.clone();
+    let request = Request {
+        body: match framing.length {
+            Length::None => Incoming::Empty,
+            _ => Incoming::Request(Rc::clone(conn)),
+        },
+        length: framing.length,
+        upgrade: framing.upgrade || method == Method::CONNECT,
+        trailers: framing.te_trailers,
+        expects: framing.expect_continue && framing.length != Length::None,
+        informer: Informer::Http1(Rc::clone(conn)),
+    };
+    let exchange = service.begin(head);
+    let mut call = pin!(service.call(exchange, request));
+    let reply = poll_fn(|cx| match call.as_mut().poll(cx) {
+        Poll::Ready(reply) => Poll::Ready(Some(reply)),
+        Poll::Pending => conn.poll_gone(cx).map(|()| None),
+    });
+    match reply.await {
+        Some(reply) => {
+            let keep = framing.keep_alive && !worker.shared.drain.has_begun();
+            conn.respond(reply, &method, keep).await
+        }
+        None => Next::Close,
+    }
+}
+
+impl Conn {
+    /// Waits for the next request. `false`: there will be none.
+    async fn idle(&self, mut drain: Pin<&mut impl Future<Output = ()>>, mut fresh: bool) -> bool {
+        poll_fn(|cx| {
+            let state = &mut *self.0.borrow_mut();
+            if !state.read.is_empty() {
+                return Poll::Ready(true);
+            }
+            let Some(io) = state.io.as_mut().filter(|_| !state.ended) else {
+                return Poll::Ready(false);
+            };
+            if let Poll::Ready(result) = io.poll_readable(cx) {
+                return Poll::Ready(result.is_ok());
+            }
+            if state.deadline.poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            if drain.as_mut().poll(cx).is_ready() {
+                if !std::mem::take(&mut fresh) {
+                    return Poll::Ready(false);
+                }
+                state.deadline.set(LATE);
+                return state.deadline.poll(cx).map(|()| false);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Reads a request's head. `None`: the client left.
+    async fn read_head(&self, head: &mut RequestHead) -> Result<Option<RequestFraming>, Failure> {
+        let mut scanned = 0;
+        let mut begun = false;
+        poll_fn(|cx| {
+            let state = &mut *self.0.borrow_mut();
+            loop {
+                if !state.read.is_empty() {
+                    let parsed =
+                        h1::parse_request(&state.read, &mut scanned, &state.bounds.codec, head);
+                    match parsed {
+                        Ok(Some((taken, framing))) => {
+                            return Poll::Ready(state.begin_body(head, taken, framing).map(Some));
+                        }
+                        Ok(None) => {}
+                        Err(error) => return Poll::Ready(Err(Failure::head(&error))),
+                    }
+                    if !begun {
+                        begun = true;
+                        state.deadline.set(state.bounds.head_timeout);
+                    }
+                }
+                let Some(io) = state.io.as_mut().filter(|_| !state.ended) else {
+                    return Poll::Ready(Ok(None));
+                };
+                match poll_fill(io, &mut state.read, SMALL, cx) {
+                    Poll::Ready(Ok(0)) => state.ended = true,
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Ok(None)),
+                    Poll::Pending => {
+                        ready!(state.deadline.poll(cx));
+                        let limit = state.bounds.head_timeout;
+                        return Poll::Ready(if begun {
+                            Err(too_slow(format!(
+                                "the request's head was not complete within {limit:?}"
+                            )))
+                        } else {
+                            Ok(None)
+                        });
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Whether the request's body was read to its end.
+    pub(crate) fn body_ended(&self) -> bool {
+        self.0.borrow().body.is_done()
+    }
+
+    /// The next piece of the request's body.
+    pub(crate) fn poll_body(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Failure>>> {
+        let state = &mut *self.0.borrow_mut();
+        if state.owes_continue {
+            state.owes_continue = false;
+            // RFC 9110 10.1.1: not when the body has begun to arrive.
+            if state.read.is_empty() && state.out.has_room() {
+                state
+                    .out
+                    .text()
+                    .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+        }
+        let Some(io) = state.io.as_mut() else {
+            return Poll::Ready(Some(Err(gone())));
+        };
+        if !state.out.is_empty() && matches!(state.out.poll_flush(io, cx), Poll::Ready(Err(_))) {
+            return Poll::Ready(Some(Err(gone())));
+        }
+        loop {
+            match state.body.decode(&mut state.read, state.ended) {
+                Ok(Event::Data(data)) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
+                Ok(Event::Trailers(fields)) => {
+                    state.deadline.clear();
+                    return Poll::Ready(Some(Ok(Frame::Trailers(fields))));
+                }
+                Ok(Event::End) => {
+                    state.deadline.clear();
+                    return Poll::Ready(None);
+                }
+                Ok(Event::NeedMore) => {}
+                Err(error) => return Poll::Ready(Some(Err(Failure::request_body(&error)))),
+            }
+            let most = state
+                .body
+                .remaining()
+                .map_or(SMALL, |n| n.min(LARGE as u64) as usize);
+            match poll_fill(io, &mut state.read, most.max(SMALL), cx) {
+                Poll::Ready(Ok(0)) => state.ended = true,
+                Poll::Ready(Ok(_)) => state.deadline.set(state.bounds.body_timeout),
+                Poll::Ready(Err(_)) => return Poll::Ready(Some(Err(gone()))),
+                Poll::Pending => {
+                    ready!(state.deadline.poll(cx));
+                    let limit = state.bounds.body_timeout;
+                    return Poll::Ready(Some(Err(too_slow(format!(
+                        "nothing of the request's body came for {limit:?}"
+                    )))));
+                }
+            }
+        }
+    }
+
+    /// Ready when the client has broken the connection. One that has only ended its side still
+    /// reads; one that sends further requests ahead is not read beyond what is bounded.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let state = &mut *self.0.borrow_mut();
+        let Some(io) = state.io.as_mut() else {
+            return Poll::Ready(());
+        };
+        while state.body.is_done() && !state.ended && state.read.len() < SMALL {
+            if ready!(io.poll_readable(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            match ready!(poll_fill(io, &mut state.read, SMALL, cx)) {
+                Ok(0) => state.ended = true,
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Passes an interim response on.
+    pub(crate) async fn inform(&self, head: &ResponseHead) {
+        {
+            let state = &mut *self.0.borrow_mut();
+            let wanted = head.status != 100 || std::mem::take(&mut state.owes_continue);
+            // RFC 9110 15.2: not to HTTP/1.0.
+            if !wanted || state.version != Version::HTTP_11 || !state.out.has_room() {
+                return;
+            }
+            h1::encode_response(head, state.version, Length::None, true, state.out.text());
+        }
+        poll_fn(|cx| {
+            let state = &mut *self.0.borrow_mut();
+            match state.io.as_mut() {
+                Some(io) => state.out.poll_flush(io, cx).map(drop),
+                None => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+
+    /// Writes a reply.
+    async fn respond(&self, mut reply: Reply, method: &Method, keep: bool) -> Next {
+        let takeover = reply.takeover.take();
+        let mut ended = takeover.is_some() || reply.body.is_end();
+        let (chunked, keep) = {
+            let state = &mut *self.0.borrow_mut();
+            let length = match (reply.length_for(method), state.version) {
+                _ if takeover.is_some() => Length::None,
+                (Length::Chunked | Length::UntilClose, _) if ended => Length::Known(0),
+                (Length::Chunked | Length::UntilClose, Version::HTTP_11) => Length::Chunked,
+                (Length::Chunked | Length::UntilClose, _) => Length::UntilClose,
+                (length, _) => length,
+            };
+            let keep = keep && length != Length::UntilClose && state.has_read_the_request();
+            state.deadline.clear();
+            h1::encode_response(
+                &reply.head,
+                state.version,
+                length,
+                keep || takeover.is_some(),
+                state.out.text(),
+            );
+            (length == Length::Chunked, keep)
+        };
+        let body = &mut reply.body;
+        let whole = poll_fn(|cx| self.poll_respond(body, chunked, &mut ended, cx)).await;
+        match takeover {
+            _ if !whole => Next::Close,
+            Some(takeover) => Next::Takeover(takeover),
+            None if keep => Next::Request,
+            None => Next::Linger,
+        }
+    }
+
+    /// Writes what is left of a reply; `ended` says that its end is among what waits to be written.
+    /// `false`: it could not be written whole.
+    fn poll_respond(
+        &self,
+        body: &mut Outgoing,
+        chunked: bool,
+        ended: &mut bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<bool> {
+        loop {
+            let mut waits = false;
+            if !*ended && self.0.borrow().out.has_room() {
+                // Not while the state is borrowed: a body may be driven together with the request's.
+                let frame = if body.is_end() {
+                    Poll::Ready(None)
+                } else {
+                    body.poll_frame(cx)
+                };
+                let out = &mut self.0.borrow_mut().out;
+                match frame {
+                    Poll::Ready(Some(Ok(Frame::Data(data)))) => {
+                        out.put(data, chunked);
+                        continue;
+                    }
+                    Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                    Poll::Pending => waits = true,
+                    Poll::Ready(end) => {
+                        *ended = true;
+                        if chunked {
+                            let trailers = match &end {
+                                Some(Ok(Frame::Trailers(fields))) => Some(fields),
+                                _ => None,
+                            };
+                            h1::last_chunk(trailers, out.text());
+                        }
+                    }
+                }
+            }
+            if !ready!(self.poll_out(cx)) {
+                return Poll::Ready(false);
+            }
+            if *ended {
+                return Poll::Ready(true);
+            }
+            if waits {
+                return self.poll_gone(cx).map(|()| false);
+            }
+        }
+    }
+
+    /// Writes out what waits. `false`: the client is gone, or reads nothing.
+    fn poll_out(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let state = &mut *self.0.borrow_mut();
+        let Some(io) = state.io.as_mut() else {
+            return Poll::Ready(false);
+        };
+        let before = state.out.moved();
+        match state.out.poll_flush(io, cx) {
+            Poll::Ready(result) => {
+                state.deadline.clear();
+                Poll::Ready(result.is_ok())
+            }
+            Poll::Pending => {
+                if state.deadline.is_clear() || before != state.out.moved() {
+                    state.deadline.set(state.bounds.body_timeout);
+                }
+                state.deadline.poll(cx).map(|()| false)
+            }
+        }
+    }
+
+    /// Lets go of memory before the next request is waited for.
+    fn rest(&self) {
+        let state = &mut *self.0.borrow_mut();
+        state.out.rest();
+        if state.read.is_empty() {
+            state.read = BytesMut::new();
+        }
+        state.deadline.set(state.bounds.idle_timeout);
+    }
+
+    /// Ends our side and reads on for a moment: data that arrives at a closed socket would make the
+    /// kernel take back what the client has not read yet.
+    async fn linger(&self) {
+        self.0.borrow_mut().deadline.set(LINGER);
+        let mut taken = 0;
+        let mut shut = false;
+        poll_fn(|cx| {
+            let state = &mut *self.0.borrow_mut();
+            let Some(io) = state.io.as_mut() else {
+                return Poll::Ready(());
+            };
+            if !shut {
+                match Pin::new(&mut *io).poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => shut = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return state.deadline.poll(cx),
+                }
+            }
+            while taken < UNWANTED && !state.ended {
+                state.read.clear();
+                match poll_fill(io, &mut state.read, SMALL, cx) {
+                    Poll::Ready(Ok(n)) if n > 0 => taken += n,
+                    Poll::Ready(_) => break,
+                    Poll::Pending => return state.deadline.poll(cx),
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn take_io(&self) -> Option<Io> {
+        let state = &mut *self.0.borrow_mut();
+        let ahead = std::mem::take(&mut state.read).freeze();
+        Some(state.io.take()?.with_ahead(ahead))
+    }
+}
+
+impl State {
+    fn begin_body(
+        &mut self,
+        head: &RequestHead,
+        taken: usize,
+        framing: RequestFraming,
+    ) -> Result<RequestFraming, Failure> {
+        self.read.advance(taken);
+        self.version = head.version;
+        self.body = Decoder::new(framing.length, &self.bounds.codec);
+        self.owes_continue = framing.expect_continue && !self.body.is_done();
+        if self.body.is_done() {
+            self.deadline.clear();
+        } else {
+            self.deadline.set(self.bounds.body_timeout);
+        }
+        match (framing.length, self.bounds.body) {
+            (Length::Known(n), Some(most)) if n > most => Err(Failure::new(
+                Reason::BodyTooLarge,
+                format!("the request's body has {n} bytes, and {most} are allowed"),
+            )),
+            _ => Ok(framing),
+        }
+    }
+
+    /// Whether nothing of the request is left to read, once what has arrived of it is skipped.
+    fn has_read_the_request(&mut self) -> bool {
+        while !self.body.is_done() {
+            match self.body.decode(&mut self.read, self.ended) {
+                Ok(Event::Data(_)) => {}
+                Ok(Event::Trailers(_) | Event::End) => return true,
+                Ok(Event::NeedMore) | Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+fn gone() -> Failure {
+    Failure::new(
+        Reason::ClientDisconnected,
+        "before its request was complete",
+    )
+}
+
+/// A client that takes too long: 408 (RFC 9110 15.5.9), as Envoy answers it too.
+fn too_slow(details: String) -> Failure {
+    Failure {
+        side: Side::Downstream,
+        own_status: Some(408),
+        ..Failure::new(Reason::StreamIdleTimeout, details)
+    }
+}

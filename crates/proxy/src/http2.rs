@@ -1,0 +1,273 @@
+//! HTTP/2 connections: framing, flow control and HPACK are `h2`'s; here streams become requests and
+//! replies. Data is asked for only when the other side has taken what came before, so that each
+//! stream runs at the pace of its slower end.
+
+pub(crate) mod client;
+pub(crate) mod server;
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::{RecvStream, SendStream};
+use http::{Response, StatusCode};
+use model::Reason;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wire::Fields;
+
+use crate::error::Failure;
+use crate::http::body::Frame;
+use crate::pool::Link;
+
+/// What a peer may send on one stream before it hears that some was taken.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same for all streams of a connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Data held for a peer that does not take it, for each stream.
+const SEND_BUFFER: usize = 256 * 1024;
+/// Frames of data that may wait unread, however small (empty ones cost memory too).
+const MAX_TUNNEL_WRITE: usize = 64 * 1024;
+
+type Responder = Rc<RefCell<h2::server::SendResponse<Bytes>>>;
+
+/// A body on its way in: of a request, or of a response together with its request's body on the way
+/// out.
+pub(crate) struct Body {
+    stream: RecvStream,
+    side: Side,
+    ended: bool,
+}
+
+enum Side {
+    /// Of a request; the client may wait for `100 Continue`.
+    Request(Option<Responder>),
+    /// Of a response; the stream counts towards its connection for as long as the link is held.
+    Response {
+        upload: Option<Box<client::Upload>>,
+        link: Rc<Link>,
+    },
+}
+
+impl Body {
+    pub(crate) fn is_end(&self) -> bool {
+        self.ended || self.stream.is_end_stream()
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame, Failure>>> {
+        match &mut self.side {
+            Side::Request(waiting) => {
+                if let Some(respond) = waiting.take() {
+                    let mut head = Response::new(());
+                    *head.status_mut() = StatusCode::CONTINUE;
+                    // A client that is gone is noticed by reading from it.
+                    drop(respond.borrow_mut().send_informational(head));
+                }
+            }
+            Side::Response { upload, .. } => {
+                if let Some(sending) = upload {
+                    match sending.poll(cx) {
+                        Poll::Ready(Err(client::UploadError::Client(failure))) => {
+                            return Poll::Ready(Some(Err(failure)));
+                        }
+                        // It has answered without reading all: so be it.
+                        Poll::Ready(_) => *upload = None,
+                        Poll::Pending => {}
+                    }
+                }
+            }
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        loop {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // What is handed out is written before more is asked for.
+                    drop(self.stream.flow_control().release_capacity(data.len()));
+                    if !data.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::Data(data))));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(self.broken(&error))));
+                }
+                None => break,
+            }
+        }
+        match ready!(self.stream.poll_trailers(cx)) {
+            Ok(trailers) => {
+                self.ended = true;
+                Poll::Ready(trailers.map(|map| {
+                    let mut fields = Fields::new();
+                    wire::map::fields_from_map(&map, &mut fields);
+                    Ok(Frame::Trailers(fields))
+                }))
+            }
+            Err(error) => {
+                self.ended = true;
+                Poll::Ready(Some(Err(self.broken(&error))))
+            }
+        }
+    }
+
+    fn broken(&self, error: &h2::Error) -> Failure {
+        match &self.side {
+            Side::Request(_) => Failure::new(
+                Reason::ClientDisconnected,
+                format!("before its request was complete: {error}"),
+            ),
+            Side::Response { link, .. } => Failure::new(
+                Reason::UpstreamReset,
+                format!(
+                    "{} broke off in the middle of the response's body: {error}",
+                    link.address
+                ),
+            ),
+        }
+    }
+}
+
+/// Data on its way out on one stream.
+struct Sink {
+    stream: SendStream<Bytes>,
+    left: Bytes,
+}
+
+impl Sink {
+    fn new(stream: SendStream<Bytes>) -> Self {
+        Self {
+            stream,
+            left: Bytes::new(),
+        }
+    }
+
+    fn offer(&mut self, data: Bytes) {
+        self.stream.reserve_capacity(data.len());
+        self.left = data;
+    }
+
+    /// Hands over what the peer's window takes; `last` says that nothing follows it.
+    fn poll_send(&mut self, last: bool, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        while !self.left.is_empty() {
+            let room = match self.stream.capacity() {
+                0 => match ready!(self.stream.poll_capacity(cx)) {
+                    Some(room) => room?,
+                    None => return Poll::Ready(Err(h2::Reason::CANCEL.into())),
+                },
+                room => room,
+            };
+            let part = self.left.split_to(room.min(self.left.len()));
+            let end = last && self.left.is_empty();
+            if !part.is_empty() {
+                self.stream.send_data(part, end)?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A stream that carries bytes, after CONNECT.
+pub(crate) struct Tunnel {
+    recv: RecvStream,
+    ahead: Bytes,
+    send: SendStream<Bytes>,
+    /// Counts the stream towards its connection.
+    _link: Option<Rc<Link>>,
+}
+
+impl Tunnel {
+    fn new(recv: RecvStream, send: SendStream<Bytes>, link: Option<Rc<Link>>) -> Self {
+        Self {
+            recv,
+            ahead: Bytes::new(),
+            send,
+            _link: link,
+        }
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.ahead.is_empty() {
+            match ready!(this.recv.poll_data(cx)) {
+                Some(Ok(data)) => this.ahead = data,
+                Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let n = this.ahead.len().min(buf.remaining());
+        buf.put_slice(&this.ahead[..n]);
+        this.ahead.advance(n);
+        this.recv
+            .flow_control()
+            .release_capacity(n)
+            .map_err(to_io)?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        this.send.reserve_capacity(buf.len().min(MAX_TUNNEL_WRITE));
+        let room = loop {
+            match this.send.capacity() {
+                0 => match ready!(this.send.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
+                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                },
+                room => break room,
+            }
+        };
+        let n = room.min(buf.len());
+        this.send
+            .send_data(Bytes::copy_from_slice(&buf[..n]), false)
+            .map_err(to_io)?;
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The connection's own driver writes.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(
+            self.get_mut()
+                .send
+                .send_data(Bytes::new(), true)
+                .map_err(to_io),
+        )
+    }
+}
+
+fn to_io(error: h2::Error) -> io::Error {
+    match error.reason() {
+        // Ends without a fault.
+        Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL) => io::ErrorKind::BrokenPipe.into(),
+        _ => error
+            .is_io()
+            .then(|| io::Error::from(io::ErrorKind::ConnectionReset))
+            .unwrap_or_else(|| io::Error::other(error)),
+    }
+}

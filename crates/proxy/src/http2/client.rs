@@ -1,0 +1,350 @@
+//! The client's side of HTTP/2: one connection for many requests.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use http::Method;
+use model::Reason;
+use wire::h1::Length;
+use wire::{ResponseHead, Scheme};
+
+use super::{Body, CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
+use crate::destination::Slot;
+use crate::error::{Failure, Replay};
+use crate::http::Informer;
+use crate::http::body::{Frame, Incoming, RequestBody};
+use crate::http1::client::{Order, Response, Unanswered};
+use crate::io::Io;
+use crate::pool::Link;
+
+/// Between pings on a connection in use, and for the answer to one: an endpoint that vanished
+/// without a word is noticed.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(10);
+/// Most bytes of a response's head.
+const HEAD: u32 = 64 * 1024;
+
+/// A connection, for as many requests as the peer takes at once.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    send: SendRequest<Bytes>,
+    pub(crate) link: Rc<Link>,
+    closed: Rc<Cell<bool>>,
+}
+
+impl Handle {
+    /// Whether a request may be sent on it: it is open and the peer allows one more stream.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.closed.get() && Rc::strong_count(&self.link) <= self.send.current_max_send_streams()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// How many requests are on it: each holds the link, and so does the pool.
+    pub(crate) fn streams(&self) -> usize {
+        Rc::strong_count(&self.link)
+    }
+
+    pub(crate) fn is_used(&self) -> bool {
+        self.streams() > 1
+    }
+}
+
+/// Begins a connection; its driver runs on the current thread until it closes.
+pub(crate) async fn handshake(io: Io, link: Link, slot: Slot) -> Result<Handle, h2::Error> {
+    let (send, mut connection) = h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEAD)
+        .max_send_buffer_size(SEND_BUFFER)
+        .enable_push(false)
+        .handshake::<_, Bytes>(io)
+        .await?;
+    let closed = Rc::new(Cell::new(false));
+    let (flag, link) = (Rc::clone(&closed), Rc::new(link));
+    let mut pings = connection.ping_pong();
+    let watched = Rc::downgrade(&link);
+    tokio::task::spawn_local(async move {
+        let _slot = slot;
+        let keep_alive = async {
+            let Some(pings) = &mut pings else {
+                return std::future::pending().await;
+            };
+            loop {
+                tokio::time::sleep(PING).await;
+                // Only while somebody waits for something.
+                if watched.strong_count() <= 1 {
+                    continue;
+                }
+                let pong = pings.ping(h2::Ping::opaque());
+                if !matches!(tokio::time::timeout(PONG, pong).await, Ok(Ok(_))) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            result = &mut connection => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "connection to an endpoint ended");
+                }
+            }
+            () = keep_alive => tracing::debug!("an endpoint does not answer pings"),
+        }
+        flag.set(true);
+    });
+    Ok(Handle { send, link, closed })
+}
+
+/// A request's body on its way out.
+pub(crate) struct Upload {
+    sink: Sink,
+    body: RequestBody,
+}
+
+/// Why a body could not be sent on.
+pub(crate) enum UploadError {
+    /// The client's doing.
+    Client(Failure),
+    /// The endpoint takes no more; it may have answered all the same.
+    Endpoint,
+}
+
+impl Upload {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
+        loop {
+            let last = self.body.is_end();
+            if !self.sink.left.is_empty() {
+                ready!(self.sink.poll_send(last, cx)).map_err(|_| UploadError::Endpoint)?;
+                if last {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            let frame = if last {
+                None
+            } else {
+                ready!(self.body.poll_frame(cx))
+            };
+            match frame {
+                Some(Ok(Frame::Data(data))) => self.sink.offer(data),
+                Some(Ok(Frame::Trailers(fields))) => {
+                    let map = wire::map::map_from_fields(&fields);
+                    let sent = self.sink.stream.send_trailers(map);
+                    return Poll::Ready(sent.map_err(|_| UploadError::Endpoint));
+                }
+                Some(Err(failure)) => {
+                    self.sink.stream.send_reset(h2::Reason::CANCEL);
+                    return Poll::Ready(Err(UploadError::Client(failure)));
+                }
+                None => {
+                    let sent = self.sink.stream.send_data(Bytes::new(), true);
+                    return Poll::Ready(sent.map_err(|_| UploadError::Endpoint));
+                }
+            }
+        }
+    }
+}
+
+/// Sends a request and reads the head of its response.
+pub(crate) async fn send(
+    handle: Handle,
+    order: &Order<'_>,
+    body: RequestBody,
+    informer: &Informer,
+) -> Result<Response, Unanswered> {
+    let Handle { send, link, .. } = handle;
+    let mut send = match send.ready().await {
+        Ok(send) => send,
+        Err(error) => {
+            return Err(Unanswered {
+                failure: failure(&error, &link).replay(Replay::Safe),
+                body: Some(body),
+            });
+        }
+    };
+    let request = wire::map::request_to_http(order.head, &order.target, Scheme::Http);
+    let mut request = match request {
+        Ok(request) => request,
+        Err(error) => {
+            let details = format!("the request cannot be sent over HTTP/2: {error}");
+            return Err(Unanswered {
+                failure: Failure::new(Reason::BadRequest, details),
+                body: None,
+            });
+        }
+    };
+    if order.trailers {
+        let trailers = http::HeaderValue::from_static("trailers");
+        request.headers_mut().insert(http::header::TE, trailers);
+    }
+    let tunnel = *request.method() == Method::CONNECT;
+    let ended = !tunnel && body.is_end();
+    let (mut response, stream) = match send.send_request(request, ended) {
+        Ok(sent) => sent,
+        Err(error) => {
+            return Err(Unanswered {
+                failure: failure(&error, &link).replay(Replay::Safe),
+                body: Some(body),
+            });
+        }
+    };
+    if tunnel {
+        return connect(response, stream, link).await;
+    }
+    let mut upload = (!ended).then(|| {
+        Box::new(Upload {
+            sink: Sink::new(stream),
+            body,
+        })
+    });
+    let answered = loop {
+        match poll_fn(|cx| poll_head(&mut upload, &mut response, cx)).await {
+            Ok(Progress::Interim(parts)) => {
+                let mut head = ResponseHead::default();
+                if wire::map::response_from_parts(&parts, &mut head).is_ok() {
+                    informer.inform(&head).await;
+                }
+            }
+            Ok(Progress::Final(answered)) => break answered,
+            Err(HeadFailure::Client(failure)) => {
+                return Err(Unanswered {
+                    failure,
+                    body: None,
+                });
+            }
+            Err(HeadFailure::Endpoint(error)) => {
+                return Err(Unanswered {
+                    failure: failure(&error, &link),
+                    body: None,
+                });
+            }
+        }
+    };
+    let (parts, recv) = answered.into_parts();
+    let mut head = ResponseHead::default();
+    if let Err(error) = wire::map::response_from_parts(&parts, &mut head) {
+        let details = format!("{} sent what is no HTTP response: {error}", link.address);
+        return Err(Unanswered {
+            failure: Failure::new(Reason::UpstreamReset, details),
+            body: None,
+        });
+    }
+    let announced = head
+        .fields
+        .get_str("content-length")
+        .and_then(|text| text.parse().ok());
+    let ended = recv.is_end_stream();
+    let length = match announced {
+        Some(n) => Length::Known(n),
+        None if ended => Length::Known(0),
+        None => Length::Chunked,
+    };
+    let body = if ended && upload.is_none() {
+        Incoming::Empty
+    } else {
+        Incoming::Stream(Box::new(Body {
+            stream: recv,
+            side: Side::Response { upload, link },
+            ended: false,
+        }))
+    };
+    Ok(Response {
+        head,
+        body,
+        length,
+        switched: None,
+    })
+}
+
+/// CONNECT: with a 2xx the stream carries bytes from then on.
+async fn connect(
+    response: ResponseFuture,
+    stream: h2::SendStream<Bytes>,
+    link: Rc<Link>,
+) -> Result<Response, Unanswered> {
+    let unanswered = |failure| Unanswered {
+        failure,
+        body: None,
+    };
+    let answered = response
+        .await
+        .map_err(|error| unanswered(failure(&error, &link)))?;
+    let (parts, recv) = answered.into_parts();
+    let mut head = ResponseHead::default();
+    wire::map::response_from_parts(&parts, &mut head).map_err(|error| {
+        let details = format!("{} sent what is no HTTP response: {error}", link.address);
+        unanswered(Failure::new(Reason::UpstreamReset, details))
+    })?;
+    if parts.status.is_success() {
+        return Ok(Response {
+            head,
+            body: Incoming::Empty,
+            length: Length::None,
+            switched: Some(Tunnel::new(recv, stream, Some(link)).into()),
+        });
+    }
+    Ok(Response {
+        head,
+        body: Incoming::Stream(Box::new(Body {
+            stream: recv,
+            side: Side::Response { upload: None, link },
+            ended: false,
+        })),
+        length: Length::Chunked,
+        switched: None,
+    })
+}
+
+enum Progress {
+    Interim(http::response::Parts),
+    Final(http::Response<h2::RecvStream>),
+}
+
+enum HeadFailure {
+    Client(Failure),
+    Endpoint(h2::Error),
+}
+
+fn poll_head(
+    upload: &mut Option<Box<Upload>>,
+    response: &mut ResponseFuture,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Progress, HeadFailure>> {
+    if let Some(sending) = upload {
+        match sending.poll(cx) {
+            Poll::Ready(Err(UploadError::Client(failure))) => {
+                return Poll::Ready(Err(HeadFailure::Client(failure)));
+            }
+            // What it has to say may be on its way.
+            Poll::Ready(_) => *upload = None,
+            Poll::Pending => {}
+        }
+    }
+    if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+        return Poll::Ready(Ok(Progress::Interim(interim.into_parts().0)));
+    }
+    match ready!(Pin::new(response).poll(cx)) {
+        Ok(answered) => Poll::Ready(Ok(Progress::Final(answered))),
+        Err(error) => Poll::Ready(Err(HeadFailure::Endpoint(error))),
+    }
+}
+
+/// What went wrong before the response's head was there.
+fn failure(error: &h2::Error, link: &Link) -> Failure {
+    // RFC 9113 8.7: a stream refused, or beyond the last one that a GOAWAY names, was not processed.
+    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM)
+        || (error.is_go_away()
+            && error.is_remote()
+            && error.reason() == Some(h2::Reason::NO_ERROR));
+    let replay = if refused { Replay::Safe } else { Replay::No };
+    let details = format!("{}: {}", link.address, crate::error::chain(error));
+    Failure::new(Reason::UpstreamReset, details).replay(replay)
+}

@@ -1,0 +1,253 @@
+//! The server's side of HTTP/2: each stream is a task, the connection another.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use model::Reason;
+use wire::h1::Length;
+use wire::{Method, ResponseHead};
+
+use super::{Body, CONNECTION_WINDOW, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
+use crate::error::Failure;
+use crate::http::body::{Frame, Incoming};
+use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service};
+use crate::io::Io;
+use crate::reply;
+use crate::worker::Worker;
+
+/// Between pings to a client whose connection may be dead.
+const PING: Duration = Duration::from_mins(1);
+/// For the answer to one.
+const PONG: Duration = Duration::from_secs(20);
+
+/// Serves a connection until its client is done or the proxy drains.
+pub(crate) async fn serve<S: Service>(
+    worker: &Rc<Worker>,
+    io: Io,
+    bounds: &Rc<Bounds>,
+    service: S,
+) {
+    let handshake = h2::server::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(bounds.streams)
+        .max_header_list_size(bounds.codec.head as u32)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(bounds.resets)
+        .max_pending_accept_reset_streams(bounds.resets)
+        .max_local_error_reset_streams(Some(bounds.resets))
+        .enable_connect_protocol()
+        .handshake::<_, Bytes>(io);
+    let mut connection = match tokio::time::timeout(bounds.head_timeout, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "an HTTP/2 connection did not begin");
+            return;
+        }
+        Err(_) => return,
+    };
+    let service = Rc::new(service);
+    let mut pings = connection.ping_pong();
+    let mut keep_alive = pin!(async {
+        let Some(pings) = &mut pings else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(PING).await;
+            let pong = pings.ping(h2::Ping::opaque());
+            if !matches!(tokio::time::timeout(PONG, pong).await, Ok(Ok(_))) {
+                return;
+            }
+        }
+    });
+    let mut drain = pin!(worker.shared.drain.begun());
+    let mut draining = false;
+    let mut idle = pin!(tokio::time::sleep(bounds.idle_timeout));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = connection.accept() => accepted,
+            () = drain.as_mut(), if !draining => {
+                draining = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+            () = keep_alive.as_mut() => return,
+            () = idle.as_mut() => {
+                if !connection.has_streams() {
+                    connection.graceful_shutdown();
+                }
+                idle.as_mut().reset(tokio::time::Instant::now() + bounds.idle_timeout);
+                continue;
+            }
+        };
+        match accepted {
+            Some(Ok((request, respond))) => {
+                let (worker, service) = (Rc::clone(worker), Rc::clone(&service));
+                let bounds = Rc::clone(bounds);
+                tokio::task::spawn_local(async move {
+                    stream(&worker, &*service, &bounds, request, respond).await;
+                });
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "an HTTP/2 connection ended");
+                return;
+            }
+            None => return,
+        }
+    }
+}
+
+/// One request and its response.
+async fn stream<S: Service>(
+    worker: &Rc<Worker>,
+    service: &S,
+    bounds: &Bounds,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let (parts, recv) = request.into_parts();
+    let mut head = worker.blank_head();
+    let respond: Responder = Rc::new(RefCell::new(respond));
+    let read = wire::map::request_from_parts(&parts, &mut head)
+        .map_err(|error| Failure::head(&error))
+        .and_then(|()| length(&head, &recv, bounds));
+    let method = parts.method;
+    let length = match read {
+        Ok(length) => length,
+        Err(failure) => {
+            let mut exchange = service.begin(head);
+            exchange.fail(&failure);
+            let reply = reply::failure(&failure, exchange.is_grpc());
+            drop(recv);
+            deliver(&respond, reply, &method, None).await;
+            return;
+        }
+    };
+    let connect = method == Method::CONNECT;
+    let expects = length != Length::None
+        && head
+            .fields
+            .get("expect")
+            .is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
+    let (body, recv) = if connect {
+        (Incoming::Empty, Some(recv))
+    } else if length == Length::None {
+        (Incoming::Empty, None)
+    } else {
+        let body = Body {
+            stream: recv,
+            side: Side::Request(expects.then(|| Rc::clone(&respond))),
+            ended: false,
+        };
+        (Incoming::Stream(Box::new(body)), None)
+    };
+    let request = Request {
+        body,
+        length,
+        upgrade: connect,
+        trailers: head.fields.contains("te"),
+        expects,
+        informer: Informer::Http2(Rc::clone(&respond)),
+    };
+    let exchange = service.begin(head);
+    let mut call = pin!(service.call(exchange, request));
+    let reply = poll_fn(|cx| match call.as_mut().poll(cx) {
+        Poll::Ready(reply) => Poll::Ready(Some(reply)),
+        // The client takes its request back.
+        Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
+    });
+    if let Some(reply) = reply.await {
+        deliver(&respond, reply, &method, recv).await;
+    }
+}
+
+/// Passes an interim response on.
+pub(crate) fn inform(respond: &Responder, head: &ResponseHead) {
+    // `100` answers an expectation, which the body's first read does by itself.
+    if head.status != 100
+        && let Ok(response) = wire::map::response_to_http(head)
+    {
+        drop(respond.borrow_mut().send_informational(response));
+    }
+}
+
+fn length(head: &wire::RequestHead, recv: &RecvStream, bounds: &Bounds) -> Result<Length, Failure> {
+    if recv.is_end_stream() {
+        return Ok(Length::None);
+    }
+    // h2 holds the data to what is announced (RFC 9113 8.1.1).
+    let announced = head
+        .fields
+        .get_str("content-length")
+        .and_then(|text| text.parse().ok());
+    match (announced, bounds.body) {
+        (Some(n), Some(most)) if n > most => Err(Failure::new(
+            Reason::BodyTooLarge,
+            format!("the request's body has {n} bytes, and {most} are allowed"),
+        )),
+        (Some(n), _) => Ok(Length::Known(n)),
+        (None, _) => Ok(Length::Chunked),
+    }
+}
+
+/// Writes a reply; `recv` is the stream's other half, for what takes it over.
+async fn deliver(respond: &Responder, mut reply: Reply, method: &Method, recv: Option<RecvStream>) {
+    let takeover = reply.takeover.take();
+    let bodiless = reply.length_for(method) == Length::None || reply.body.is_end();
+    let ended = takeover.is_none() && bodiless;
+    let Ok(response) = wire::map::response_to_http(&reply.head) else {
+        respond.borrow_mut().send_reset(h2::Reason::INTERNAL_ERROR);
+        return;
+    };
+    let sent = respond.borrow_mut().send_response(response, ended);
+    let Ok(stream) = sent else { return };
+    if let (Some(takeover), Some(recv)) = (takeover, recv) {
+        return takeover(Io::from(Tunnel::new(recv, stream, None))).await;
+    }
+    if ended {
+        return;
+    }
+    let mut sink = Sink::new(stream);
+    poll_fn(|cx| poll_body(&mut reply.body, &mut sink, cx)).await;
+}
+
+/// Sends what is left of a reply's body.
+fn poll_body(body: &mut Outgoing, sink: &mut Sink, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        let last = body.is_end();
+        if !sink.left.is_empty() {
+            if ready!(sink.poll_send(last, cx)).is_err() || last {
+                return Poll::Ready(());
+            }
+            continue;
+        }
+        // What it returns when the stream is gone already changes nothing.
+        match body.poll_frame(cx) {
+            Poll::Ready(Some(Ok(Frame::Data(data)))) => sink.offer(data),
+            Poll::Ready(Some(Ok(Frame::Trailers(fields)))) => {
+                drop(
+                    sink.stream
+                        .send_trailers(wire::map::map_from_fields(&fields)),
+                );
+                return Poll::Ready(());
+            }
+            Poll::Ready(Some(Err(_))) => {
+                sink.stream.send_reset(h2::Reason::INTERNAL_ERROR);
+                return Poll::Ready(());
+            }
+            Poll::Ready(None) => {
+                drop(sink.stream.send_data(Bytes::new(), true));
+                return Poll::Ready(());
+            }
+            Poll::Pending => return sink.stream.poll_reset(cx).map(drop),
+        }
+    }
+}
