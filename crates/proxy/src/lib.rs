@@ -18,6 +18,7 @@ mod dns;
 mod error;
 mod external;
 mod forward;
+mod gateway;
 mod headers;
 mod http;
 mod inbound;
@@ -36,5 +37,5 @@ mod tunnel;
 mod upgrade;
 mod worker;
 
-pub use options::{MARK, Mode, Options, Upstream};
+pub use options::{AccessLog, Control, Gateways, MARK, Mode, Options, Role, Source, Upstream};
 pub use server::{ProxyError, run};
