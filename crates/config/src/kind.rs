@@ -2,7 +2,10 @@
 
 pub mod authentication_policy;
 pub mod backend;
+pub mod endpoint_slice;
 pub mod filter;
+pub mod gateway;
+pub mod gateway_class;
 pub mod grpc_route;
 pub mod http_route;
 pub mod mesh_config;
@@ -27,7 +30,10 @@ pub enum ObjectKind {
     MeshConfig,
     Service,
     Workload,
+    EndpointSlice,
     ReferenceGrant,
+    GatewayClass,
+    Gateway,
     #[serde(rename = "HTTPRoute")]
     HttpRoute,
     #[serde(rename = "GRPCRoute")]
@@ -52,12 +58,15 @@ pub const TULLE_GROUP: &str = "tulle.dev";
 
 impl ObjectKind {
     /// All kinds, what is referred to before what refers to it.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Namespace,
         Self::MeshConfig,
         Self::Service,
         Self::Workload,
+        Self::EndpointSlice,
         Self::ReferenceGrant,
+        Self::GatewayClass,
+        Self::Gateway,
         Self::HttpRoute,
         Self::GrpcRoute,
         Self::TrafficPolicy,
@@ -109,6 +118,23 @@ impl ObjectKind {
                 &["refgrant"],
                 true,
             ),
+            Self::EndpointSlice => (
+                "EndpointSlice",
+                "discovery.k8s.io",
+                "v1",
+                "endpointslices",
+                &[],
+                true,
+            ),
+            Self::GatewayClass => (
+                "GatewayClass",
+                GATEWAY_GROUP,
+                "v1",
+                "gatewayclasses",
+                &["gc"],
+                false,
+            ),
+            Self::Gateway => ("Gateway", GATEWAY_GROUP, "v1", "gateways", &["gtw"], true),
             Self::HttpRoute => ("HTTPRoute", GATEWAY_GROUP, "v1", "httproutes", &[], true),
             Self::GrpcRoute => ("GRPCRoute", GATEWAY_GROUP, "v1", "grpcroutes", &[], true),
         };
@@ -146,7 +172,9 @@ impl ObjectKind {
     pub(crate) fn serves_version(self, api_version: &str) -> bool {
         let also: &[&str] = match self {
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1"],
-            Self::HttpRoute => &["gateway.networking.k8s.io/v1beta1"],
+            Self::HttpRoute | Self::Gateway | Self::GatewayClass => {
+                &["gateway.networking.k8s.io/v1beta1"]
+            }
             _ => &[],
         };
         api_version == self.api_version() || also.contains(&api_version)
@@ -165,6 +193,11 @@ impl ObjectKind {
     /// Whether objects of the kind live in a namespace; those that do not have an empty one.
     pub fn namespaced(self) -> bool {
         self.names().namespaced
+    }
+
+    /// Whether its fields stand beside `metadata`, not below `spec`.
+    pub(crate) fn is_flat(self) -> bool {
+        matches!(self, Self::EndpointSlice)
     }
 
     /// The kind that a user means by `word`: kind, plural or short name, whatever the case.

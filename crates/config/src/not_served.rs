@@ -3,8 +3,6 @@
 
 /// Kinds of Gateway API, Kubernetes and the contract, without those in `ObjectKind`.
 pub(crate) const KINDS: &[&str] = &[
-    "GatewayClass",
-    "Gateway",
     "TLSRoute",
     "TCPRoute",
     "UDPRoute",
@@ -42,6 +40,8 @@ const FIELDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("WorkloadSpec", &["healthCheck"]),
+    ("GatewaySpec", &["allowedListeners", "defaultScope"]),
+    ("Infrastructure", &["parametersRef"]),
     ("HttpRouteSpec", &["useDefaultGateways"]),
     ("GrpcRouteSpec", &["useDefaultGateways"]),
     ("HttpRule", &["sessionPersistence"]),
@@ -77,6 +77,8 @@ const VALUES: &[(&str, &[&str])] = &[
     ("ServiceType", &["ExternalName"]),
     ("Transport", &["UDP", "SCTP"]),
     ("SessionAffinity", &["ClientIP"]),
+    ("AddressType", &["Hostname", "NamedAddress"]),
+    ("SliceAddressType", &["FQDN"]),
 ];
 
 /// Whether `name` is a field that a later version will serve.

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::kind::ObjectKind;
 use crate::kind::authentication_policy::AuthenticationPolicySpec;
+use crate::kind::endpoint_slice::EndpointSliceSpec;
+use crate::kind::gateway::GatewaySpec;
+use crate::kind::gateway_class::GatewayClassSpec;
 use crate::kind::grpc_route::GrpcRouteSpec;
 use crate::kind::http_route::HttpRouteSpec;
 use crate::kind::mesh_config::MeshConfigSpec;
@@ -131,7 +134,10 @@ pub enum Spec {
     MeshConfig(MeshConfigSpec),
     Service(Box<ServiceSpec>),
     Workload(Box<WorkloadSpec>),
+    EndpointSlice(EndpointSliceSpec),
     ReferenceGrant(ReferenceGrantSpec),
+    GatewayClass(GatewayClassSpec),
+    Gateway(Box<GatewaySpec>),
     HttpRoute(HttpRouteSpec),
     GrpcRoute(GrpcRouteSpec),
     TrafficPolicy(Box<TrafficPolicySpec>),
@@ -246,7 +252,12 @@ impl Serialize for Object {
         map.serialize_entry("kind", self.key.kind.as_str())?;
         map.serialize_entry("metadata", &NamedMetadata(self))?;
         let empty = Spec::Namespace(NamespaceSpec::default());
-        if self.spec != empty {
+        if self.key.kind.is_flat() {
+            let spec = serde_json::to_value(&self.spec).map_err(serde::ser::Error::custom)?;
+            for (field, value) in spec.as_object().into_iter().flatten() {
+                map.serialize_entry(field, value)?;
+            }
+        } else if self.spec != empty {
             map.serialize_entry("spec", &self.spec)?;
         }
         map.end()

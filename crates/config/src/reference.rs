@@ -68,14 +68,21 @@ impl TargetRef {
     }
 }
 
-/// `spec.parentRefs` of a route (Gateway API's rules, with a Service as the only kind served).
+impl ParentRef {
+    /// Whether it names a Gateway.
+    pub(crate) fn is_gateway(&self) -> bool {
+        self.kind == "Gateway" && self.group == GATEWAY_GROUP
+    }
+}
+
+/// `spec.parentRefs` of a route (Gateway API's rules).
 pub(crate) fn check_parents(parents: &mut [ParentRef], own: &str, c: &mut Check<'_>) {
     c.at_most("parentRefs", parents.len(), 32);
     if parents.is_empty() {
         c.warn_at(
             "parentRefs",
             "the route is attached to nothing",
-            "name the Service whose clients it is for",
+            "name the Gateway, or the Service whose clients it is for",
         );
     }
     let mut seen: Vec<ParentRef> = Vec::new();
@@ -84,7 +91,7 @@ pub(crate) fn check_parents(parents: &mut [ParentRef], own: &str, c: &mut Check<
         if let Some(other) = seen.iter().find(|p| same_object(p, parent)) {
             if other.port == parent.port && other.section_name == parent.section_name {
                 c.error(
-                    format!("Service {} is named twice", parent.name),
+                    format!("{} {} is named twice", parent.kind, parent.name),
                     "take one out, or give each its own `port` or `sectionName`",
                 );
             } else if parent.port.is_none() && parent.section_name.is_none()
@@ -92,8 +99,8 @@ pub(crate) fn check_parents(parents: &mut [ParentRef], own: &str, c: &mut Check<
             {
                 c.error(
                     format!(
-                        "Service {} is named twice, once with and once without a port",
-                        parent.name
+                        "{} {} is named twice, once with and once without a port",
+                        parent.kind, parent.name
                     ),
                     "give each its own `port` or `sectionName`",
                 );
@@ -108,6 +115,17 @@ fn same_object(a: &ParentRef, b: &ParentRef) -> bool {
 }
 
 fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
+    if parent.is_gateway() {
+        check_name("name", &parent.name, c);
+        if let Some(namespace) = &parent.namespace {
+            check_namespace("namespace", namespace, c);
+        }
+        if parent.port == Some(0) {
+            c.error_at("port", "must be from 1 to 65535", "");
+        }
+        c.mark();
+        return;
+    }
     if parent.kind != "Service" {
         c.error_at(
             "kind",
@@ -115,7 +133,7 @@ fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
                 "parents of kind {} are not served by this version",
                 parent.kind
             ),
-            "name a Service: `group: \"\", kind: Service`",
+            "name a Gateway, or a Service: `group: \"\", kind: Service`",
         );
         return;
     }

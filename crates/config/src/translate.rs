@@ -6,6 +6,8 @@
 //! have read one of them are done again. So a change costs what it can affect, and what comes out
 //! is the same as if everything had been translated anew (a property test holds it to that).
 
+mod endpoint_slice;
+mod gateway;
 mod policy;
 mod route;
 mod store;
@@ -369,6 +371,11 @@ fn translate_object(
             output.conditions.push(Condition::accepted());
         }
         Spec::Workload(spec) => workload::translate(object, name, spec, view, defaults, c, output),
+        Spec::EndpointSlice(spec) => {
+            endpoint_slice::translate(object, name, spec, view, defaults, c, output);
+        }
+        Spec::GatewayClass(spec) => output.conditions.push(gateway::class_condition(spec)),
+        Spec::Gateway(spec) => gateway::translate(object, name, spec, view, defaults, c, output),
         Spec::HttpRoute(spec) => route::translate(object, name, &spec.parent_refs, view, c, output),
         Spec::GrpcRoute(spec) => route::translate(object, name, &spec.parent_refs, view, c, output),
         Spec::TrafficPolicy(spec) => policy::traffic(object, name, spec, view, c, output),

@@ -115,6 +115,20 @@ impl Svid {
         })
     }
 
+    /// An identity that nobody vouches for: for a process that belongs to no mesh, whose peers must
+    /// not trust it.
+    pub fn self_signed(id: &SpiffeId) -> Result<Self, SvidError> {
+        let key = KeyPair::generate()?;
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let uri = id.as_str().try_into().map_err(SvidError::Request)?;
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+        params.is_ca = rcgen::IsCa::ExplicitNoCa;
+        params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+        let certificate = params.self_signed(&key).map_err(SvidError::Request)?;
+        Self::new(key, vec![certificate.der().to_vec()])
+    }
+
     /// Whose identity it is.
     pub fn id(&self) -> &SpiffeId {
         &self.leaf.id
@@ -194,5 +208,17 @@ impl fmt::Debug for Svid {
             .field("id", self.id())
             .field("not_after", &self.not_after())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_self_signed_identity_names_itself() {
+        let id: SpiffeId = "spiffe://mesh.local/ns/a/sa/b".parse().expect("valid");
+        let svid = Svid::self_signed(&id).expect("signed");
+        assert_eq!(*svid.id(), id);
     }
 }

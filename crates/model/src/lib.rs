@@ -9,6 +9,9 @@
 #![forbid(unsafe_code)]
 
 pub mod endpoint;
+pub mod gateway;
+pub mod hostname;
+pub mod limits;
 pub mod mesh;
 pub mod name;
 pub mod pattern;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
+use crate::limits::Limits;
 use crate::spiffe::TrustDomain;
 use crate::workload::MtlsMode;
 
@@ -23,6 +24,8 @@ pub struct Mesh {
     /// Where services and workloads of the mesh have their addresses: an address outside these
     /// is never looked up.
     pub networks: Vec<IpNet>,
+    /// Bounds for clients, where a listener has none of its own.
+    pub limits: Limits,
 }
 
 /// What becomes of traffic to hosts that the mesh does not know.
@@ -44,6 +47,7 @@ impl Default for Mesh {
             trace_sampling: 10_000,
             access_log: true,
             networks: Vec::new(),
+            limits: Limits::default(),
         }
     }
 }

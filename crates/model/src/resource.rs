@@ -10,9 +10,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::endpoint::Endpoint;
+use crate::gateway::{GatewayName, Listener, StreamRoute};
 use crate::mesh::{Mesh, TrustBundle};
 use crate::name::{ServiceName, WorkloadName};
-use crate::route::Route;
+use crate::route::{Parent, Route};
 use crate::service::Service;
 use crate::traffic::TrafficPolicy;
 use crate::workload::Workload;
@@ -33,20 +34,27 @@ pub enum Kind {
     Endpoint,
     /// [`TrafficPolicy`], `namespace/service/namespace.policy`, with `:port` where it is for one port.
     TrafficPolicy,
-    /// [`Route`], `namespace/service/kind.namespace.route`, with `:port` where it is for one port.
+    /// [`Listener`], `namespace/gateway:name/listener`.
+    Listener,
+    /// [`Route`], `namespace/service/kind.namespace.route`, with `:port` where it is for one port;
+    /// `namespace/gateway:name/kind.namespace.route` where the parent is a Gateway.
     Route,
+    /// [`StreamRoute`], `namespace/gateway:name/kind.namespace.route`.
+    StreamRoute,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Mesh,
         Self::TrustBundle,
         Self::Workload,
         Self::Service,
         Self::Endpoint,
         Self::TrafficPolicy,
+        Self::Listener,
         Self::Route,
+        Self::StreamRoute,
     ];
 
     /// The kind's name, which is also its message's in the protobuf package `tulle.v1`.
@@ -58,7 +66,9 @@ impl Kind {
             Self::Service => "Service",
             Self::Endpoint => "Endpoint",
             Self::TrafficPolicy => "TrafficPolicy",
+            Self::Listener => "Listener",
             Self::Route => "Route",
+            Self::StreamRoute => "StreamRoute",
         }
     }
 }
@@ -109,8 +119,12 @@ pub enum Resource {
     Endpoint(Endpoint),
     /// See [`TrafficPolicy`].
     TrafficPolicy(TrafficPolicy),
+    /// See [`Listener`].
+    Listener(Listener),
     /// See [`Route`].
     Route(Route),
+    /// See [`StreamRoute`].
+    StreamRoute(StreamRoute),
 }
 
 /// The name of the only [`Mesh`] and the only [`TrustBundle`].
@@ -126,7 +140,9 @@ impl Resource {
             Self::Service(_) => Kind::Service,
             Self::Endpoint(_) => Kind::Endpoint,
             Self::TrafficPolicy(_) => Kind::TrafficPolicy,
+            Self::Listener(_) => Kind::Listener,
             Self::Route(_) => Kind::Route,
+            Self::StreamRoute(_) => Kind::StreamRoute,
         }
     }
 
@@ -151,14 +167,19 @@ impl Resource {
                     p.name.name()
                 )
             }
-            Self::Route(r) => format!(
-                "{}/{}.{}.{}{}",
-                r.parent,
-                r.kind,
-                r.name.namespace(),
-                r.name.name(),
-                at_port(r.port)
-            ),
+            Self::Listener(l) => format!("{}/{}", parent_of(&l.gateway), l.name),
+            Self::Route(r) => {
+                let parent = match &r.parent {
+                    Parent::Service(service) => service.to_string(),
+                    Parent::Gateway { gateway, .. } => parent_of(gateway),
+                };
+                let (namespace, name) = (r.name.namespace(), r.name.name());
+                format!("{parent}/{}.{namespace}.{name}{}", r.kind, at_port(r.port))
+            }
+            Self::StreamRoute(r) => {
+                let (namespace, name) = (r.name.namespace(), r.name.name());
+                format!("{}/{}.{namespace}.{name}", parent_of(&r.gateway), r.kind)
+            }
         }
     }
 
@@ -197,6 +218,23 @@ pub fn collection_of(service: &ServiceName) -> String {
     format!("{service}/*")
 }
 
+/// The name of the collection of a Gateway's listeners or routes. No service has a colon in its
+/// name, so that it is never a service's.
+pub fn collection_of_gateway(gateway: &GatewayName) -> String {
+    format!("{}/*", parent_of(gateway))
+}
+
+/// The Gateway that a resource's or a collection's name belongs to.
+pub fn gateway_of(name: &str) -> Option<GatewayName> {
+    let (namespace, rest) = name.split_once('/')?;
+    let (gateway, _) = rest.strip_prefix("gateway:")?.split_once('/')?;
+    GatewayName::new(namespace, gateway).ok()
+}
+
+fn parent_of(gateway: &GatewayName) -> String {
+    format!("{}/gateway:{}", gateway.namespace(), gateway.name())
+}
+
 /// The collection that a name belongs to: `a/b/*` for `a/b/c`.
 pub fn collection_containing(name: &str) -> Option<String> {
     let (parent, _) = name.rsplit_once('/')?;
@@ -219,6 +257,14 @@ mod tests {
             collection_containing("bookshop/reviews/bookshop.reviews-v1-0"),
             Some(collection_of(&service))
         );
+        let gateway = GatewayName::new("bookshop", "web").expect("valid");
+        let name = "bookshop/gateway:web/HTTPRoute.bookshop.shop.v1";
+        assert_eq!(
+            collection_containing(name),
+            Some(collection_of_gateway(&gateway))
+        );
+        assert_eq!(gateway_of(name), Some(gateway));
+        assert_eq!(gateway_of("bookshop/reviews/x"), None);
         assert_eq!(collection_containing("bookshop/reviews"), None);
         assert_eq!(collection_containing("default"), None);
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+use crate::gateway::{Attachment, GatewayName};
 use crate::name::{ObjectName, ServiceName};
 use crate::pattern::Pattern;
 use crate::retry;
@@ -45,14 +46,62 @@ pub struct Route {
     pub kind: RouteKind,
     /// Its own name.
     pub name: ObjectName,
-    /// The service whose clients it steers.
-    pub parent: ServiceName,
-    /// The parent's port; `None` for all ports.
+    /// Whose requests it steers.
+    pub parent: Parent,
+    /// The port of the service that is its parent; `None` for all ports, and for Gateways.
     pub port: Option<u16>,
     /// Seconds since 1970 at which it was created: older routes win ties.
     pub created: u64,
     /// Rules, in the order written.
     pub rules: Vec<Rule>,
+}
+
+/// Whose requests a route steers.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Parent {
+    /// Those of a service's clients.
+    Service(ServiceName),
+    /// Those that come in through a Gateway.
+    Gateway {
+        /// The Gateway.
+        gateway: GatewayName,
+        /// The listeners it is attached to; at least one.
+        attachments: Vec<Attachment>,
+    },
+}
+
+impl Parent {
+    /// The service, if it is one.
+    pub fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Service(name) => Some(name),
+            Self::Gateway { .. } => None,
+        }
+    }
+
+    /// The Gateway, if it is one.
+    pub fn gateway(&self) -> Option<&GatewayName> {
+        match self {
+            Self::Service(_) => None,
+            Self::Gateway { gateway, .. } => Some(gateway),
+        }
+    }
+}
+
+impl fmt::Debug for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => fmt::Debug::fmt(name, f),
+            Self::Gateway {
+                gateway,
+                attachments,
+            } => f
+                .debug_struct("Gateway")
+                .field("gateway", gateway)
+                .field("attachments", attachments)
+                .finish(),
+        }
+    }
 }
 
 /// One rule of a route.

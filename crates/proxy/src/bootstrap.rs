@@ -14,7 +14,7 @@ use identity::token::JoinToken;
 use identity::verify::Expected;
 use model::mesh::TrustBundle;
 use model::resource::{Kind, Resource};
-use model::{SpiffeId, TrustDomain};
+use model::{SpiffeId, TrustDomain, WorkloadName};
 use net::socket::ConnectOptions;
 use runtime::Readiness;
 use rustls::pki_types::ServerName;
@@ -24,7 +24,7 @@ use xds::certificate;
 use xds::client::{BoxedIo, Dial};
 
 use crate::error::chain;
-use crate::options::{MARK, Mode, Options};
+use crate::options::Control;
 use crate::server::ProxyError;
 
 const SVID_FILE: &str = "svid.pem";
@@ -39,12 +39,15 @@ const RENEWAL: &str = "the renewal of its certificate";
 
 /// The proxy's certificate and whom it trusts, from disk or from the control plane. Tries until it
 /// succeeds; fails at once only where trying again is of no use.
-pub(crate) async fn credentials(options: &Options) -> Result<Arc<Credentials>, ProxyError> {
-    if let Some((svid, bundle)) = restore(&options.state_dir) {
+pub(crate) async fn credentials(
+    control: &Control,
+    mark: Option<u32>,
+) -> Result<Arc<Credentials>, ProxyError> {
+    if let Some((svid, bundle)) = restore(&control.state_dir) {
         tracing::info!(id = %svid.id(), "certificate restored from disk");
         return Ok(Credentials::new(svid, bundle));
     }
-    let path = options
+    let path = control
         .token_file
         .as_ref()
         .ok_or(ProxyError::NoCredentials)?;
@@ -63,18 +66,18 @@ pub(crate) async fn credentials(options: &Options) -> Result<Arc<Credentials>, P
                 source,
             }
         })?;
-    let channel = xds::client::channel(dial(options, move || Arc::clone(&config)));
+    let channel = xds::client::channel(dial(control, mark, move || Arc::clone(&config)));
     let mut pause = PAUSE.0;
     loop {
-        match sign(&channel, Some(text.trim()), options.certificate_ttl).await {
+        match sign(&channel, Some(text.trim()), control.certificate_ttl).await {
             Ok((svid, bundle)) => {
-                keep(&options.state_dir, &svid, &bundle);
+                keep(&control.state_dir, &svid, &bundle);
                 tracing::info!(id = %svid.id(), "certificate issued");
                 return Ok(Credentials::new(svid, bundle));
             }
             Err(error) if error.is_final() => return Err(ProxyError::Join(error)),
             Err(error) => tracing::warn!(
-                control = options.control,
+                control = control.address,
                 error = chain(&error),
                 "no certificate yet; trying again"
             ),
@@ -85,9 +88,13 @@ pub(crate) async fn credentials(options: &Options) -> Result<Arc<Credentials>, P
 }
 
 /// Connections to the control plane as the workload that the certificate proves.
-pub(crate) fn dial_control(options: &Options, credentials: &Arc<Credentials>) -> Dial {
+pub(crate) fn dial_control(
+    control: &Control,
+    mark: Option<u32>,
+    credentials: &Arc<Credentials>,
+) -> Dial {
     let credentials = Arc::clone(credentials);
-    dial(options, move || {
+    dial(control, mark, move || {
         let control = control_of(credentials.svid().id());
         identity::tls::client_config(&credentials, Expected::Id(control), &[ALPN])
     })
@@ -152,6 +159,15 @@ pub(crate) async fn renew(
     }
 }
 
+/// An identity that proves nothing, for a proxy without a mesh.
+pub(crate) fn no_credentials(workload: &WorkloadName) -> Result<Arc<Credentials>, ProxyError> {
+    let domain = TrustDomain::default();
+    let id = SpiffeId::of_service_account(&domain, workload.namespace(), workload.name())
+        .map_err(|error| ProxyError::NoIdentity(error.to_string()))?;
+    let svid = Svid::self_signed(&id).map_err(|e| ProxyError::NoIdentity(chain(&e)))?;
+    Ok(Credentials::new(svid, TrustBundle::default()))
+}
+
 async fn sign(
     channel: &Channel,
     token: Option<&str>,
@@ -169,11 +185,11 @@ async fn sign(
 }
 
 fn dial(
-    options: &Options,
+    control: &Control,
+    mark: Option<u32>,
     config: impl Fn() -> Arc<rustls::ClientConfig> + Send + Sync + 'static,
 ) -> Dial {
-    let control = options.control.clone();
-    let mark = (options.mode == Mode::Transparent).then_some(MARK);
+    let control = control.address.clone();
     Arc::new(move || {
         let (control, config) = (control.clone(), config());
         Box::pin(async move {

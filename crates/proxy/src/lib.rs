@@ -17,6 +17,7 @@ mod dns;
 mod error;
 mod external;
 mod forward;
+mod gateway;
 mod headers;
 mod http;
 mod http1;
@@ -37,5 +38,5 @@ mod tcp;
 mod tunnel;
 mod worker;
 
-pub use options::{MARK, Mode, Options, Upstream};
+pub use options::{AccessLog, Control, Gateways, MARK, Mode, Options, Role, Source, Upstream};
 pub use server::{ProxyError, run};

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use model::WorkloadName;
+use model::gateway::GatewayName;
+pub use telemetry::access_log::Target as AccessLog;
+use xds::local::Feed;
 
 /// The mark on the proxy's own connections, by which interception leaves them alone.
 pub const MARK: u32 = 1337;
@@ -32,25 +35,71 @@ pub struct Upstream {
     pub listener: String,
 }
 
-/// Everything that a proxy is told when it starts.
-#[derive(Debug)]
-pub struct Options {
-    /// The workload it stands beside.
-    pub workload: WorkloadName,
-    /// How traffic comes in.
-    pub mode: Mode,
-    /// Where it keeps its certificate and the last good configuration; mode 0700.
+/// What a proxy stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// One workload, beside which it stands.
+    Sidecar(Mode),
+    /// Gateways: traffic from outside.
+    Gateway(Gateways),
+}
+
+/// Which Gateways a proxy serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gateways {
+    /// All that its source knows.
+    All,
+    /// This one.
+    One(GatewayName),
+}
+
+/// Where a proxy's configuration comes from.
+pub enum Source {
+    /// From a control plane.
+    Control(Control),
+    /// From within the process: the function is called once, in the proxy's runtime, and changes
+    /// the configuration through what it is given for as long as it likes. The proxy belongs to no
+    /// mesh then, and proves no identity.
+    Local(Box<dyn FnOnce(Feed) + Send>),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Control(control) => control.fmt(f),
+            Self::Local(_) => f.write_str("Local"),
+        }
+    }
+}
+
+/// How the control plane is reached.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// `host:port` of its TLS port.
+    pub address: String,
+    /// Where the proxy keeps its certificate and the last good configuration; mode 0700.
     pub state_dir: PathBuf,
-    /// `host:port` of the control plane's TLS port.
-    pub control: String,
     /// A file with a join token, for the first contact. Not needed while the certificate on disk
     /// is valid.
     pub token_file: Option<PathBuf>,
     /// How long its certificates are to be valid; zero for what the control plane finds right.
     pub certificate_ttl: Duration,
+}
+
+/// Everything that a proxy is told when it starts.
+#[derive(Debug)]
+pub struct Options {
+    /// The workload it stands beside, or its own name.
+    pub workload: WorkloadName,
+    /// What it stands for.
+    pub role: Role,
+    /// Where its configuration comes from.
+    pub source: Source,
+    /// Where a line for each request goes; `None` for nowhere.
+    pub access_log: Option<AccessLog>,
     /// Listening sockets by name: `outbound`, `tunnel`, `inbound` (transparent only), `admin`,
-    /// `metrics`, and those that [`Options::upstreams`] names. A missing one of the first five is
-    /// opened on its usual port (15001, 15008, 15006, 15000, 15020).
+    /// `metrics`, and those that [`Options::upstreams`] names. Beside a workload a missing one of
+    /// the first five is opened on its usual port (15001, 15008, 15006, 15000, 15020).
     pub listeners: BTreeMap<String, TcpListener>,
     /// Loopback ports that lead to services.
     pub upstreams: Vec<Upstream>,
@@ -58,4 +107,14 @@ pub struct Options {
     pub workers: usize,
     /// How long connections may take to finish when the proxy stops.
     pub drain: Duration,
+}
+
+impl Options {
+    /// How the application's traffic comes in; a Gateway has no application.
+    pub(crate) fn mode(&self) -> Mode {
+        match self.role {
+            Role::Sidecar(mode) => mode,
+            Role::Gateway(_) => Mode::Explicit,
+        }
+    }
 }

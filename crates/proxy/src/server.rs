@@ -8,22 +8,23 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use identity::tls::Credentials;
+use model::mesh::TrustBundle;
 use net::socket::{self, ListenOptions};
 use runtime::workers::Workers;
 use runtime::{Drain, Readiness};
-use telemetry::access_log::{Log, Target};
+use telemetry::access_log::Log;
 use telemetry::metrics::Registry;
 use telemetry::trace::Exporter;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use xds::certificate::SignError;
 
 use crate::admin::{self, Admin};
-use crate::options::{MARK, Mode, Options};
+use crate::options::{MARK, Mode, Options, Role, Source};
 use crate::peers::Peers;
 use crate::state::{State, Updater};
 use crate::worker::{Shared, Worker};
-use crate::{bootstrap, dns, inbound, intake};
+use crate::{bootstrap, dns, gateway, inbound, intake};
 
 /// What readiness waits for at the start.
 const CERTIFICATE: &str = "its certificate";
@@ -83,6 +84,9 @@ pub enum ProxyError {
     /// The control plane refuses the token.
     #[error("the control plane refuses to issue a certificate")]
     Join(#[source] SignError),
+    /// An identity could not be made.
+    #[error("cannot make an identity: {0}")]
+    NoIdentity(String),
     /// An upstream names no host.
     #[error("upstream host \"{0}\" is not a host name")]
     Upstream(String),
@@ -125,26 +129,20 @@ async fn serve(mut options: Options) -> Result<(), ProxyError> {
         tokio::spawn(admin::serve_metrics(admin.clone(), listener));
     }
 
-    let credentials = tokio::select! {
-        credentials = bootstrap::credentials(&options) => credentials?,
+    let (trust, trusted) = watch::channel(None);
+    let source = std::mem::replace(&mut options.source, Source::Local(Box::new(|_| {})));
+    let supply = tokio::select! {
+        supply = supply(&options, source, &readiness, trusted) => supply?,
         () = stop.cancelled() => return Ok(()),
     };
     readiness.met(CERTIFICATE);
 
-    let dial = bootstrap::dial_control(&options, &credentials);
-    let channel = xds::client::channel(Arc::clone(&dial));
-    let (handle, batches) = xds::client::start(xds::client::Options {
-        dial,
-        node_id: format!("workload/{}", options.workload),
-        cache: Some(options.state_dir.join("resources.bin")),
-    });
     let (state, wants) = State::new();
-    let (trust, trusted) = watch::channel(None);
     let mut updater = Updater::new(
         Arc::clone(&state),
-        handle,
+        supply.handle,
         options.workload.clone(),
-        options.mode,
+        &options.role,
         trust,
     );
     for upstream in &options.upstreams {
@@ -154,31 +152,22 @@ async fn serve(mut options: Options) -> Result<(), ProxyError> {
             updater.pin(name);
         }
     }
-    tokio::spawn(updater.run(batches, wants));
-    let renewal = bootstrap::renew(
-        Arc::clone(&credentials),
-        channel.clone(),
-        options.state_dir.clone(),
-        options.certificate_ttl,
-        readiness.clone(),
-        trusted,
-    );
-    tokio::spawn(renewal);
+    tokio::spawn(updater.run(supply.batches, wants));
 
     let shared = Arc::new(share(
         &options,
         state,
-        credentials,
+        supply.credentials,
         &drain,
         registry,
-        channel,
+        supply.channel,
     )?);
     drop(admin.shared.set(Arc::clone(&shared)));
     tokio::select! {
         () = shared.state.configured() => {}
         () = stop.cancelled() => return Ok(()),
     }
-    if options.mode == Mode::Transparent {
+    if options.mode() == Mode::Transparent {
         start_dns(&shared)?;
     }
     let doors = doors(&options, listeners)?;
@@ -201,44 +190,96 @@ async fn serve(mut options: Options) -> Result<(), ProxyError> {
     Ok(())
 }
 
+/// What comes of a source of configuration.
+struct Supply {
+    credentials: Arc<Credentials>,
+    handle: xds::client::Handle,
+    batches: mpsc::Receiver<xds::client::Batch>,
+    /// To the control plane, if there is one.
+    channel: Option<tonic::transport::Channel>,
+}
+
+async fn supply(
+    options: &Options,
+    source: Source,
+    readiness: &Readiness,
+    trusted: watch::Receiver<Option<Arc<TrustBundle>>>,
+) -> Result<Supply, ProxyError> {
+    let control = match source {
+        Source::Local(begin) => {
+            let (feed, handle, batches) = xds::local::start();
+            begin(feed);
+            return Ok(Supply {
+                credentials: bootstrap::no_credentials(&options.workload)?,
+                handle,
+                batches,
+                channel: None,
+            });
+        }
+        Source::Control(control) => control,
+    };
+    let mark = mark(options);
+    let credentials = bootstrap::credentials(&control, mark).await?;
+    let dial = bootstrap::dial_control(&control, mark, &credentials);
+    let channel = xds::client::channel(Arc::clone(&dial));
+    let kind = match &options.role {
+        Role::Sidecar(_) => "workload",
+        Role::Gateway(_) => "gateway",
+    };
+    let (handle, batches) = xds::client::start(xds::client::Options {
+        dial,
+        node_id: format!("{kind}/{}", options.workload),
+        cache: Some(control.state_dir.join("resources.bin")),
+    });
+    let renewal = bootstrap::renew(
+        Arc::clone(&credentials),
+        channel.clone(),
+        control.state_dir,
+        control.certificate_ttl,
+        readiness.clone(),
+        trusted,
+    );
+    tokio::spawn(renewal);
+    Ok(Supply {
+        credentials,
+        handle,
+        batches,
+        channel: Some(channel),
+    })
+}
+
+/// The mark of the proxy's own connections, where something must tell them apart.
+fn mark(options: &Options) -> Option<u32> {
+    (options.mode() == Mode::Transparent).then_some(MARK)
+}
+
 fn share(
     options: &Options,
     state: Arc<State>,
     credentials: Arc<Credentials>,
     drain: &Drain,
     registry: Registry,
-    channel: tonic::transport::Channel,
+    channel: Option<tonic::transport::Channel>,
 ) -> Result<Shared, ProxyError> {
-    let log = Log::to(Target::File(options.state_dir.join("access.log")))
-        .map_err(ProxyError::system("opening the access log"))?;
+    let log = match &options.access_log {
+        Some(target) => Log::to(target.clone()),
+        None => Log::to_writer(std::io::sink(), 1),
+    };
+    let log = log.map_err(ProxyError::system("opening the access log"))?;
     let id = credentials.svid().id().clone();
     let source: Arc<str> = id
         .service_account()
         .map_or("unknown", |(_, account)| account)
         .into();
-    let exporter = Exporter::start(
-        channel,
-        vec![
-            (
-                "service.name".to_owned(),
-                format!("{source}.{}", options.workload.namespace()),
-            ),
-            (
-                "service.instance.id".to_owned(),
-                options.workload.to_string(),
-            ),
-            (
-                "service.namespace".to_owned(),
-                options.workload.namespace().to_owned(),
-            ),
-        ],
-    );
+    let exporter = channel.map_or_else(Exporter::none, |channel| {
+        Exporter::start(channel, resource(options, &source))
+    });
     describe(&registry, &log, &exporter, &credentials, drain, &state);
     Ok(Shared {
         workload: options.workload.clone(),
         source,
-        mode: options.mode,
-        mark: (options.mode == Mode::Transparent).then_some(MARK),
+        mode: options.mode(),
+        mark: mark(options),
         state,
         credentials,
         peers: Peers::default(),
@@ -257,6 +298,19 @@ fn share(
         log,
         exporter,
     })
+}
+
+/// Who sends spans, in OpenTelemetry's words.
+fn resource(options: &Options, source: &str) -> Vec<(String, String)> {
+    let namespace = options.workload.namespace();
+    vec![
+        ("service.name".to_owned(), format!("{source}.{namespace}")),
+        (
+            "service.instance.id".to_owned(),
+            options.workload.to_string(),
+        ),
+        ("service.namespace".to_owned(), namespace.to_owned()),
+    ]
 }
 
 /// Metrics of the process.
@@ -338,7 +392,10 @@ fn start_dns(shared: &Arc<Shared>) -> Result<(), ProxyError> {
 /// The inherited sockets, and new ones on the usual ports for those that are missing.
 fn open(options: &mut Options) -> Result<BTreeMap<String, TcpListener>, ProxyError> {
     let mut listeners = std::mem::take(&mut options.listeners);
-    let loopback = options.mode == Mode::Explicit;
+    let Role::Sidecar(mode) = options.role else {
+        return Ok(listeners);
+    };
+    let loopback = mode == Mode::Explicit;
     for (name, port, local) in [
         ("outbound", 15001, loopback),
         ("tunnel", 15008, false),
@@ -369,12 +426,14 @@ fn open(options: &mut Options) -> Result<BTreeMap<String, TcpListener>, ProxyErr
 
 /// What becomes of the connections of a listening socket.
 #[derive(Clone)]
-enum Door {
+pub(crate) enum Door {
     Explicit,
     Intercepted,
     Upstream(String, u16),
     Tunnel,
     Captured,
+    /// A port of Gateways.
+    Listener(u16),
 }
 
 fn doors(
@@ -387,7 +446,7 @@ fn doors(
             doors.push((door, Arc::new(listener)));
         }
     };
-    let outbound = match options.mode {
+    let outbound = match options.mode() {
         Mode::Explicit => Door::Explicit,
         Mode::Transparent => Door::Intercepted,
     };
@@ -431,6 +490,7 @@ fn start_workers(
                     tokio::task::spawn_local(accept(Rc::clone(&worker), door, listener))
                 })
                 .collect();
+            let gateways = tokio::task::spawn_local(gateway::listen(Rc::clone(&worker)));
             let sweeper = Rc::clone(&worker);
             let sweeping = tokio::task::spawn_local(async move {
                 let mut tick = tokio::time::interval(SWEEP);
@@ -440,6 +500,7 @@ fn start_workers(
                 }
             });
             worker.shared.drain.begun().await;
+            gateways.abort();
             for task in accepting {
                 task.abort();
             }
@@ -450,7 +511,7 @@ fn start_workers(
     .map_err(ProxyError::system("starting worker threads"))
 }
 
-async fn accept(worker: Rc<Worker>, door: Door, listener: Arc<TcpListener>) {
+pub(crate) async fn accept(worker: Rc<Worker>, door: Door, listener: Arc<TcpListener>) {
     // A descriptor of its own: each worker waits on it in its own runtime.
     let listener = listener.try_clone().and_then(|l| {
         l.set_nonblocking(true)?;
@@ -498,5 +559,6 @@ async fn enter(worker: Rc<Worker>, door: Door, stream: TcpStream, peer: SocketAd
         Door::Upstream(host, port) => intake::upstream(worker, stream, peer, host, port).await,
         Door::Tunnel => inbound::tunnel(worker, stream, peer).await,
         Door::Captured => inbound::captured(worker, stream, peer).await,
+        Door::Listener(port) => gateway::connection(worker, stream, peer, port).await,
     }
 }

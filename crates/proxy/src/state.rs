@@ -23,6 +23,7 @@ use model::workload::{Tunnel, Workload};
 use tokio::sync::{mpsc, watch};
 
 use crate::destination::{Destination, Endpoint, EndpointLive, seconds};
+use crate::gateway::Listeners;
 use crate::options::Mode;
 
 pub(crate) use updater::Updater;
@@ -45,6 +46,9 @@ pub(crate) struct State {
 pub(crate) struct Snapshot {
     pub(crate) mesh: Arc<Mesh>,
     pub(crate) own: Option<Arc<Own>>,
+    pub(crate) listeners: Arc<Listeners>,
+    /// Enough is known to serve.
+    ready: bool,
     services: HashMap<ServiceName, Entry<Arc<Destination>>>,
     addresses: HashMap<IpAddr, Entry<Arc<Destination>>>,
 }
@@ -101,10 +105,16 @@ impl State {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// Completes when the proxy knows enough to serve: the mesh's settings and its own workload.
+    /// Is told of each new snapshot.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Completes when the proxy knows enough to serve: its own workload, or its Gateways with their
+    /// routes and all that those lead to.
     pub(crate) async fn configured(&self) {
         let mut changed = self.changed.subscribe();
-        while self.snapshot().own.is_none() {
+        while !self.snapshot().ready {
             if changed.changed().await.is_err() {
                 return;
             }

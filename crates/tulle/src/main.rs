@@ -12,6 +12,7 @@ mod demo;
 mod failure;
 mod kind;
 mod paths;
+mod standalone;
 mod supervisor;
 mod ui;
 

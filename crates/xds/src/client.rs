@@ -54,13 +54,13 @@ pub struct Options {
 /// Steers a running client; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
-    session: Mutex<Session>,
-    wake: Notify,
-    connected: watch::Sender<bool>,
+pub(crate) struct Shared {
+    pub(crate) session: Mutex<Session>,
+    pub(crate) wake: Notify,
+    pub(crate) connected: watch::Sender<bool>,
 }
 
 /// Changes to apply together, one kind at a time except for those from the cache. It must be
@@ -80,7 +80,7 @@ pub struct Batch {
 
 /// Takes the answer to a [`Batch`].
 #[derive(Debug)]
-pub struct Reply(oneshot::Sender<Result<(), String>>);
+pub struct Reply(pub(crate) oneshot::Sender<Result<(), String>>);
 
 impl Reply {
     /// The changes are in force.
@@ -150,7 +150,7 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Shared {
-    fn session(&self) -> MutexGuard<'_, Session> {
+    pub(crate) fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

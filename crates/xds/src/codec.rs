@@ -7,6 +7,8 @@
 
 mod endpoint;
 mod field;
+mod gateway;
+mod limits;
 mod mesh;
 mod retry;
 mod route;
@@ -58,6 +60,8 @@ pub fn type_url(kind: Kind) -> &'static str {
         Kind::Service => "type.googleapis.com/tulle.v1.Service",
         Kind::Endpoint => "type.googleapis.com/tulle.v1.Endpoint",
         Kind::TrafficPolicy => "type.googleapis.com/tulle.v1.TrafficPolicy",
+        Kind::Listener => "type.googleapis.com/tulle.v1.Listener",
+        Kind::StreamRoute => "type.googleapis.com/tulle.v1.StreamRoute",
         Kind::Route => "type.googleapis.com/tulle.v1.Route",
     }
 }
@@ -76,7 +80,9 @@ pub fn encode(resource: &Resource) -> Vec<u8> {
         Resource::Service(service) => service::to_message(service).encode_to_vec(),
         Resource::Endpoint(endpoint) => endpoint::to_message(endpoint).encode_to_vec(),
         Resource::TrafficPolicy(policy) => traffic::to_message(policy).encode_to_vec(),
+        Resource::Listener(listener) => gateway::listener_to_message(listener).encode_to_vec(),
         Resource::Route(route) => route::to_message(route).encode_to_vec(),
+        Resource::StreamRoute(route) => gateway::stream_to_message(route).encode_to_vec(),
     }
 }
 
@@ -107,7 +113,9 @@ fn read(kind: Kind, bytes: &[u8]) -> Result<Resource, field::Invalid> {
         Kind::Service => Resource::Service(service::from_message(message(bytes)?)?),
         Kind::Endpoint => Resource::Endpoint(endpoint::from_message(message(bytes)?)?),
         Kind::TrafficPolicy => Resource::TrafficPolicy(traffic::from_message(message(bytes)?)?),
+        Kind::Listener => Resource::Listener(gateway::listener_from_message(message(bytes)?)?),
         Kind::Route => Resource::Route(route::from_message(message(bytes)?)?),
+        Kind::StreamRoute => Resource::StreamRoute(gateway::stream_from_message(message(bytes)?)?),
     })
 }
 

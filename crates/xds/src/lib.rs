@@ -12,5 +12,6 @@ pub mod certificate;
 pub mod client;
 pub mod codec;
 pub mod delta;
+pub mod local;
 pub mod proto;
 pub mod server;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::filter::{HttpFilter, filters, header_name};
 use crate::check::Check;
 use crate::kind::GATEWAY_GROUP;
-use crate::reference::{NAME_RULE, check_name, check_namespace, shorten};
+use crate::reference::{NAME_RULE, ParentRef, check_name, check_namespace, shorten};
 
 /// Where a rule sends requests. `F` is the route's kind of filter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,7 +217,7 @@ pub(crate) fn check_rule_name<'n>(
 }
 
 /// `spec.hostnames`, which mean nothing where the parent is a Service.
-pub(crate) fn check_hostnames(list: &[String], c: &mut Check<'_>) {
+pub(crate) fn check_hostnames(list: &[String], parents: &[ParentRef], c: &mut Check<'_>) {
     c.at_most("hostnames", list.len(), 16);
     if list.is_empty() {
         return;
@@ -228,6 +228,9 @@ pub(crate) fn check_hostnames(list: &[String], c: &mut Check<'_>) {
             c.error(message, NAME_RULE);
         }
     });
+    if parents.iter().any(ParentRef::is_gateway) {
+        return;
+    }
     c.warn_at(
         "hostnames",
         "have no effect on a route whose parent is a Service",

@@ -1,4 +1,4 @@
-//! `GRPCRoute` (Gateway API v1) with Services as parents (GAMMA). A method is a path.
+//! `GRPCRoute` (Gateway API v1) with Gateways and Services (GAMMA) as parents. A method is a path.
 
 use model::pattern::Pattern;
 use model::route::{Match, PathMatch, Rule, Timeouts};
@@ -16,10 +16,10 @@ use crate::reference::{ParentRef, check_parents, shorten};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GrpcRouteSpec {
-    /// The Services whose clients it steers.
+    /// The Gateways and Services whose requests it steers.
     #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
-    /// Hosts; without meaning here.
+    /// Hosts, for Gateways.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub hostnames: Vec<String>,
     /// Its rules.
@@ -74,7 +74,7 @@ impl GrpcRouteSpec {
     pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
         c.at("spec", |c| {
             check_parents(&mut self.parent_refs, namespace, c);
-            check_hostnames(&self.hostnames, c);
+            check_hostnames(&self.hostnames, &self.parent_refs, c);
             if self.rules.is_empty() {
                 c.warn_at(
                     "rules",

@@ -1,7 +1,7 @@
-//! `HTTPRoute` (Gateway API v1) with Services as parents (GAMMA).
+//! `HTTPRoute` (Gateway API v1) with Gateways and Services (GAMMA) as parents.
 //!
-//! Defaults and rules are those of the CRD of v1.6, its CEL rules among them. `hostnames` are
-//! accepted and reported: they have no meaning with a Service as parent.
+//! Defaults and rules are those of the CRD of v1.6, its CEL rules among them. `hostnames` have no
+//! meaning with a Service as parent, and are reported there.
 
 use http::Method;
 use model::retry;
@@ -21,10 +21,10 @@ use crate::reference::{ParentRef, check_parents, shorten};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpRouteSpec {
-    /// The Services whose clients it steers.
+    /// The Gateways and Services whose requests it steers.
     #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
-    /// Hosts; without meaning here.
+    /// Hosts, for Gateways.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub hostnames: Vec<String>,
     /// Its rules; by default one that takes everything.
@@ -169,7 +169,7 @@ impl HttpRouteSpec {
     pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
         c.at("spec", |c| {
             check_parents(&mut self.parent_refs, namespace, c);
-            check_hostnames(&self.hostnames, c);
+            check_hostnames(&self.hostnames, &self.parent_refs, c);
             self.rules(c, &mut unresolved);
         });
     }

@@ -1,5 +1,6 @@
 //! `MeshConfig` (`tulle.dev/v1alpha1`): what holds for the whole mesh. There is one, named `default`.
 
+use model::limits::Limits;
 use model::mesh::{Mesh, OutboundPolicy as ModelOutbound};
 use model::{TrustDomain, workload::MtlsMode};
 use serde::{Deserialize, Serialize};
@@ -161,6 +162,7 @@ impl MeshConfigSpec {
                 .clamp(0.0, 10_000.0) as u32,
             access_log: self.access_log.enabled,
             networks: defaults.networks.clone(),
+            limits: Limits::default(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::kind::ObjectKind;
 use crate::not_served;
 use crate::reference::{check_name, check_namespace, shorten};
 use crate::suggest;
-use crate::yaml::{Node, Value};
+use crate::yaml::{Key, Node, Value};
 
 /// The fields of an object beside its specification.
 #[derive(Deserialize)]
@@ -86,7 +86,7 @@ type Parts = (Metadata, Spec, Marks);
 
 fn read_parts(node: &Node, problems: &mut Vec<Problem>) -> Option<(ObjectKey, Option<Parts>)> {
     let kind = read_kind(node, problems)?;
-    check_top_level(node, problems);
+    check_top_level(kind, node, problems);
     let Some(metadata_node) = node.get("metadata") else {
         let hint = "add `metadata: {name: ..., namespace: ...}`";
         problems.push(Problem::error("metadata", node.place, "is required", hint));
@@ -103,7 +103,12 @@ fn read_parts(node: &Node, problems: &mut Vec<Problem>) -> Option<(ObjectKey, Op
         place: metadata_node.place,
         value: Value::Map(Vec::new()),
     };
+    let flat;
     let spec_node = match node.get("spec") {
+        _ if kind.is_flat() => {
+            flat = without_header(node);
+            &flat
+        }
         Some(spec) if spec.value != Value::Null => spec,
         _ => &nothing,
     };
@@ -120,12 +125,15 @@ fn read_parts(node: &Node, problems: &mut Vec<Problem>) -> Option<(ObjectKey, Op
 }
 
 fn decode_spec(kind: ObjectKind, node: &Node, problems: &mut Vec<Problem>) -> Option<Spec> {
-    let at = "spec";
+    let at = if kind.is_flat() { "" } else { "spec" };
     Some(match kind {
         ObjectKind::Namespace => Spec::Namespace(decode(node, at, problems)?),
         ObjectKind::MeshConfig => Spec::MeshConfig(decode(node, at, problems)?),
         ObjectKind::Service => Spec::Service(decode(node, at, problems)?),
         ObjectKind::Workload => Spec::Workload(decode(node, at, problems)?),
+        ObjectKind::EndpointSlice => Spec::EndpointSlice(decode(node, at, problems)?),
+        ObjectKind::GatewayClass => Spec::GatewayClass(decode(node, at, problems)?),
+        ObjectKind::Gateway => Spec::Gateway(decode(node, at, problems)?),
         ObjectKind::ReferenceGrant => Spec::ReferenceGrant(decode(node, at, problems)?),
         ObjectKind::HttpRoute => Spec::HttpRoute(decode(node, at, problems)?),
         ObjectKind::GrpcRoute => Spec::GrpcRoute(decode(node, at, problems)?),
@@ -140,6 +148,9 @@ fn check_spec(spec: &mut Spec, key: &ObjectKey, c: &mut Check<'_>) {
         Spec::MeshConfig(spec) => spec.check(&key.name, c),
         Spec::Service(spec) => spec.check(&key.name, c),
         Spec::Workload(spec) => spec.check(c),
+        Spec::EndpointSlice(spec) => spec.check(c),
+        Spec::GatewayClass(spec) => spec.check(c),
+        Spec::Gateway(spec) => spec.check(c),
         Spec::ReferenceGrant(spec) => spec.check(c),
         Spec::HttpRoute(spec) => spec.check(&key.namespace, c),
         Spec::GrpcRoute(spec) => spec.check(&key.namespace, c),
@@ -218,8 +229,27 @@ fn read_kind(node: &Node, problems: &mut Vec<Problem>) -> Option<ObjectKind> {
     }
 }
 
-fn check_top_level(node: &Node, problems: &mut Vec<Problem>) {
+/// The fields that every object has.
+const HEADER: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
+
+/// What is left of an object without those.
+fn without_header(node: &Node) -> Node {
+    let entries = match &node.value {
+        Value::Map(entries) => entries.as_slice(),
+        _ => &[],
+    };
+    let own = |(key, _): &&(Key, Node)| !HEADER.contains(&key.text.as_str());
+    Node {
+        place: node.place,
+        value: Value::Map(entries.iter().filter(own).cloned().collect()),
+    }
+}
+
+fn check_top_level(kind: ObjectKind, node: &Node, problems: &mut Vec<Problem>) {
     const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+    if kind.is_flat() {
+        return;
+    }
     let Value::Map(entries) = &node.value else {
         return;
     };

@@ -1,8 +1,15 @@
-//! Routes: one of the model for each Service that is a parent, with its backends resolved.
+//! Routes: one of the model for each Service or Gateway that is a parent, with its backends
+//! resolved.
+
+mod parent;
+
+use std::collections::BTreeMap;
 
 use model::ObjectName;
+use model::gateway::Attachment;
+use model::hostname::Hostname;
 use model::resource::Resource;
-use model::route::{Route, RouteKind, Target};
+use model::route::{Parent, Route, RouteKind, Target};
 use model::service::Protocol;
 
 use super::store::{Topic, View};
@@ -41,32 +48,44 @@ pub(super) fn translate(
                 Target::Invalid { reason }
             }
         };
-    let (kind, rules) = match &object.spec {
+    let (kind, rules, hostnames) = match &object.spec {
         Spec::HttpRoute(spec) => (
             RouteKind::Http,
             c.at("spec", |c| spec.rules(c, &mut resolve)),
+            &spec.hostnames,
         ),
         Spec::GrpcRoute(spec) => (
             RouteKind::Grpc,
             c.at("spec", |c| spec.rules(c, &mut resolve)),
+            &spec.hostnames,
         ),
         _ => return,
     };
+    let hostnames: Vec<Hostname> = hostnames.iter().filter_map(|h| h.parse().ok()).collect();
     let resolved = resolved_refs(&faults);
+    let route = |parent, port| Route {
+        kind,
+        name: name.clone(),
+        parent,
+        port,
+        created: object.metadata.created.unwrap_or(0),
+        rules: rules.clone(),
+    };
+    let mut gateways: BTreeMap<ObjectName, Vec<Attachment>> = BTreeMap::new();
     c.at("spec", |c| {
         c.each("parentRefs", parents, |c, parent| {
-            let accepted = match attach(object, parent, view) {
-                Ok((service, port)) => {
-                    output.resources.push(Resource::Route(Route {
-                        kind,
-                        name: name.clone(),
-                        parent: service,
-                        port,
-                        created: object.metadata.created.unwrap_or(0),
-                        rules: rules.clone(),
-                    }));
-                    Condition::accepted()
-                }
+            let attached = if parent.is_gateway() {
+                parent::attach(object, parent, &hostnames, view).map(|(gateway, attachments)| {
+                    gateways.entry(gateway).or_default().extend(attachments);
+                })
+            } else {
+                attach(object, parent, view).map(|(service, port)| {
+                    let route = route(Parent::Service(service), port);
+                    output.resources.push(Resource::Route(route));
+                })
+            };
+            let accepted = match attached {
+                Ok(()) => Condition::accepted(),
                 Err(fault) => {
                     c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
                     Condition::failed("Accepted", fault.reason, said(&fault))
@@ -78,6 +97,20 @@ pub(super) fn translate(
                 .push(resolved.clone().about(parent.clone()));
         });
     });
+    for (gateway, attachments) in gateways {
+        let parent = Parent::Gateway {
+            gateway,
+            attachments: merged(attachments),
+        };
+        output.resources.push(Resource::Route(route(parent, None)));
+    }
+}
+
+/// A route may name several listeners of one Gateway, and one more than once.
+fn merged(mut attachments: Vec<Attachment>) -> Vec<Attachment> {
+    attachments.sort_by(|a, b| a.listener.cmp(&b.listener));
+    attachments.dedup_by(|a, b| a.listener == b.listener);
+    attachments
 }
 
 fn resolved_refs(faults: &[Fault]) -> Condition {

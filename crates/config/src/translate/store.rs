@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::kind::ObjectKind;
 use crate::kind::service::ServiceSpec;
 use crate::object::{Object, ObjectKey, Spec};
+use crate::reference::ParentRef;
 
 /// Something that a translation can read and a change can touch. A translation is done again
 /// when a change touches a topic that it has read, whether or not there was anything to read.
@@ -86,6 +87,8 @@ fn topics(object: &Object) -> Vec<Topic> {
                 found.push(Topic::Selects(namespace, label.clone(), value.clone()));
             }
         }
+        Spec::HttpRoute(route) => attached(key, &route.parent_refs, &mut found),
+        Spec::GrpcRoute(route) => attached(key, &route.parent_refs, &mut found),
         Spec::TrafficPolicy(policy) => {
             for target in &policy.target_refs {
                 let target = ObjectKey::new(ObjectKind::Service, &key.namespace, &target.name);
@@ -106,6 +109,18 @@ fn topics(object: &Object) -> Vec<Topic> {
         _ => {}
     }
     found
+}
+
+/// Lists a route under its Gateways.
+fn attached(key: &ObjectKey, parents: &[ParentRef], found: &mut Vec<Topic>) {
+    for parent in parents.iter().filter(|p| p.is_gateway()) {
+        let namespace = parent.namespace.as_deref().unwrap_or(&key.namespace);
+        let gateway = ObjectKey::new(ObjectKind::Gateway, namespace, &parent.name);
+        let topic = Topic::Attached(key.kind, gateway);
+        if !found.contains(&topic) {
+            found.push(topic);
+        }
+    }
 }
 
 /// The objects as one translation sees them.

@@ -4,7 +4,7 @@ use super::*;
 use http::HeaderName;
 use model::name::ObjectName;
 use model::pattern::Pattern;
-use model::route::{HeaderMatch, QueryMatch, Timeouts, ValueMatch};
+use model::route::{HeaderMatch, Parent, QueryMatch, Timeouts, ValueMatch};
 use proptest::prelude::*;
 
 fn route(kind: RouteKind, name: &str, created: u64, rules: Vec<Vec<Match>>) -> Arc<Route> {
@@ -19,7 +19,7 @@ fn route(kind: RouteKind, name: &str, created: u64, rules: Vec<Vec<Match>>) -> A
     Arc::new(Route {
         kind,
         name: ObjectName::new("shop", name).expect("valid"),
-        parent: ObjectName::new("shop", "reviews").expect("valid"),
+        parent: Parent::Service(ObjectName::new("shop", "reviews").expect("valid")),
         port: None,
         created,
         rules: rules.into_iter().map(rule).collect(),

@@ -100,7 +100,7 @@ fn destination(ports: &[u16], policy: Option<TrafficPolicy>, rules: Vec<Rule>) -
     let route = Route {
         kind: RouteKind::Http,
         name: name("shop/a"),
-        parent: name("shop/a"),
+        parent: model::route::Parent::Service(name("shop/a")),
         port: None,
         created: 0,
         rules,

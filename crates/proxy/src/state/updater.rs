@@ -4,6 +4,8 @@
 //! A service is subscribed to whole (itself, its endpoints, policies and routes) and shown to
 //! requests only when all four have been answered.
 
+mod gateways;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Bound;
@@ -12,7 +14,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::mesh::TrustBundle;
-use model::resource::{Key, Kind, Resource, SINGLETON, address_alias, collection_of};
+use model::resource::{
+    Key, Kind, Resource, SINGLETON, address_alias, collection_of, collection_of_gateway,
+};
 use model::route::Target;
 use model::{ServiceName, WorkloadName};
 use tokio::sync::{mpsc, watch};
@@ -20,7 +24,8 @@ use xds::client::{Batch, Handle};
 
 use super::{Entry, Own, Snapshot, State, Want, endpoint_config, service_of_workload};
 use crate::destination::{Destination, seconds};
-use crate::options::Mode;
+use crate::options::{self, Role};
+use gateways::Gateways;
 
 /// Seconds after which an unused destination is forgotten.
 const FORGET_AFTER: u64 = 600;
@@ -31,13 +36,14 @@ pub(crate) struct Updater {
     state: Arc<State>,
     handle: Handle,
     own: WorkloadName,
-    mode: Mode,
+    role: Role,
     trust: watch::Sender<Option<Arc<TrustBundle>>>,
     resources: BTreeMap<Key, Arc<Resource>>,
     /// What is subscribed to, and what of it has been answered.
     services: HashMap<ServiceName, HashSet<Kind>>,
     addresses: HashMap<IpAddr, HashSet<Kind>>,
     pinned: HashSet<ServiceName>,
+    gateways: Gateways,
     next: Snapshot,
 }
 
@@ -49,27 +55,37 @@ const PARTS: [Kind; 4] = [
     Kind::Route,
 ];
 
+/// The subscription to all of a kind.
+const WILDCARD: &str = "*";
+
 impl Updater {
     /// `trust` is told each new trust bundle.
     pub(crate) fn new(
         state: Arc<State>,
         handle: Handle,
         own: WorkloadName,
-        mode: Mode,
+        role: &Role,
         trust: watch::Sender<Option<Arc<TrustBundle>>>,
     ) -> Self {
         handle.subscribe(Kind::Mesh, SINGLETON);
         handle.subscribe(Kind::TrustBundle, SINGLETON);
-        handle.subscribe(Kind::Workload, &own.to_string());
+        match role {
+            Role::Sidecar(_) => handle.subscribe(Kind::Workload, &own.to_string()),
+            Role::Gateway(options::Gateways::All) => handle.subscribe(Kind::Listener, WILDCARD),
+            Role::Gateway(options::Gateways::One(name)) => {
+                handle.subscribe(Kind::Listener, &collection_of_gateway(name))
+            }
+        };
         let mut updater = Self {
             state,
             own,
-            mode,
+            role: role.clone(),
             trust,
             resources: BTreeMap::new(),
             services: HashMap::new(),
             addresses: HashMap::new(),
             pinned: HashSet::new(),
+            gateways: Gateways::default(),
             next: Snapshot::default(),
             handle,
         };
@@ -163,6 +179,7 @@ impl Updater {
     fn apply(&mut self, upserts: &[(Key, Arc<Resource>)], removed: &[Key]) {
         let mut touched = BTreeSet::new();
         let mut addresses = BTreeSet::new();
+        let mut gateways = false;
         for (key, resource) in upserts {
             match &**resource {
                 Resource::Mesh(mesh) => self.next.mesh = Arc::new(mesh.clone()),
@@ -170,8 +187,10 @@ impl Updater {
                     self.trust.send_replace(Some(Arc::new(bundle.clone())));
                 }
                 Resource::Workload(workload) => {
-                    if workload.name == self.own {
-                        self.next.own = Some(Arc::new(Own::new(workload, self.mode)));
+                    if let Role::Sidecar(mode) = self.role
+                        && workload.name == self.own
+                    {
+                        self.next.own = Some(Arc::new(Own::new(workload, mode)));
                     }
                     addresses.extend(workload.addresses.iter().copied());
                 }
@@ -186,14 +205,17 @@ impl Updater {
                     touched.insert(policy.target.clone());
                 }
                 Resource::Route(route) => {
-                    touched.insert(route.parent.clone());
+                    touched.extend(route.parent.service().cloned());
                     self.want_backends(route);
                 }
+                Resource::Listener(_) | Resource::StreamRoute(_) => {}
             }
+            gateways |= self.gateways.note(&self.handle, key, Some(resource));
             self.resources.insert(key.clone(), Arc::clone(resource));
             self.note_answer(key.kind, &key.name, &mut touched);
         }
         for key in removed {
+            gateways |= self.gateways.note(&self.handle, key, None);
             self.resources.remove(key);
             if let Some(address) = key.name.strip_prefix("ip/").and_then(|a| a.parse().ok()) {
                 // What is no longer subscribed to comes as removed too, and is nothing to remember.
@@ -217,7 +239,23 @@ impl Updater {
         {
             self.rebuild_address(address);
         }
+        if gateways {
+            let before = Arc::clone(&self.next.listeners);
+            self.next.listeners = Arc::new(self.gateways.compile(&self.handle, &before));
+        }
+        self.next.ready = self.next.ready || self.is_ready();
         self.publish();
+    }
+
+    /// Whether enough is known to serve.
+    fn is_ready(&self) -> bool {
+        match self.role {
+            Role::Sidecar(_) => self.next.own.is_some(),
+            Role::Gateway(_) => {
+                let whole = |answered: &HashSet<Kind>| PARTS.iter().all(|p| answered.contains(p));
+                self.gateways.are_complete() && self.services.values().all(whole)
+            }
+        }
     }
 
     fn unanswered_addresses(&self) -> Vec<IpAddr> {

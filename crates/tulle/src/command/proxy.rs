@@ -1,6 +1,8 @@
-//! `tulle proxy`: the data plane in this process. `tulle run` starts it; by hand it is for those
-//! who supervise it with something else.
+//! `tulle proxy`: the data plane in this process, beside a workload (`tulle run` starts it so) or
+//! for the Gateways of a directory.
 
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -8,11 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use model::WorkloadName;
-use proxy::{Options, Upstream};
+use net::socket::ListenOptions;
+use proxy::{AccessLog, Control, Gateways, Options, Role, Source, Upstream};
 
 use crate::cli::Talk;
 use crate::command::token::duration;
 use crate::failure::usage;
+use crate::standalone::Directory;
 
 /// How an application's traffic comes to its proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -33,39 +37,81 @@ impl Mode {
     }
 }
 
-/// Run a proxy beside a workload that is registered already.
+/// Run a proxy: beside a workload that is registered already, or for the Gateways of a directory.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example: what `tulle run` does for you\n  tulle proxy --workload bookshop/reviews-v1-0 --mode explicit --xds 127.0.0.1:15012 \\\n    --state-dir /var/lib/tulle/reviews-v1-0 --token-file token"
+    after_help = "Examples:\n  Gateways, routes and Services of a directory, with no control plane; a changed file is taken over\n    tulle proxy --static examples/gateway/\n  What `tulle run` does for you\n    tulle proxy --workload bookshop/reviews-v1-0 --mode explicit --xds 127.0.0.1:15012 \\\n      --state-dir /var/lib/tulle/reviews-v1-0 --token-file token"
 )]
 pub(crate) struct Proxy {
+    /// Serve the Gateways, routes, Services, Workloads and policies found in the YAML and JSON
+    /// files of DIR, without a control plane. SIGHUP or a changed file reloads.
+    #[arg(
+        long = "static",
+        env = "TULLE_STATIC",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    directory: Option<PathBuf>,
+    /// With --static: where a line for each request goes: a file, `-` for stdout, or `off`.
+    #[arg(
+        long,
+        value_name = "PATH|-|off",
+        default_value = "-",
+        requires = "directory"
+    )]
+    access_log: String,
+    /// With --static: address of the admin endpoint (loopback), or `off`.
+    #[arg(
+        long,
+        value_name = "ADDR|off",
+        default_value = "127.0.0.1:15000",
+        requires = "directory"
+    )]
+    admin: String,
+    /// With --static: address of the endpoint for metrics and health, or `off`.
+    #[arg(
+        long,
+        value_name = "ADDR|off",
+        default_value = "off",
+        requires = "directory"
+    )]
+    metrics: String,
     /// The workload: NAMESPACE/NAME.
     #[arg(
         long,
         env = "TULLE_WORKLOAD",
         value_name = "NS/NAME",
+        required_unless_present = "directory",
         hide_env_values = true
     )]
-    workload: String,
+    workload: Option<String>,
     /// How traffic comes in.
-    #[arg(long, env = "TULLE_MODE", value_enum, hide_env_values = true)]
-    mode: Mode,
+    #[arg(
+        long,
+        env = "TULLE_MODE",
+        value_enum,
+        required_unless_present = "directory",
+        hide_env_values = true
+    )]
+    mode: Option<Mode>,
     /// The control plane: HOST:PORT of its gRPC listener.
     #[arg(
         long,
         env = "TULLE_XDS",
         value_name = "HOST:PORT",
+        required_unless_present = "directory",
         hide_env_values = true
     )]
-    xds: String,
+    xds: Option<String>,
     /// Where certificate and last good configuration are kept.
     #[arg(
         long,
         env = "TULLE_STATE_DIR",
         value_name = "DIR",
+        required_unless_present = "directory",
         hide_env_values = true
     )]
-    state_dir: PathBuf,
+    state_dir: Option<PathBuf>,
     /// A join token for the first contact.
     #[arg(
         long,
@@ -105,26 +151,93 @@ impl Proxy {
             verbose: talk.verbose,
             json: self.log_json,
         });
-        let workload = WorkloadName::from_str(&self.workload)
-            .map_err(|_| usage!("--workload \"{}\": expected NAMESPACE/NAME", self.workload))?;
-        let listeners = net::inherit::take().context("inherited listening sockets")?;
-        proxy::run(Options {
-            workload,
-            mode: match self.mode {
-                Mode::Explicit => proxy::Mode::Explicit,
-                Mode::Transparent => proxy::Mode::Transparent,
-            },
-            state_dir: self.state_dir,
-            control: self.xds,
-            token_file: self.token_file,
-            listeners,
-            upstreams: self.upstream,
-            certificate_ttl: self.certificate_ttl.unwrap_or_default(),
-            workers: self.workers,
-            drain: self.drain,
-        })?;
+        let options = match self.directory.clone() {
+            Some(directory) => self.standalone(directory)?,
+            None => self.sidecar()?,
+        };
+        proxy::run(options)?;
         Ok(ExitCode::SUCCESS)
     }
+
+    fn sidecar(self) -> anyhow::Result<Options> {
+        let (Some(workload), Some(mode), Some(address), Some(state_dir)) =
+            (self.workload, self.mode, self.xds, self.state_dir)
+        else {
+            return Err(usage!(
+                "give --workload, --mode, --xds and --state-dir, or --static"
+            ));
+        };
+        let workload = WorkloadName::from_str(&workload)
+            .map_err(|_| usage!("--workload \"{workload}\": expected NAMESPACE/NAME"))?;
+        let listeners = net::inherit::take().context("inherited listening sockets")?;
+        Ok(Options {
+            workload,
+            role: Role::Sidecar(match mode {
+                Mode::Explicit => proxy::Mode::Explicit,
+                Mode::Transparent => proxy::Mode::Transparent,
+            }),
+            access_log: Some(AccessLog::File(state_dir.join("access.log"))),
+            source: Source::Control(Control {
+                address,
+                state_dir,
+                token_file: self.token_file,
+                certificate_ttl: self.certificate_ttl.unwrap_or_default(),
+            }),
+            listeners,
+            upstreams: self.upstream,
+            workers: self.workers,
+            drain: self.drain,
+        })
+    }
+
+    /// The Gateways of a directory.
+    fn standalone(self, directory: PathBuf) -> anyhow::Result<Options> {
+        let access_log = match self.access_log.as_str() {
+            "off" => None,
+            "-" => Some(AccessLog::Stdout),
+            path => Some(AccessLog::File(path.into())),
+        };
+        let (directory, first) = Directory::open(directory, access_log.is_some())?;
+        let mut listeners = BTreeMap::new();
+        for (name, address) in [("admin", &self.admin), ("metrics", &self.metrics)] {
+            if address != "off" {
+                listeners.insert(name.to_owned(), listen(name, address)?);
+            }
+        }
+        let workload = WorkloadName::new(model::name::DEFAULT_NAMESPACE, "gateway")?;
+        Ok(Options {
+            workload,
+            role: Role::Gateway(Gateways::All),
+            source: Source::Local(Box::new(move |feed| {
+                feed.apply(first);
+                tokio::spawn(directory.follow(feed));
+            })),
+            access_log,
+            listeners,
+            upstreams: Vec::new(),
+            workers: self.workers,
+            drain: self.drain,
+        })
+    }
+}
+
+/// Opens an address of the proxy's own.
+fn listen(name: &str, address: &str) -> anyhow::Result<TcpListener> {
+    let address: SocketAddr = address.parse().map_err(|_| {
+        usage!("--{name} \"{address}\": expected an address such as 127.0.0.1:15000, or off")
+    })?;
+    if name == "admin" && !address.ip().is_loopback() {
+        return Err(usage!(
+            "--admin {address}: the admin endpoint is for this host only; use 127.0.0.1, and --metrics for others"
+        ));
+    }
+    let options = ListenOptions {
+        reuse_port: false,
+        ..ListenOptions::default()
+    };
+    net::socket::listen(address, &options).with_context(|| {
+        format!("--{name} {address}: cannot listen there; give another address, or off")
+    })
 }
 
 fn upstream(text: &str) -> Result<Upstream, String> {

@@ -8,6 +8,7 @@ use model::resource::Kind;
 
 use super::DecodeError;
 use super::field::{Invalid, Result, Within, each, known, parse};
+use super::limits;
 use super::workload::{mode_from_message, mode_to_message};
 use crate::proto::v1;
 
@@ -23,6 +24,7 @@ pub(super) fn to_message(mesh: &Mesh) -> v1::Mesh {
         trace_sampling: mesh.trace_sampling,
         access_log: mesh.access_log,
         networks: mesh.networks.iter().map(ToString::to_string).collect(),
+        limits: Some(limits::to_message(&mesh.limits)),
     }
 }
 
@@ -46,6 +48,7 @@ pub(super) fn from_message(message: v1::Mesh) -> Result<Mesh> {
         trace_sampling: message.trace_sampling,
         access_log: message.access_log,
         networks: each("networks", message.networks, |text| parse("", &text))?,
+        limits: limits::from_message(message.limits)?,
     })
 }
 

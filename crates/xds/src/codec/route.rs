@@ -3,13 +3,14 @@
 mod filter;
 mod matches;
 
-use model::route::{Backend, Route, RouteKind, Rule, Target, Timeouts};
+use model::resource::gateway_of;
+use model::route::{Backend, Parent, Route, RouteKind, Rule, Target, Timeouts};
 
 use super::field::{
     Invalid, Result, Within, duration_to_message, each, known, optional_duration, optional_port,
     parse, port, required,
 };
-use super::retry;
+use super::{gateway, retry};
 use crate::proto::v1;
 
 pub(super) fn to_message(route: &Route) -> v1::Route {
@@ -17,10 +18,21 @@ pub(super) fn to_message(route: &Route) -> v1::Route {
         RouteKind::Http => v1::route::Kind::Http,
         RouteKind::Grpc => v1::route::Kind::Grpc,
     };
+    let (parent, attachments) = match &route.parent {
+        Parent::Service(service) => (service.to_string(), Vec::new()),
+        Parent::Gateway {
+            gateway: name,
+            attachments,
+        } => (
+            format!("{}/gateway:{}", name.namespace(), name.name()),
+            gateway::attachments_to_message(attachments),
+        ),
+    };
     v1::Route {
         kind: kind.into(),
         name: route.name.to_string(),
-        parent: route.parent.to_string(),
+        parent,
+        attachments,
         port: route.port.map(u32::from),
         created: route.created,
         rules: route.rules.iter().map(rule_to_message).collect(),
@@ -64,11 +76,21 @@ pub(super) fn from_message(message: v1::Route) -> Result<Route> {
             v1::route::Kind::Grpc => RouteKind::Grpc,
         },
         name: parse("name", &message.name)?,
-        parent: parse("parent", &message.parent)?,
+        parent: parent(&message.parent, message.attachments)?,
         port: optional_port("port", message.port)?,
         created: message.created,
         rules: each("rules", message.rules, rule)?,
     })
+}
+
+fn parent(name: &str, messages: Vec<v1::Attachment>) -> Result<Parent> {
+    match gateway_of(&format!("{name}/")) {
+        Some(name) => Ok(Parent::Gateway {
+            gateway: name,
+            attachments: gateway::attachments(messages)?,
+        }),
+        None => parse("parent", name).map(Parent::Service),
+    }
 }
 
 fn rule(message: v1::RouteRule) -> Result<Rule> {

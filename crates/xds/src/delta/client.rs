@@ -47,6 +47,8 @@ pub struct UnknownType(pub String);
 #[derive(Debug, Default)]
 pub struct Session {
     node_id: String,
+    /// What is wanted has no bound: nobody else has to keep it.
+    unbounded: bool,
     streaming: bool,
     /// Counts streams: an acknowledgement is for its own stream only.
     epoch: u64,
@@ -127,6 +129,14 @@ impl Session {
         }
     }
 
+    /// A client that may want as much as it likes, since there is no server to keep track of it.
+    pub(crate) fn unbounded() -> Self {
+        Self {
+            unbounded: true,
+            ..Self::default()
+        }
+    }
+
     /// Puts back what an earlier process held. Only for a session that has no stream yet.
     pub fn restore(
         &mut self,
@@ -158,7 +168,8 @@ impl Session {
             .iter()
             .map(|kind| self.kinds[*kind].wanted.len())
             .sum();
-        if !(1..=MAX_NAME_BYTES).contains(&name.len()) || all >= MAX_SUBSCRIPTIONS {
+        let full = all >= MAX_SUBSCRIPTIONS && !self.unbounded;
+        if !(1..=MAX_NAME_BYTES).contains(&name.len()) || full {
             return Subscribed::Refused;
         }
         let conversation = &mut self.kinds[kind];

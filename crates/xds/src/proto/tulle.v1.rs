@@ -20,6 +20,52 @@ pub struct Mesh {
     /// Address ranges of services and workloads, in CIDR notation.
     #[prost(string, repeated, tag = "6")]
     pub networks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Bounds for clients, where a listener has none of its own.
+    #[prost(message, optional, tag = "7")]
+    pub limits: ::core::option::Option<Limits>,
+}
+/// Bounds for clients; what is unset is at its default.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Limits {
+    /// Bytes of a request's header section.
+    #[prost(uint32, optional, tag = "1")]
+    pub request_header_bytes: ::core::option::Option<u32>,
+    /// Fields of a request's header section.
+    #[prost(uint32, optional, tag = "2")]
+    pub request_header_count: ::core::option::Option<u32>,
+    /// Bytes of a request's target.
+    #[prost(uint32, optional, tag = "3")]
+    pub request_target_bytes: ::core::option::Option<u32>,
+    /// Bytes of a trailer section.
+    #[prost(uint32, optional, tag = "4")]
+    pub trailers_bytes: ::core::option::Option<u32>,
+    /// From a request's first byte to the end of its header section.
+    #[prost(message, optional, tag = "5")]
+    pub request_head_timeout: ::core::option::Option<::prost_types::Duration>,
+    /// For a connection on which nothing happens.
+    #[prost(message, optional, tag = "6")]
+    pub idle_timeout: ::core::option::Option<::prost_types::Duration>,
+    /// For a body that makes no progress.
+    #[prost(message, optional, tag = "7")]
+    pub body_idle_timeout: ::core::option::Option<::prost_types::Duration>,
+    /// To the end of the TLS handshake.
+    #[prost(message, optional, tag = "8")]
+    pub tls_handshake_timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Bytes of a request's body; unset for no bound.
+    #[prost(uint64, optional, tag = "9")]
+    pub max_request_body_bytes: ::core::option::Option<u64>,
+    /// Connections at once.
+    #[prost(uint32, optional, tag = "10")]
+    pub max_connections: ::core::option::Option<u32>,
+    /// Streams at once on one HTTP/2 connection.
+    #[prost(uint32, optional, tag = "11")]
+    pub max_concurrent_streams: ::core::option::Option<u32>,
+    /// Streams of one HTTP/2 connection that were reset and are not yet wound up.
+    #[prost(uint32, optional, tag = "12")]
+    pub max_reset_streams: ::core::option::Option<u32>,
+    /// PING frames of one HTTP/2 connection in a minute.
+    #[prost(uint32, optional, tag = "13")]
+    pub max_pings_per_minute: ::core::option::Option<u32>,
 }
 /// Root certificates; always named `default`. Also part of the answers of the certificate authority.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -348,7 +394,291 @@ pub mod retry_condition {
         GrpcStatus(u32),
     }
 }
-/// A route as attached to one service; named `<parent>/<kind>.<namespace>.<name>`.
+/// A listener of a Gateway; named `<namespace>/gateway:<Gateway>/<listener>`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Listener {
+    /// `namespace/name` of the Gateway.
+    #[prost(string, tag = "1")]
+    pub gateway: ::prost::alloc::string::String,
+    /// Name within the Gateway.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Where it is bound, 4 or 16 bytes each; none for all addresses.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Port.
+    #[prost(uint32, tag = "4")]
+    pub port: u32,
+    /// What is spoken there.
+    #[prost(enumeration = "listener::Protocol", tag = "5")]
+    pub protocol: i32,
+    /// Host it is for, perhaps with `*.` before it; unset for all.
+    #[prost(string, optional, tag = "6")]
+    pub hostname: ::core::option::Option<::prost::alloc::string::String>,
+    /// Whether connections begin with a PROXY header.
+    #[prost(enumeration = "listener::ProxyProtocol", tag = "9")]
+    pub proxy_protocol: i32,
+    /// Whether HTTP/3 is served on the same port.
+    #[prost(bool, tag = "10")]
+    pub http3: bool,
+    /// Bounds for its clients.
+    #[prost(message, optional, tag = "11")]
+    pub limits: ::core::option::Option<Limits>,
+    /// What becomes of TLS.
+    #[prost(oneof = "listener::Tls", tags = "7, 8")]
+    pub tls: ::core::option::Option<listener::Tls>,
+}
+/// Nested message and enum types in `Listener`.
+pub mod listener {
+    /// What is spoken on a listener.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Protocol {
+        /// Not valid.
+        Unspecified = 0,
+        /// HTTP/1.1 and HTTP/2 in the clear.
+        Http = 1,
+        /// The same inside TLS.
+        Https = 2,
+        /// TLS, ended here or passed through.
+        Tls = 3,
+        /// Bytes.
+        Tcp = 4,
+        /// Datagrams.
+        Udp = 5,
+    }
+    impl Protocol {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "PROTOCOL_UNSPECIFIED",
+                Self::Http => "PROTOCOL_HTTP",
+                Self::Https => "PROTOCOL_HTTPS",
+                Self::Tls => "PROTOCOL_TLS",
+                Self::Tcp => "PROTOCOL_TCP",
+                Self::Udp => "PROTOCOL_UDP",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "PROTOCOL_UNSPECIFIED" => Some(Self::Unspecified),
+                "PROTOCOL_HTTP" => Some(Self::Http),
+                "PROTOCOL_HTTPS" => Some(Self::Https),
+                "PROTOCOL_TLS" => Some(Self::Tls),
+                "PROTOCOL_TCP" => Some(Self::Tcp),
+                "PROTOCOL_UDP" => Some(Self::Udp),
+                _ => None,
+            }
+        }
+    }
+    /// Whether connections begin with a PROXY header.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum ProxyProtocol {
+        /// They do not.
+        Off = 0,
+        /// They may.
+        Accept = 1,
+        /// They must.
+        Require = 2,
+    }
+    impl ProxyProtocol {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Off => "PROXY_PROTOCOL_OFF",
+                Self::Accept => "PROXY_PROTOCOL_ACCEPT",
+                Self::Require => "PROXY_PROTOCOL_REQUIRE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "PROXY_PROTOCOL_OFF" => Some(Self::Off),
+                "PROXY_PROTOCOL_ACCEPT" => Some(Self::Accept),
+                "PROXY_PROTOCOL_REQUIRE" => Some(Self::Require),
+                _ => None,
+            }
+        }
+    }
+    /// What becomes of TLS.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Tls {
+        /// It is passed on.
+        #[prost(message, tag = "7")]
+        Passthrough(super::Passthrough),
+        /// It is ended here.
+        #[prost(message, tag = "8")]
+        Terminate(super::Termination),
+    }
+}
+/// TLS is passed on unread.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Passthrough {}
+/// How TLS is ended.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Termination {
+    /// At least one.
+    #[prost(message, repeated, tag = "1")]
+    pub certificates: ::prost::alloc::vec::Vec<Certificate>,
+    /// Whom clients must be vouched for by; unset: they are not asked.
+    #[prost(message, optional, tag = "2")]
+    pub clients: ::core::option::Option<ClientValidation>,
+}
+/// A certificate with its key. Only for the Gateway's own proxies.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Certificate {
+    /// The chain in DER, the certificate itself first.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Its key in DER.
+    #[prost(bytes = "vec", tag = "2")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+}
+/// Which clients a listener takes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClientValidation {
+    /// Root certificates in DER.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Whether a client without a valid certificate is taken all the same.
+    #[prost(bool, tag = "2")]
+    pub optional: bool,
+}
+/// A listener that a route is attached to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Attachment {
+    /// Name within the Gateway.
+    #[prost(string, tag = "1")]
+    pub listener: ::prost::alloc::string::String,
+    /// Hosts in common; none for all of the listener's.
+    #[prost(string, repeated, tag = "2")]
+    pub hostnames: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A route for connections or datagrams; named `<namespace>/gateway:<Gateway>/<kind>.<namespace>.<name>`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StreamRoute {
+    /// What it was written as.
+    #[prost(enumeration = "stream_route::Kind", tag = "1")]
+    pub kind: i32,
+    /// `namespace/name` of the route.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// `namespace/name` of the Gateway.
+    #[prost(string, tag = "3")]
+    pub gateway: ::prost::alloc::string::String,
+    /// The listeners it is attached to; at least one.
+    #[prost(message, repeated, tag = "4")]
+    pub attachments: ::prost::alloc::vec::Vec<Attachment>,
+    /// Creation, in seconds since 1970.
+    #[prost(uint64, tag = "5")]
+    pub created: u64,
+    /// Where connections go, by weight.
+    #[prost(message, repeated, tag = "6")]
+    pub backends: ::prost::alloc::vec::Vec<StreamBackend>,
+}
+/// Nested message and enum types in `StreamRoute`.
+pub mod stream_route {
+    /// What a route was written as.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Kind {
+        /// Not valid.
+        Unspecified = 0,
+        /// TLSRoute.
+        Tls = 1,
+        /// TCPRoute.
+        Tcp = 2,
+        /// UDPRoute.
+        Udp = 3,
+    }
+    impl Kind {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "KIND_UNSPECIFIED",
+                Self::Tls => "KIND_TLS",
+                Self::Tcp => "KIND_TCP",
+                Self::Udp => "KIND_UDP",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "KIND_UNSPECIFIED" => Some(Self::Unspecified),
+                "KIND_TLS" => Some(Self::Tls),
+                "KIND_TCP" => Some(Self::Tcp),
+                "KIND_UDP" => Some(Self::Udp),
+                _ => None,
+            }
+        }
+    }
+}
+/// Where connections go.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamBackend {
+    /// Share of the connections.
+    #[prost(uint32, tag = "3")]
+    pub weight: u32,
+    /// The target.
+    #[prost(oneof = "stream_backend::Target", tags = "1, 2")]
+    pub target: ::core::option::Option<stream_backend::Target>,
+}
+/// Nested message and enum types in `StreamBackend`.
+pub mod stream_backend {
+    /// The target.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Target {
+        /// A port of a service.
+        #[prost(message, tag = "1")]
+        Service(super::ServicePort),
+        /// Why the reference leads nowhere.
+        #[prost(string, tag = "2")]
+        Invalid(::prost::alloc::string::String),
+    }
+}
+/// A route as attached to one service, named `<parent>/<kind>.<namespace>.<name>`, or to one
+/// Gateway, named `<namespace>/gateway:<Gateway>/<kind>.<namespace>.<name>`.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Route {
     /// What it was written as.
@@ -357,7 +687,7 @@ pub struct Route {
     /// `namespace/name` of the route.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    /// `namespace/name` of the service whose clients it steers.
+    /// `namespace/name` of the service whose clients it steers, or of the Gateway.
     #[prost(string, tag = "3")]
     pub parent: ::prost::alloc::string::String,
     /// The parent's port; unset for all.
@@ -369,6 +699,9 @@ pub struct Route {
     /// Rules, in the order written.
     #[prost(message, repeated, tag = "6")]
     pub rules: ::prost::alloc::vec::Vec<RouteRule>,
+    /// The listeners of the Gateway that is the parent; empty if that is a service.
+    #[prost(message, repeated, tag = "7")]
+    pub attachments: ::prost::alloc::vec::Vec<Attachment>,
 }
 /// Nested message and enum types in `Route`.
 pub mod route {

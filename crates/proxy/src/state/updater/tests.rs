@@ -5,6 +5,7 @@ use model::service::{Port, Protocol, Service};
 use model::workload::{Locality, Mtls, Tunnel, Workload, WorkloadPort};
 
 use super::*;
+use crate::options::Mode;
 use crate::state::Lookup;
 
 fn name(text: &str) -> ServiceName {
@@ -25,7 +26,13 @@ fn updater() -> (Updater, Arc<State>, mpsc::Receiver<Want>) {
     let (state, wants) = State::new();
     let (trust, _) = watch::channel(None);
     let own = name("shop/client");
-    let updater = Updater::new(Arc::clone(&state), handle, own, Mode::Explicit, trust);
+    let updater = Updater::new(
+        Arc::clone(&state),
+        handle,
+        own,
+        &Role::Sidecar(Mode::Explicit),
+        trust,
+    );
     (updater, state, wants)
 }
 

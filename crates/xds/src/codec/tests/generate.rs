@@ -1,5 +1,7 @@
 //! Generated resources of all kinds.
 
+mod gateway;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +14,8 @@ use model::pattern::Pattern;
 use model::resource::Resource;
 use model::retry::{Backoff, Budget, Condition, Policy};
 use model::route::{
-    Backend, Filter, HeaderChange, HeaderMatch, Match, PathChange, PathMatch, QueryMatch, Redirect,
-    Rewrite, Route, RouteKind, Rule, Target, Timeouts, ValueMatch,
+    Backend, Filter, HeaderChange, HeaderMatch, Match, Parent, PathChange, PathMatch, QueryMatch,
+    Redirect, Rewrite, Route, RouteKind, Rule, Target, Timeouts, ValueMatch,
 };
 use model::service::{Port, Protocol, Service};
 use model::traffic::{self, Algorithm, Connections, OutlierDetection, TrafficPolicy};
@@ -33,6 +35,8 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
         endpoint().prop_map(Resource::Endpoint),
         policy().prop_map(Resource::TrafficPolicy),
         route().prop_map(Resource::Route),
+        gateway::listener().prop_map(Resource::Listener),
+        gateway::stream_route().prop_map(Resource::StreamRoute),
     ]
 }
 
@@ -99,6 +103,7 @@ prop_compose! {
         trace_sampling in 0..=10_000_u32,
         access_log in any::<bool>(),
         networks in vec((any::<IpAddr>(), 0..=32_u8), 0..3),
+        limits in gateway::limits(),
     ) -> Mesh {
         let outbound = if registry_only {
             OutboundPolicy::RegistryOnly
@@ -109,7 +114,7 @@ prop_compose! {
             .into_iter()
             .map(|(address, prefix)| ipnet::IpNet::new(address, prefix).expect("valid"))
             .collect();
-        Mesh { trust_domain, outbound, mtls, trace_sampling, access_log, networks }
+        Mesh { trust_domain, outbound, mtls, trace_sampling, access_log, networks, limits }
     }
 }
 
@@ -369,14 +374,25 @@ prop_compose! {
     }
 }
 
+fn parent() -> impl Strategy<Value = Parent> {
+    prop_oneof![
+        name().prop_map(Parent::Service),
+        (name(), gateway::attachments()).prop_map(|(gateway, attachments)| Parent::Gateway {
+            gateway,
+            attachments
+        }),
+    ]
+}
+
 prop_compose! {
     fn route()(
         kind in select(vec![RouteKind::Http, RouteKind::Grpc]),
-        names in (name(), name()),
+        name in name(),
+        parent in parent(),
         port in of(port()),
         created in any::<u64>(),
         rules in vec(rule(), 0..3),
     ) -> Route {
-        Route { kind, name: names.0, parent: names.1, port, created, rules }
+        Route { kind, name, parent, port, created, rules }
     }
 }

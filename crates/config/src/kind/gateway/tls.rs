@@ -1,0 +1,227 @@
+//! TLS of a Gateway: certificates of its listeners, whom its clients must be vouched for by, and
+//! what it shows to backends (GEP-91, GEP-3155).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::check_object_ref;
+use crate::check::Check;
+
+/// `tls` of a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerTls {
+    /// Whether TLS ends at the Gateway.
+    #[serde(default)]
+    pub mode: TlsMode,
+    /// Secrets of the type `kubernetes.io/tls`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub certificate_refs: Vec<SecretRef>,
+    /// Settings of implementations; Tulle has none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Whether TLS ends at the Gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "Gateway API's own words")]
+pub enum TlsMode {
+    #[default]
+    Terminate,
+    Passthrough,
+}
+
+/// A reference to a Secret, unless it says something else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRef {
+    /// API group.
+    #[serde(default)]
+    pub group: String,
+    /// Kind.
+    #[serde(default = "secret_kind")]
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Namespace; the Gateway's if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+fn secret_kind() -> String {
+    "Secret".to_owned()
+}
+
+/// A reference to an object of some kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectRef {
+    /// API group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Namespace; the Gateway's if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// `spec.tls` of a Gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GatewayTls {
+    /// With backends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendTls>,
+    /// With clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frontend: Option<Frontend>,
+}
+
+/// TLS with backends.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendTls {
+    /// What the Gateway shows to backends that ask for a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate_ref: Option<SecretRef>,
+}
+
+/// TLS with clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Frontend {
+    /// For ports that have nothing of their own.
+    pub default: FrontendTls,
+    /// For one port.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub per_port: Vec<PortTls>,
+}
+
+/// TLS with the clients of one port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortTls {
+    /// The port.
+    pub port: u16,
+    /// What holds there.
+    pub tls: FrontendTls,
+}
+
+/// TLS with clients.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FrontendTls {
+    /// Whether and how their certificates are verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<FrontendValidation>,
+}
+
+/// How clients' certificates are verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontendValidation {
+    /// ConfigMaps or Secrets with `ca.crt`.
+    #[serde(rename = "caCertificateRefs")]
+    pub ca_certificate_refs: Vec<ObjectRef>,
+    /// Whether a client without a valid certificate is taken.
+    #[serde(default)]
+    pub mode: FrontendMode,
+}
+
+/// Whether a client without a valid certificate is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "Gateway API's own words")]
+pub enum FrontendMode {
+    #[default]
+    AllowValidOnly,
+    AllowInsecureFallback,
+}
+
+impl ListenerTls {
+    pub(super) fn check(&self, c: &mut Check<'_>) {
+        c.at_most("certificateRefs", self.certificate_refs.len(), 64);
+        let none = self.certificate_refs.is_empty();
+        if self.mode == TlsMode::Terminate && none && self.options.is_empty() {
+            c.error_at(
+                "certificateRefs",
+                "is required to end TLS",
+                "name a Secret of the type kubernetes.io/tls, or write `mode: Passthrough`",
+            );
+        }
+        if self.mode == TlsMode::Passthrough && !none {
+            c.warn_at(
+                "certificateRefs",
+                "has no effect where TLS is passed through",
+                "take it out",
+            );
+        }
+        c.each("certificateRefs", &self.certificate_refs, |c, reference| {
+            check_object_ref(&reference.name, reference.namespace.as_deref(), c);
+        });
+        if !self.options.is_empty() {
+            c.warn_at("options", "has nothing that Tulle knows", "take it out");
+        }
+    }
+}
+
+impl GatewayTls {
+    pub(super) fn check(&self, c: &mut Check<'_>) {
+        if let Some(backend) = &self.backend
+            && let Some(reference) = &backend.client_certificate_ref
+        {
+            c.at("backend", |c| {
+                c.at("clientCertificateRef", |c| {
+                    check_object_ref(&reference.name, reference.namespace.as_deref(), c);
+                });
+            });
+        }
+        let Some(frontend) = &self.frontend else {
+            return;
+        };
+        c.at("frontend", |c| {
+            c.at("default", |c| frontend.default.check(c));
+            c.at_most("perPort", frontend.per_port.len(), 64);
+            let mut seen = Vec::new();
+            c.each("perPort", &frontend.per_port, |c, port| {
+                if port.port == 0 {
+                    c.error_at("port", "must be from 1 to 65535", "");
+                }
+                if seen.contains(&port.port) {
+                    let message = format!("port {} is there twice", port.port);
+                    c.error_at("port", message, "take one out");
+                }
+                seen.push(port.port);
+                c.at("tls", |c| port.tls.check(c));
+            });
+        });
+    }
+
+    /// What holds for clients of a port.
+    #[expect(dead_code, reason = "for listeners that end TLS")]
+    pub(crate) fn for_port(&self, port: u16) -> Option<&FrontendValidation> {
+        let frontend = self.frontend.as_ref()?;
+        let own = frontend.per_port.iter().find(|p| p.port == port);
+        own.map_or(&frontend.default, |p| &p.tls)
+            .validation
+            .as_ref()
+    }
+}
+
+impl FrontendTls {
+    fn check(&self, c: &mut Check<'_>) {
+        let Some(validation) = &self.validation else {
+            return;
+        };
+        c.at("validation", |c| {
+            let references = &validation.ca_certificate_refs;
+            c.at_most("caCertificateRefs", references.len(), 16);
+            if references.is_empty() {
+                c.error_at(
+                    "caCertificateRefs",
+                    "must have at least one item",
+                    "name a ConfigMap with the root certificates in `ca.crt`",
+                );
+            }
+            c.each("caCertificateRefs", references, |c, reference| {
+                check_object_ref(&reference.name, reference.namespace.as_deref(), c);
+            });
+        });
+    }
+}

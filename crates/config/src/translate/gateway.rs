@@ -1,0 +1,136 @@
+//! Gateways: one resource of the model for each listener that can serve.
+
+use model::ObjectName;
+use model::gateway::{Listener, Protocol, ProxyProtocol};
+use model::resource::Resource;
+
+use super::store::View;
+use super::{Condition, Defaults, Output, mesh_config};
+use crate::check::Check;
+use crate::diagnostic::Severity;
+use crate::kind::gateway::{GatewaySpec, ListenerSpec};
+use crate::kind::gateway_class::{BUILT_IN, CONTROLLER, GatewayClassSpec};
+use crate::kind::{GATEWAY_GROUP, ObjectKind};
+use crate::object::{Object, ObjectKey, Spec};
+use crate::reference::ParentRef;
+
+/// Of a class: whether Tulle serves it.
+pub(super) fn class_condition(spec: &GatewayClassSpec) -> Condition {
+    if spec.is_ours() {
+        Condition::accepted()
+    } else {
+        let message = format!("its controllerName is not {CONTROLLER}: somebody else serves it");
+        Condition::failed("Accepted", "Waiting", message)
+    }
+}
+
+/// Whether a Gateway is one that Tulle serves; the text says why not.
+pub(super) fn is_served(spec: &GatewaySpec, view: &mut View<'_>) -> Result<(), String> {
+    let class = &spec.gateway_class_name;
+    let key = ObjectKey::new(ObjectKind::GatewayClass, "", class);
+    match view.get(&key).map(|object| &object.spec) {
+        Some(Spec::GatewayClass(class)) if class.is_ours() => Ok(()),
+        Some(_) => Err(format!(
+            "the GatewayClass \"{class}\" is not served by Tulle: its controllerName is not {CONTROLLER}"
+        )),
+        None if class == BUILT_IN => Ok(()),
+        None => Err(format!("there is no GatewayClass \"{class}\"")),
+    }
+}
+
+pub(super) fn translate(
+    object: &Object,
+    name: &ObjectName,
+    spec: &GatewaySpec,
+    view: &mut View<'_>,
+    defaults: &Defaults,
+    c: &mut Check<'_>,
+    output: &mut Output,
+) {
+    if let Err(message) = is_served(spec, view) {
+        c.at("spec", |c| {
+            c.at("gatewayClassName", |c| {
+                c.found(
+                    Severity::Warning,
+                    message.clone(),
+                    format!("write `gatewayClassName: {BUILT_IN}`"),
+                );
+            });
+        });
+        let condition = Condition::failed("Accepted", "InvalidParameters", message);
+        output.conditions.push(condition);
+        return;
+    }
+    let mut served = 0;
+    c.at("spec", |c| {
+        c.each("listeners", &spec.listeners, |c, listener| {
+            let about = about(object, listener);
+            match to_model(name, spec, listener, view, defaults) {
+                Ok(model) => {
+                    served += 1;
+                    output.resources.push(Resource::Listener(model));
+                    let accepted = Condition::holds("Accepted", "Accepted", "valid and in force");
+                    output.conditions.push(accepted.about(about));
+                }
+                Err((reason, message)) => {
+                    c.found(Severity::Warning, message.clone(), "");
+                    let failed = Condition::failed("Accepted", reason, message);
+                    output.conditions.push(failed.about(about));
+                }
+            }
+        });
+    });
+    let all = served == spec.listeners.len();
+    output.conditions.push(match served {
+        0 => Condition::failed("Accepted", "ListenersNotValid", "no listener is valid"),
+        _ if !all => Condition::holds(
+            "Accepted",
+            "ListenersNotValid",
+            "not every listener is valid",
+        ),
+        _ => Condition::accepted(),
+    });
+}
+
+/// A listener, as conditions name it.
+fn about(object: &Object, listener: &ListenerSpec) -> ParentRef {
+    ParentRef {
+        group: GATEWAY_GROUP.to_owned(),
+        kind: "Gateway".to_owned(),
+        namespace: None,
+        name: object.key.name.to_string(),
+        section_name: Some(listener.name.clone()),
+        port: None,
+    }
+}
+
+fn to_model(
+    name: &ObjectName,
+    spec: &GatewaySpec,
+    listener: &ListenerSpec,
+    view: &mut View<'_>,
+    defaults: &Defaults,
+) -> Result<Listener, (&'static str, String)> {
+    let Some(protocol) = listener.protocol() else {
+        let message = format!("listeners for {} are not served", listener.protocol);
+        return Err(("UnsupportedProtocol", message));
+    };
+    if protocol != Protocol::Http {
+        let message = format!("listeners for {} are not served", listener.protocol);
+        return Err(("UnsupportedProtocol", message));
+    }
+    let limits = mesh_config(view, defaults)
+        .map_or_else(Default::default, |mesh| mesh.to_model(defaults).limits);
+    Ok(Listener {
+        gateway: name.clone(),
+        name: listener.name.clone(),
+        addresses: spec.bound_to(),
+        port: listener.port,
+        protocol,
+        hostname: listener.hostname(),
+        tls: None,
+        proxy_protocol: ProxyProtocol::Off,
+        http3: false,
+        limits,
+    })
+}

@@ -1,0 +1,119 @@
+//! Generated listeners, bounds and routes for streams.
+
+use std::sync::Arc;
+
+use model::gateway::{
+    Attachment, Certificate, ClientValidation, Listener, PrivateKey, Protocol, ProxyProtocol,
+    StreamBackend, StreamKind, StreamRoute, Termination, Tls,
+};
+use model::hostname::Hostname;
+use model::limits::Limits;
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{addresses, duration, name, port, target};
+
+fn hostname() -> impl Strategy<Value = Hostname> {
+    "(\\*\\.)?[a-z]{1,6}(\\.[a-z]{1,4})?".prop_map(|text| text.parse().expect("valid"))
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..20)
+}
+
+prop_compose! {
+    pub(super) fn limits()(
+        sizes in (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>()),
+        times in (duration(), duration(), duration(), duration()),
+        max_request_body_bytes in of(any::<u64>()),
+        counts in (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>()),
+    ) -> Limits {
+        Limits {
+            request_header_bytes: sizes.0,
+            request_header_count: sizes.1,
+            request_target_bytes: sizes.2,
+            trailers_bytes: sizes.3,
+            request_head_timeout: times.0,
+            idle_timeout: times.1,
+            body_idle_timeout: times.2,
+            tls_handshake_timeout: times.3,
+            max_request_body_bytes,
+            max_connections: counts.0,
+            max_concurrent_streams: counts.1,
+            max_reset_streams: counts.2,
+            max_pings_per_minute: counts.3,
+        }
+    }
+}
+
+fn certificate() -> impl Strategy<Value = Arc<Certificate>> {
+    (vec(bytes(), 1..3), bytes()).prop_map(|(chain, key)| {
+        Arc::new(Certificate {
+            chain,
+            key: PrivateKey::from_der(key),
+        })
+    })
+}
+
+fn tls() -> impl Strategy<Value = Tls> {
+    let clients = (vec(bytes(), 0..3), any::<bool>())
+        .prop_map(|(roots, optional)| ClientValidation { roots, optional });
+    prop_oneof![
+        Just(Tls::Passthrough),
+        (vec(certificate(), 1..3), of(clients)).prop_map(|(certificates, clients)| {
+            Tls::Terminate(Termination {
+                certificates,
+                clients,
+            })
+        }),
+    ]
+}
+
+prop_compose! {
+    pub(super) fn listener()(
+        gateway in name(),
+        name in "[a-z]{1,8}",
+        addresses in addresses(),
+        port in port(),
+        spoken in prop_oneof![
+            (select(vec![Protocol::Http, Protocol::Tcp, Protocol::Udp]), Just(None)),
+            (select(vec![Protocol::Https, Protocol::Tls]), tls().prop_map(Some)),
+        ],
+        hostname in of(hostname()),
+        proxy_protocol in select(vec![ProxyProtocol::Off, ProxyProtocol::Accept, ProxyProtocol::Require]),
+        http3 in any::<bool>(),
+        limits in limits(),
+    ) -> Listener {
+        let (protocol, tls) = spoken;
+        Listener {
+            gateway, name, addresses, port, protocol, hostname, tls, proxy_protocol, http3, limits,
+        }
+    }
+}
+
+pub(super) fn attachments() -> impl Strategy<Value = Vec<Attachment>> {
+    let one = ("[a-z]{1,8}", vec(hostname(), 0..3)).prop_map(|(listener, hostnames)| Attachment {
+        listener,
+        hostnames,
+    });
+    vec(one, 1..3)
+}
+
+prop_compose! {
+    pub(super) fn stream_route()(
+        kind in select(vec![StreamKind::Tls, StreamKind::Tcp, StreamKind::Udp]),
+        name in name(),
+        gateway in name(),
+        attachments in attachments(),
+        created in any::<u64>(),
+        backends in vec((target(), any::<u32>()), 0..3),
+    ) -> StreamRoute {
+        let backends = backends
+            .into_iter()
+            .map(|(target, weight)| StreamBackend { target, weight })
+            .collect();
+        StreamRoute { kind, name, gateway, attachments, created, backends }
+    }
+}
