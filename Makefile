@@ -12,6 +12,9 @@ ARGS ?=
 # For `make test`, for instance TESTS='-p tulle-e2e' or TESTS='-p tulle-policy some_test'.
 TESTS ?= --workspace
 
+# For `make soak`.
+SOAK_SECONDS ?= 1800
+
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TULLE := $(TARGET_DIR)/release/tulle
 XTASK := $(TARGET_DIR)/release/xtask
@@ -21,7 +24,7 @@ ifneq ($(STAND_IN),)
 export RUSTUP_TOOLCHAIN := $(STAND_IN)
 endif
 
-.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt rustc-version clean
+.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt bench soak suites rustc-version clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +77,16 @@ docs: setup ## docs/reasons.md anew, and the crates' documentation in target/doc
 	UPDATE_GOLDEN=1 $(CARGO) test --release -q -p tulle-model reasons $(CARGO_FLAGS)
 	$(CARGO) doc --release --workspace --no-deps --document-private-items $(CARGO_FLAGS)
 	@echo "open $(TARGET_DIR)/doc/tulle/index.html"
+
+bench: build ## Tulle beside HAProxy, nginx and Envoy, as ratios (ARGS='--rounds 5 --work h1,pair')
+	$(CARGO) build --release --workspace --bin bench-upstream --bin bench-open --bin bench-handshake $(CARGO_FLAGS)
+	TULLE_BIN=$(TULLE) BENCH_BIN=$(TARGET_DIR)/release python3 benches/bench.py $(ARGS)
+
+soak: test-build ## 30 minutes of mixed traffic while everything changes (SOAK_SECONDS=60)
+	TULLE_BIN=$(TULLE) SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release --workspace --test it $(CARGO_FLAGS) -- --ignored --exact soak::mixed_traffic_while_everything_changes --nocapture
+
+suites: build ## h2spec, gRPC interop and Autobahn through the proxy; installs them with go and pip
+	TULLE_BIN=$(TULLE) bash scripts/suites/all.sh
 
 rustc-version:
 	@rustc --version --verbose

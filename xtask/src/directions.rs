@@ -53,7 +53,7 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates that see everything of ours.
-const SEE_ALL: [&str; 3] = ["tulle", "tulle-testkit", "tulle-e2e"];
+const SEE_ALL: [&str; 4] = ["tulle", "tulle-testkit", "tulle-e2e", "tulle-bench"];
 
 /// Crates of others that only some of ours may use, and why.
 const KEPT_TO: [(&[&str], &[&str], &str); 6] = [
