@@ -24,7 +24,7 @@ ifneq ($(STAND_IN),)
 export RUSTUP_TOOLCHAIN := $(STAND_IN)
 endif
 
-.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt bench soak suites rustc-version clean
+.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt bench count soak suites rustc-version clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,10 @@ docs: setup ## docs/reasons.md anew, and the crates' documentation in target/doc
 bench: build ## Tulle beside HAProxy, nginx and Envoy, as ratios (ARGS='--rounds 5 --work h1,pair')
 	$(CARGO) build --release --workspace --bin bench-upstream --bin bench-open --bin bench-handshake $(CARGO_FLAGS)
 	TULLE_BIN=$(TULLE) BENCH_BIN=$(TARGET_DIR)/release python3 benches/bench.py $(ARGS)
+
+count: ## instructions of hot functions, beside the committed counts (needs valgrind)
+	$(CARGO) build --release --workspace --bin bench-instructions $(CARGO_FLAGS)
+	python3 benches/instructions/count.py $(TARGET_DIR)/release/bench-instructions
 
 soak: test-build ## 30 minutes of mixed traffic while everything changes (SOAK_SECONDS=60)
 	TULLE_BIN=$(TULLE) SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release --workspace --test it $(CARGO_FLAGS) -- --ignored --exact soak::mixed_traffic_while_everything_changes --nocapture
