@@ -36,6 +36,8 @@ mod server;
 mod state;
 mod tcp;
 mod tunnel;
+#[allow(dead_code, reason = "for the listeners of gateways")]
+mod udp;
 mod worker;
 
 pub use options::{AccessLog, Control, Gateways, MARK, Mode, Options, Role, Source, Upstream};

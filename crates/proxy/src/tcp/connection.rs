@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use model::Reason;
 use net::copy::{self, Side};
@@ -58,11 +58,14 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// What the access log calls it, where that is not `tcp`.
-    #[allow(dead_code, reason = "for sessions of datagrams")]
-    pub(crate) fn protocol(mut self, protocol: &'static str) -> Self {
-        self.protocol = protocol;
-        self
+    /// For a session of datagrams that began at these times.
+    pub(crate) fn datagrams(self, begun: Instant, begun_at: SystemTime) -> Self {
+        Self {
+            protocol: "udp",
+            begun,
+            begun_at,
+            ..self
+        }
     }
 
     pub(crate) fn reached(&mut self, endpoint: &Arc<Endpoint>, link: &Link) {
@@ -174,7 +177,7 @@ impl<'a> Connection<'a> {
             protocol: self.protocol,
             reason: failure.map(|f| f.reason),
             details: failure.map_or("", |f| &f.details),
-            duration: self.lasted(),
+            duration: self.begun.elapsed(),
             request_bytes: sent,
             response_bytes: received,
             source,
@@ -190,9 +193,5 @@ impl<'a> Connection<'a> {
             tls_group: self.group,
             ..Entry::at(self.begun_at, self.direction)
         });
-    }
-
-    fn lasted(&self) -> Duration {
-        self.begun.elapsed()
     }
 }
