@@ -350,4 +350,4 @@ pub(crate) fn local_caller(worker: &Worker, address: SocketAddr) -> Caller {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

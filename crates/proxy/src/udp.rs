@@ -289,3 +289,6 @@ impl Counters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ use crate::worker::Shared;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A worker without a control plane.
-fn worker() -> Rc<Worker> {
+pub(crate) fn worker() -> Rc<Worker> {
     let dir = tempfile::tempdir().unwrap();
     let domain = TrustDomain::default();
     let now = SystemTime::now();
@@ -69,7 +69,11 @@ fn name(text: &str) -> ServiceName {
 }
 
 /// A service without proxies, on these ports of loopback.
-fn destination(ports: &[u16], policy: Option<TrafficPolicy>, rules: Vec<Rule>) -> Arc<Destination> {
+pub(crate) fn destination(
+    ports: &[u16],
+    policy: Option<TrafficPolicy>,
+    rules: Vec<Rule>,
+) -> Arc<Destination> {
     let service = Service {
         name: name("shop/a"),
         addresses: Vec::new(),
@@ -220,7 +224,7 @@ fn closed_port() -> u16 {
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
 
-fn run<T>(test: impl AsyncFnOnce(Rc<Worker>) -> T) -> T {
+pub(crate) fn run<T>(test: impl AsyncFnOnce(Rc<Worker>) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

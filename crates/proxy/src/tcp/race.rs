@@ -42,7 +42,6 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// A connection that nobody counts: that to the own application.
-    #[allow(dead_code, reason = "for callers of the own application")]
     pub(crate) fn new(io: Io, link: Link, endpoint: &Arc<Endpoint>) -> Self {
         Self {
             io: Prefixed::new(io, bytes::Bytes::new()),

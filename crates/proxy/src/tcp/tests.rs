@@ -2,6 +2,7 @@ use std::future::{pending, ready};
 
 use model::endpoint::{self, Health};
 use model::workload::{Locality, Tunnel};
+use testkit::upstream::{Step, Upstream};
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -9,6 +10,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::connect::Io;
 use crate::destination::{Endpoint, EndpointLive};
+use crate::outbound::local_caller;
+use crate::outbound::tests::{destination, run};
 use crate::pool::Link;
 
 fn endpoint() -> Arc<Endpoint> {
@@ -169,4 +172,49 @@ fn real_hello() -> Vec<u8> {
     let mut bytes = Vec::new();
     client.write_tls(&mut bytes).unwrap();
     bytes
+}
+
+#[test]
+fn a_tls_connection_is_passed_on_unopened_to_where_its_name_leads() {
+    run(async |worker| {
+        let hello = real_hello();
+        let sent = hello.clone();
+        let upstream = Upstream::start(move |_| {
+            vec![
+                Step::ReadExact(sent.len()),
+                Step::send("server hello"),
+                Step::ReadToEnd,
+            ]
+        });
+        let destination = destination(&[upstream.port()], None, Vec::new());
+        let caller = local_caller(&worker, "127.0.0.1:1".parse().unwrap());
+        let (mut client, near) = duplex(1 << 16);
+        let talk = async {
+            let (first, rest) = hello.split_at(500);
+            client.write_all(first).await.unwrap();
+            tokio::task::yield_now().await;
+            client.write_all(rest).await.unwrap();
+            let mut answer = [0; 12];
+            client.read_exact(&mut answer).await.unwrap();
+            client.shutdown().await.unwrap();
+            answer
+        };
+        let pick = async |name: Option<&str>| {
+            assert_eq!(name, Some("shop.example.com"));
+            Ok((Arc::clone(&destination), 80))
+        };
+        let limit = Duration::from_secs(10);
+        let (answer, carried) =
+            tokio::join!(talk, passthrough(&worker, near, &caller, limit, pick));
+        carried.unwrap();
+        assert_eq!(&answer, b"server hello");
+        assert_eq!(upstream.received(0), hello);
+
+        let (mut client, near) = duplex(1 << 16);
+        client.write_all(&hello).await.unwrap();
+        let nowhere = async |_: Option<&str>| Err(Failure::new(Reason::NoRoute, "no such name"));
+        let refused = passthrough(&worker, near, &caller, limit, nowhere).await;
+        assert_eq!(refused.unwrap_err().reason, Reason::NoRoute);
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "closed");
+    });
 }
