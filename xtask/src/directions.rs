@@ -8,9 +8,10 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// Each crate of ours, and which others it may know. `tulle`, and what is never shipped, know all.
-const MAY_KNOW: [(&str, &[&str]); 14] = [
+const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("tulle-model", &[]),
-    ("tulle-policy", &["tulle-model"]),
+    ("tulle-wire", &[]),
+    ("tulle-policy", &["tulle-model", "tulle-wire"]),
     ("tulle-lb", &["tulle-model"]),
     ("tulle-identity", &["tulle-model"]),
     ("tulle-net", &["tulle-model", "tulle-identity"]),
@@ -21,12 +22,13 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("tulle-runtime", &[]),
     (
         "tulle-telemetry",
-        &["tulle-model", "tulle-xds", "tulle-runtime"],
+        &["tulle-model", "tulle-wire", "tulle-xds", "tulle-runtime"],
     ),
     (
         "tulle-proxy",
         &[
             "tulle-model",
+            "tulle-wire",
             "tulle-policy",
             "tulle-lb",
             "tulle-identity",
@@ -61,6 +63,7 @@ const KEPT_TO: [(&[&str], &[&str], &str); 6] = [
         &["tokio", "hyper", "tonic", "axum", "rustls"],
         &[
             "!tulle-model",
+            "!tulle-wire",
             "!tulle-policy",
             "!tulle-lb",
             "!tulle-config",

@@ -40,12 +40,8 @@ pub(crate) fn special(name: &[u8]) -> Option<Special> {
 /// Fields that stay whatever `Connection` says: they route, authorise or tell who asks, and a sender
 /// that could have them removed would change what the next hop believes.
 pub(crate) fn is_end_to_end(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 16] = [
+    const NAMES: [&[u8]; 12] = [
         b"host",
-        b"content-length",
-        b"content-type",
-        b"content-encoding",
-        b"content-range",
         b"authorization",
         b"cookie",
         b"set-cookie",
@@ -58,7 +54,7 @@ pub(crate) fn is_end_to_end(name: &[u8]) -> bool {
         b"traceparent",
         b"tracestate",
     ];
-    const PREFIXES: [&[u8]; 3] = [b"x-forwarded-", b"x-tulle-", b"x-envoy-"];
+    const PREFIXES: [&[u8]; 4] = [b"content-", b"x-forwarded-", b"x-tulle-", b"x-envoy-"];
     NAMES.iter().any(|one| name.eq_ignore_ascii_case(one))
         || PREFIXES.iter().any(|one| starts_with(name, one))
 }

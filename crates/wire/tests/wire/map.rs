@@ -442,3 +442,23 @@ fn trailers_that_may_not_be_trailers_are_left_out() {
     trailers_from_map(&map, &mut fields);
     assert_eq!(show::fields(&fields), " {grpc-status: 1, x-sum: 1}");
 }
+
+/// Whatever HTTP/1 lets into a target can leave by HTTP/2, and comes back as the same resource.
+#[test]
+fn every_byte_of_a_target_survives_http_2() {
+    for byte in (0x21..0x7f).filter(|&byte| byte != b'#') {
+        let sent = format!("/a{0}b?{0}", char::from(byte));
+        let target = Target {
+            authority: "h",
+            path: &sent,
+        };
+        let request = request_to_http(&RequestHead::new(), &target, Scheme::Http).unwrap();
+        let mut head = RequestHead::new();
+        request_from_parts(&request.into_parts().0, &mut head).unwrap();
+        let expected = sent
+            .replace('<', "%3C")
+            .replace('>', "%3E")
+            .replace('`', "%60");
+        assert_eq!(head.path, expected);
+    }
+}
