@@ -255,6 +255,7 @@ fn path_for_uri(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for letter in path.chars() {
         match letter {
+            '"' => out.push_str("%22"),
             '<' => out.push_str("%3C"),
             '>' => out.push_str("%3E"),
             '`' => out.push_str("%60"),
