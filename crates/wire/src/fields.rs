@@ -128,10 +128,10 @@ impl Fields {
         if name.is_empty() || self.text.len() + name.len() + value.len() + 4 > MAX_TEXT {
             return;
         }
-        let name = self.store(name.as_bytes(), grammar::is_token_byte, b'-');
+        let name = self.store_name(name.as_bytes());
         // Stored as it will be written.
         self.text.extend_from_slice(b": ");
-        let value = self.store(value, grammar::is_value_byte, b' ');
+        let value = self.store_value(value);
         self.text.extend_from_slice(b"\r\n");
         let special = name::special(name.of(&self.text));
         self.list.push(Field {
@@ -154,7 +154,7 @@ impl Fields {
         if self.text.len() + value.len() > MAX_TEXT {
             return;
         }
-        let span = self.store(value, grammar::is_value_byte, b' ');
+        let span = self.store_value(value);
         self.list[at].value = span;
         let mut index = 0;
         self.retain_fields(|text, field| {
@@ -261,18 +261,22 @@ impl Fields {
         self.list.retain(|field| keep(text, field));
     }
 
-    fn store(&mut self, bytes: &[u8], valid: fn(u8) -> bool, instead: u8) -> Span {
+    fn store_name(&mut self, name: &[u8]) -> Span {
         let start = self.text.len();
-        self.text.extend_from_slice(bytes);
-        for byte in &mut self.text[start..] {
-            if !valid(*byte) {
-                *byte = instead;
-            }
+        self.text.extend_from_slice(name);
+        if !grammar::is_token(name) {
+            replace(&mut self.text[start..], grammar::is_token_byte, b'-');
         }
-        Span {
-            start: start as u32,
-            len: bytes.len() as u32,
+        Span::new(&(start..self.text.len()))
+    }
+
+    fn store_value(&mut self, value: &[u8]) -> Span {
+        let start = self.text.len();
+        self.text.extend_from_slice(value);
+        if !grammar::is_value(value) {
+            replace(&mut self.text[start..], grammar::is_value_byte, b' ');
         }
+        Span::new(&(start..self.text.len()))
     }
 
     fn sweep(&mut self) {
@@ -281,6 +285,15 @@ impl Fields {
             swept.append(&String::from_utf8_lossy(name), value);
         }
         *self = swept;
+    }
+}
+
+#[cold]
+fn replace(bytes: &mut [u8], valid: fn(u8) -> bool, instead: u8) {
+    for byte in bytes {
+        if !valid(*byte) {
+            *byte = instead;
+        }
     }
 }
 
