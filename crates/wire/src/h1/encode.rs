@@ -30,6 +30,9 @@ pub struct Target<'a> {
 /// there was none. `Content-Length` stands in its place, or last, if the length is known; without
 /// content it is kept only where it says 0. A request cannot end with the connection:
 /// [`Length::UntilClose`] is written as chunked, so that content sent without framing is refused.
+///
+/// An extended `CONNECT` (RFC 8441 4) is written as `GET` with `Upgrade`, whatever `upgrade` says; a
+/// `Sec-WebSocket-Key`, which HTTP/2 does not have, is the caller's to add.
 pub fn encode_request(
     head: &RequestHead,
     target: &Target<'_>,
@@ -38,9 +41,14 @@ pub fn encode_request(
     te_trailers: bool,
     out: &mut Vec<u8>,
 ) {
-    let connect = head.method == Method::CONNECT && head.protocol.is_none();
+    let protocol = head
+        .protocol
+        .as_deref()
+        .filter(|_| head.method == Method::CONNECT);
+    let connect = head.method == Method::CONNECT && protocol.is_none();
+    let method = protocol.map_or(head.method.as_str(), |_| "GET");
     out.reserve(head.fields.size() + 4 * head.fields.len() + target.path.len() + 128);
-    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     match (connect, target.path) {
         // An empty one cannot be meant and would leave two spaces.
@@ -66,17 +74,22 @@ pub fn encode_request(
             Special::Expect => line(name, value, out),
             Special::Host if std::mem::take(&mut host) => host_line(name, target, out),
             Special::ContentLength => known.in_place(name, value, zero && value == b"0", out),
-            Special::Upgrade if upgrade => line(name, value, out),
+            Special::Upgrade if upgrade && protocol.is_none() => line(name, value, out),
             _ => {}
         });
     known.at_end(out);
+    if let Some(protocol) = protocol {
+        out.extend_from_slice(b"Upgrade: ");
+        uri(protocol, out);
+        out.extend_from_slice(b"\r\n");
+    }
     if matches!(length, Length::Chunked | Length::UntilClose) {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if te_trailers {
         out.extend_from_slice(b"TE: trailers\r\n");
     }
-    out.extend_from_slice(match (upgrade, te_trailers) {
+    out.extend_from_slice(match (upgrade || protocol.is_some(), te_trailers) {
         (true, true) => b"Connection: upgrade, te\r\n\r\n".as_slice(),
         (true, false) => b"Connection: upgrade\r\n\r\n",
         (false, true) => b"Connection: te\r\n\r\n",

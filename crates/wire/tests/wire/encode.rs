@@ -171,6 +171,19 @@ fn targets_take_the_form_that_the_method_asks_for() {
     }
 }
 
+/// RFC 8441 5: the same WebSocket, opened the way that HTTP/1 opens it.
+#[test]
+fn an_extended_connect_becomes_an_upgrade() {
+    let mut head = RequestHead::new();
+    head.method = Method::CONNECT;
+    head.protocol = Some("websocket".to_owned());
+    head.path = "/chat".to_owned();
+    head.fields.append("sec-websocket-version", b"13");
+    let expected = "GET /chat HTTP/1.1\r\nHost: up:80\r\nsec-websocket-version: 13\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
+    assert_eq!(request(&head, Length::None, true, false), expected);
+    assert_eq!(request(&head, Length::None, false, false), expected);
+}
+
 #[test]
 fn several_hosts_and_lengths_become_one() {
     let mut head = RequestHead::new();
