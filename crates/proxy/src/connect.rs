@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::Reason;
@@ -14,18 +15,19 @@ use tokio::net::TcpStream;
 
 use crate::destination::{Endpoint, Slot};
 use crate::error::{Failure, Replay, chain};
+use crate::hbone;
 use crate::http1::client::Conn;
 use crate::http2::client::{self as http2, Handle};
 pub(crate) use crate::io::Io;
 use crate::peers::Direction;
-use crate::pool::Link;
+use crate::pool::{Home, Link};
 use crate::tunnel::{self, Form};
 use crate::worker::Worker;
 
 /// Connects to `port` of an endpoint, ready for what `form` says.
 pub(crate) async fn connect(
     worker: &Worker,
-    endpoint: &Endpoint,
+    endpoint: &Arc<Endpoint>,
     port: u16,
     form: Form,
     limit: Duration,
@@ -43,74 +45,75 @@ pub(crate) async fn connect(
                 },
             ))
         }
-        Tunnel::Tulle { port: tunnel } => {
-            let address = address(endpoint, tunnel)?;
-            let begun = tokio::time::Instant::now();
-            let stream = tcp(worker, address, limit).await?;
-            let sni = tunnel::server_name(port, &endpoint.config.workload)?;
-            let config = worker.client_config(endpoint.identity(), form);
-            let left = limit.saturating_sub(begun.elapsed());
-            let (stream, peer) =
-                net::tls::connect(stream, config, sni, left)
-                    .await
-                    .map_err(|e| {
-                        Failure::tls(
-                            &e,
-                            format_args!("{} at {address}", endpoint.config.workload),
-                        )
-                    })?;
-            let alpn = peer.alpn.as_deref().unwrap_or_default();
-            worker
-                .shared
-                .peers
-                .record(Direction::Outbound, peer.id.as_ref(), alpn, peer.kx_group);
-            if alpn != form.alpn() {
-                return Err(Failure::new(
-                    Reason::TlsFailed,
-                    format!(
-                        "{} at {address} does not speak {}",
-                        endpoint.config.workload,
-                        form.as_str()
-                    ),
-                )
-                .replay(Replay::Safe));
-            }
-            Ok((
-                Io::tls(stream),
-                Link {
-                    address,
-                    mtls: true,
-                    group: peer.kx_group,
-                },
-            ))
-        }
-        Tunnel::Hbone { port: tunnel } => Err(Failure::new(
-            Reason::ConnectRefused,
-            format!(
-                "{} is reached by HBONE on port {tunnel}, which this version takes but does not make",
-                endpoint.config.workload
-            ),
-        )),
+        Tunnel::Tulle { port: tunnel } => tls(worker, endpoint, port, tunnel, form, limit).await,
+        Tunnel::Hbone { port: tunnel } => hbone::open(worker, endpoint, port, tunnel, limit).await,
     }
+}
+
+/// Mutual TLS with an endpoint's proxy on `tunnel`, ready for what `form` says to `port`.
+pub(crate) async fn tls(
+    worker: &Worker,
+    endpoint: &Endpoint,
+    port: u16,
+    tunnel: u16,
+    form: Form,
+    limit: Duration,
+) -> Result<(Io, Link), Failure> {
+    let address = address(endpoint, tunnel)?;
+    let begun = tokio::time::Instant::now();
+    let stream = tcp(worker, address, limit).await?;
+    let sni = tunnel::server_name(port, &endpoint.config.workload)?;
+    let config = worker.client_config(endpoint.identity(), form);
+    let left = limit.saturating_sub(begun.elapsed());
+    let (stream, peer) = net::tls::connect(stream, config, sni, left)
+        .await
+        .map_err(|e| {
+            let to = format_args!("{} at {address}", endpoint.config.workload);
+            Failure::tls(&e, to)
+        })?;
+    let alpn = peer.alpn.as_deref().unwrap_or_default();
+    let peers = &worker.shared.peers;
+    peers.record(Direction::Outbound, peer.id.as_ref(), alpn, peer.kx_group);
+    if alpn != form.alpn() {
+        let details = format!(
+            "{} at {address} does not speak {}",
+            endpoint.config.workload,
+            form.as_str()
+        );
+        return Err(Failure::new(Reason::TlsFailed, details).replay(Replay::Safe));
+    }
+    let link = Link {
+        address,
+        mtls: true,
+        group: peer.kx_group,
+    };
+    Ok((Io::tls(stream), link))
 }
 
 /// A new HTTP/1 connection to an endpoint.
 pub(crate) async fn http1(
     worker: &Rc<Worker>,
-    endpoint: &Endpoint,
+    endpoint: &Arc<Endpoint>,
     port: u16,
     policy: &Effective,
+    home: &Home,
 ) -> Result<Box<Conn>, Failure> {
     let slot = reserve(endpoint, policy)?;
     let limit = policy.connect_timeout;
     let (io, link) = connect(worker, endpoint, port, Form::Http1, limit).await?;
-    Ok(Conn::new(io, Rc::new(link), slot))
+    Ok(Conn::new(
+        io,
+        Rc::new(link),
+        slot,
+        home.clone(),
+        &worker.limits,
+    ))
 }
 
 /// A new HTTP/2 connection to an endpoint.
 pub(crate) async fn http2(
     worker: &Rc<Worker>,
-    endpoint: &Endpoint,
+    endpoint: &Arc<Endpoint>,
     port: u16,
     policy: &Effective,
 ) -> Result<Handle, Failure> {
@@ -118,7 +121,7 @@ pub(crate) async fn http2(
     let limit = policy.connect_timeout;
     let (io, link) = connect(worker, endpoint, port, Form::Http2, limit).await?;
     let address = link.address;
-    http2::handshake(io, link, slot).await.map_err(|e| {
+    http2::handshake(io, link, Some(slot)).await.map_err(|e| {
         Failure::new(Reason::UpstreamReset, format!("{address}: {}", chain(&e)))
             .replay(Replay::Safe)
     })
@@ -152,7 +155,7 @@ pub(crate) async fn tcp(
         .map_err(|e| Failure::connect(&e, address))
 }
 
-fn address(endpoint: &Endpoint, port: u16) -> Result<SocketAddr, Failure> {
+pub(crate) fn address(endpoint: &Endpoint, port: u16) -> Result<SocketAddr, Failure> {
     endpoint.address(port).ok_or_else(|| {
         Failure::new(
             Reason::NoEndpoints,

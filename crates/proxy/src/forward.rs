@@ -1,5 +1,6 @@
 //! Sending a request to an endpoint of a destination, more than once if need be.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,7 +53,7 @@ enum Source {
 
 impl Order {
     /// `keep` says whether the body should be kept for another try.
-    pub(crate) fn new(request: Request, exchange: &Exchange, keep: bool) -> Self {
+    pub(crate) fn new(request: Request, exchange: &mut Exchange, keep: bool) -> Self {
         let body = match request.body {
             Incoming::Empty => Source::Empty,
             body if keep => Source::Kept(KeptBody::new(body)),
@@ -85,7 +86,7 @@ impl Order {
     }
 
     /// The body for one try.
-    fn take_body(&mut self, exchange: &Exchange) -> RequestBody {
+    fn take_body(&mut self, exchange: &mut Exchange) -> RequestBody {
         match &mut self.body {
             Source::Empty => RequestBody::empty(),
             Source::Once(body) => body.take().unwrap_or_else(RequestBody::empty),
@@ -135,16 +136,18 @@ pub(crate) async fn forward(
         let wire = wire_for(&endpoint, port.protocol, exchange, order.upgrade);
         let per_try = limits.per_try_timeout.map(|limit| Instant::now() + limit);
         let load = Load::on(&endpoint);
-        let attempt = send(
-            worker,
-            exchange,
-            &endpoint,
-            target,
-            wire,
-            &mut order,
-            &port.policy,
-        );
-        let result = within(deadline, per_try, attempt).await;
+        let result = {
+            let attempt = pin!(send(
+                worker,
+                exchange,
+                &endpoint,
+                target,
+                wire,
+                &mut order,
+                &port.policy,
+            ));
+            within(deadline, per_try, attempt).await
+        };
         drop(load);
 
         judge(&endpoint, &result, &port.policy);
@@ -172,11 +175,11 @@ pub(crate) async fn forward(
         // An answer that is not passed on takes its connection with it, unless it was complete.
         drop(result);
         if !pause.is_zero() {
-            let woken = within(deadline, None, async {
+            let woken = Box::pin(async {
                 tokio::time::sleep(pause).await;
                 Ok(())
             });
-            woken.await?;
+            within(deadline, None, woken).await?;
         }
     }
 }
@@ -199,27 +202,21 @@ pub(crate) async fn send(
             Wire::Http1 => {
                 let conn = match home.http1() {
                     Some(conn) => conn,
-                    None => connect::http1(worker, endpoint, port, policy).await?,
+                    // In a box: seldom done, and large.
+                    None => Box::pin(connect::http1(worker, endpoint, port, policy, &home)).await?,
                 };
                 let reused = conn.reused;
                 exchange.sent_on(&conn.link);
                 let request = written(exchange, order);
-                let limits = &worker.limits;
-                let sent = http1::client::send(
-                    conn,
-                    home.clone(),
-                    &request,
-                    body,
-                    limits,
-                    &order.informer,
-                );
+                let sent = http1::client::send(conn, &request, body, &order.informer);
                 (sent.await, reused)
             }
             Wire::Http2 => {
                 let (handle, reused) = match home.http2() {
                     Some(handle) => (handle, true),
                     None => {
-                        let handle = connect::http2(worker, endpoint, port, policy).await?;
+                        let connecting = Box::pin(connect::http2(worker, endpoint, port, policy));
+                        let handle = connecting.await?;
                         home.share(&handle);
                         (handle, false)
                     }
@@ -313,7 +310,7 @@ pub(crate) fn deliver(mut exchange: Exchange, answer: Response) -> Reply {
 async fn within<T>(
     deadline: Option<Instant>,
     per_try: Option<Instant>,
-    attempt: impl Future<Output = Result<T, Failure>>,
+    attempt: impl Future<Output = Result<T, Failure>> + Unpin,
 ) -> Result<T, Failure> {
     let (at, reason) = match (deadline, per_try) {
         (None, None) => return attempt.await,

@@ -2,6 +2,8 @@
 //! stream. [`serve`] runs a connection; the versions' own ways are in `http1` and `http2`.
 
 pub(crate) mod body;
+pub(crate) mod grpc_web;
+pub(crate) mod websocket;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -110,6 +112,8 @@ pub(crate) trait Service: 'static {
 pub(crate) enum Informer {
     Http1(Rc<http1::server::Conn>),
     Http2(Rc<RefCell<h2::server::SendResponse<Bytes>>>),
+    /// The proxy itself asks.
+    Nobody,
 }
 
 impl Informer {
@@ -119,6 +123,7 @@ impl Informer {
         match self {
             Self::Http1(conn) => conn.inform(head).await,
             Self::Http2(respond) => http2::server::inform(respond, head),
+            Self::Nobody => {}
         }
     }
 }

@@ -18,11 +18,8 @@ use tokio::time::{Instant, Sleep};
 use wire::h1;
 
 use crate::io::Io;
+use crate::spare::{self, LARGE};
 
-/// What is read at once where little is expected.
-const SMALL: usize = 8 * 1024;
-/// What is read at once of a long body.
-const LARGE: usize = 64 * 1024;
 /// Data up to this size is copied behind the text before it, rather than gathered by the kernel.
 const COPIED: usize = 4 * 1024;
 /// Text that waits before it is written out.
@@ -42,7 +39,11 @@ fn poll_fill(
             return Poll::Ready(Ok(buffer.len()));
         }
     }
-    buffer.reserve(most.min(LARGE));
+    if buffer.capacity() == 0 {
+        *buffer = spare::buffer(most);
+    } else {
+        buffer.reserve(most.min(LARGE));
+    }
     tokio_util::io::poll_read_buf(Pin::new(io), cx, buffer)
 }
 
@@ -67,11 +68,15 @@ impl Outbox {
     /// Text to be written after what is there; only while there is room.
     fn text(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.data.is_empty() && self.tail.is_empty());
+        if self.text.capacity() == 0 {
+            self.text = spare::text();
+        }
         &mut self.text
     }
 
     /// A piece of a body, in chunked form if asked.
     fn put(&mut self, data: Bytes, chunked: bool) {
+        self.text();
         if chunked {
             h1::chunk_head(data.len(), &mut self.text);
         }
@@ -146,7 +151,7 @@ impl Outbox {
     /// Lets go of the memory while nothing is to be written.
     fn rest(&mut self) {
         if self.text.is_empty() {
-            self.text = Vec::new();
+            spare::keep_text(std::mem::take(&mut self.text));
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use model::name::service_of_host;
 use model::route::{Filter, HeaderChange, Target};
+use model::service::Protocol;
 use model::{Reason, route};
 use policy::filter::{self, Origin};
 use policy::route::{Decision, RequestView};
@@ -20,7 +21,7 @@ use wire::{Fields, RequestHead, Scheme};
 use crate::destination::{Destination, View};
 use crate::error::Failure;
 use crate::forward::{self, Order, forward};
-use crate::http::{Reply, Request};
+use crate::http::{Reply, Request, grpc_web, websocket};
 use crate::http1::client::Response;
 use crate::record::{Caller, Exchange, NONE};
 use crate::state::Lookup;
@@ -72,7 +73,7 @@ async fn serve(
     worker: &Rc<Worker>,
     inlet: &Inlet,
     exchange: &mut Exchange,
-    request: Request,
+    mut request: Request,
 ) -> Result<Served, Failure> {
     let head = exchange.head();
     if head.authority.is_empty() {
@@ -83,11 +84,12 @@ async fn serve(
     }
     let (destination, port) = match inlet {
         Inlet::Service(destination, port) => (Arc::clone(destination), *port),
-        Inlet::Authority => match find(worker, head.host(), port_of(head)).await? {
+        Inlet::Authority => match Box::pin(find(worker, head.host(), port_of(head))).await? {
             Found::Service(destination, port) => (destination, port),
             Found::Outside(host, port) => {
                 exchange.set_destination(&host.as_str().into());
-                let answer = external::send(worker, exchange, request, &host, port).await?;
+                let sent = Box::pin(external::send(worker, exchange, request, &host, port));
+                let answer = sent.await?;
                 return Ok(Served::Answer(answer));
             }
         },
@@ -108,12 +110,26 @@ async fn serve(
         .port(backend_port)
         .ok_or_else(|| no_port(&backend, &backend_view, backend_port))?;
     let limits = backend_port.policy.limits(way.rule);
+    let web = match backend_port.protocol {
+        Protocol::Grpc | Protocol::Http2 => grpc_web::form(&exchange.head().fields),
+        _ => None,
+    };
+    if let Some(form) = web {
+        grpc_web::enter(form, exchange.head_mut(), &mut request);
+    }
+    let websocket = websocket::enter(exchange.head_mut());
     let mut order = Order::new(request, exchange, limits.retry.attempts > 0);
     order.authority = way.authority;
     order.path = way.path;
     let mut answer = forward(worker, exchange, &backend, backend_port, limits, order).await?;
     if let Some(failure) = Failure::of_peer(&answer.head.fields) {
         exchange.told(failure);
+    }
+    if let Some(form) = web {
+        grpc_web::leave(form, &mut answer);
+    }
+    if let Some(handshake) = websocket {
+        handshake.leave(&mut answer)?;
     }
     for change in way.response_headers {
         filter::apply_headers(&mut answer.head.fields, change);

@@ -5,7 +5,6 @@
 //! connection is shared by as many streams as its peer allows.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::destination::Endpoint;
 use crate::http1::client::Conn;
 use crate::http2::client::Handle;
+use crate::worker::Map;
 
 /// HTTP/1 connections kept for one endpoint, whatever happened before.
 const IDLE_LIMIT: usize = 256;
@@ -32,7 +32,7 @@ struct Key {
 
 /// The connections of one worker.
 #[derive(Default)]
-pub(crate) struct Pool(RefCell<HashMap<Key, Entry>>);
+pub(crate) struct Pool(RefCell<Map<Key, Entry>>);
 
 struct Entry {
     /// Gone when the endpoint has left every configuration: its connections then go too.
@@ -148,9 +148,10 @@ impl Home {
     }
 
     /// Gives a connection back after an exchange that ended in order.
-    pub(crate) fn give_back(&self, mut conn: Box<Conn>) {
+    pub(crate) fn give_back(mut conn: Box<Conn>) {
+        let home = conn.home();
         // No entry: the endpoint is gone, and so shall this connection be.
-        if let Some(entry) = self.pool.0.borrow_mut().get_mut(&self.key)
+        if let Some(entry) = home.pool.0.borrow_mut().get_mut(&home.key)
             && entry.h1.len() < IDLE_LIMIT
         {
             conn.since = Instant::now();

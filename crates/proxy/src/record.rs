@@ -25,7 +25,8 @@ use crate::destination::{Destination, Endpoint};
 use crate::error::Failure;
 use crate::headers::{self, REQUEST_ID};
 use crate::pool::Link;
-use crate::worker::{ByAddress, SeriesKey, Worker};
+use crate::spare;
+use crate::worker::{SeriesKey, Worker};
 
 /// A text that says nothing.
 pub(crate) static NONE: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
@@ -57,7 +58,8 @@ struct Inner {
     failure: Option<Failure>,
     sent: Option<Instant>,
     answered: Option<Duration>,
-    request_bytes: Rc<Cell<u64>>,
+    /// Only of a request with a body.
+    request_bytes: Option<Rc<Cell<u64>>>,
     response_bytes: u64,
     in_flight: Option<InFlight>,
     limits: BodyLimits,
@@ -180,7 +182,7 @@ impl Exchange {
             failure: None,
             sent: None,
             answered: None,
-            request_bytes: Rc::default(),
+            request_bytes: None,
             response_bytes: 0,
             in_flight: None,
             limits: BodyLimits::default(),
@@ -205,8 +207,9 @@ impl Exchange {
         self.0.begun
     }
 
-    pub(crate) fn request_bytes(&self) -> &Rc<Cell<u64>> {
-        &self.0.request_bytes
+    /// Where the bytes of the request's body are counted.
+    pub(crate) fn request_bytes(&mut self) -> &Rc<Cell<u64>> {
+        self.0.request_bytes.get_or_insert_default()
     }
 
     /// The host that the request is for, once known.
@@ -332,8 +335,7 @@ impl Drop for Exchange {
                 "before the response was complete",
             ));
         }
-        let head = std::mem::take(&mut self.0.head);
-        self.0.worker.keep_head(head);
+        spare::keep_request_head(std::mem::take(&mut self.0.head));
     }
 }
 
@@ -341,24 +343,22 @@ impl Inner {
     fn write(&self) {
         let duration = self.begun.elapsed();
         let reason = self.failure.as_ref().map(|f| f.reason);
-        let (workload, version) = match &self.endpoint {
-            Some(endpoint) => (
-                Arc::clone(&endpoint.workload),
-                Arc::clone(&endpoint.version),
-            ),
-            None => (Arc::clone(&NONE), Arc::clone(&NONE)),
-        };
-        let series = self.worker.requests(SeriesKey {
+        let none = &*NONE;
+        let (workload, version) = self
+            .endpoint
+            .as_ref()
+            .map_or((none, none), |e| (&e.workload, &e.version));
+        let series = self.worker.requests(&SeriesKey {
             direction: self.direction,
-            principal: ByAddress(Arc::clone(&self.principal)),
-            destination: ByAddress(Arc::clone(&self.destination)),
-            workload: ByAddress(Arc::clone(&workload)),
-            version: ByAddress(Arc::clone(&version)),
-            route: ByAddress(Arc::clone(&self.route)),
+            principal: &self.principal,
+            destination: &self.destination,
+            workload,
+            version,
+            route: &self.route,
             grpc: self.grpc,
             mtls: self.mtls,
         });
-        let request_bytes = self.request_bytes.get();
+        let request_bytes = self.sent_bytes();
         let grpc_status = self.grpc.then_some(self.grpc_status).flatten();
         series.record(
             self.status,
@@ -369,7 +369,7 @@ impl Inner {
             self.response_bytes,
         );
         if self.worker.shared.state.snapshot().mesh.access_log {
-            self.log(duration, &workload, &version);
+            self.log(duration, workload, version);
         }
         if self.trace.sampled {
             self.span();
@@ -398,7 +398,7 @@ impl Inner {
             details: self.failure.as_ref().map_or("", |f| &f.details),
             duration,
             upstream_duration: self.answered,
-            request_bytes: self.request_bytes.get(),
+            request_bytes: self.sent_bytes(),
             response_bytes: self.response_bytes,
             source,
             source_principal: &self.principal,
@@ -444,7 +444,7 @@ impl Inner {
             },
             user_agent: self.field("user-agent"),
             request_id: self.field(REQUEST_ID),
-            request_bytes: self.request_bytes.get(),
+            request_bytes: self.sent_bytes(),
             response_bytes: self.response_bytes,
             resends: self.attempts.saturating_sub(1),
             reason: self.failure.as_ref().map(|f| f.reason),
@@ -465,6 +465,10 @@ impl Inner {
             span.set("tulle.destination", &*self.destination);
         }
         self.worker.shared.exporter.send(span);
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.request_bytes.as_ref().map_or(0, |bytes| bytes.get())
     }
 
     fn field(&self, name: &str) -> &str {

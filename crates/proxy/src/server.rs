@@ -497,9 +497,11 @@ fn start_workers(
                 loop {
                     tick.tick().await;
                     sweeper.pool.sweep();
+                    sweeper.tunnels.borrow_mut().sweep();
                 }
             });
             worker.shared.drain.begun().await;
+            worker.draining.set(true);
             gateways.abort();
             for task in accepting {
                 task.abort();

@@ -127,9 +127,10 @@ impl State {
             destination.touch(seconds());
             return Lookup::Found(Arc::clone(destination));
         }
-        self.look_up(Want::Service(name.clone()), |s| {
+        // In a box: done once for each service, and large.
+        Box::pin(self.look_up(Want::Service(name.clone()), |s| {
             s.services.get(name).cloned()
-        })
+        }))
         .await
     }
 

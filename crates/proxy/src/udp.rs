@@ -24,7 +24,7 @@ use crate::outbound::no_port;
 use crate::pool::Link;
 use crate::record::{Caller, Load, NONE};
 use crate::tcp::Connection;
-use crate::worker::{ByAddress, Worker};
+use crate::worker::Worker;
 
 /// Destinations whose counters a listener remembers.
 const KNOWN: usize = 256;
@@ -108,8 +108,8 @@ where
 struct Picks<P> {
     worker: Rc<Worker>,
     pick: P,
-    /// By address: a destination's host is one text for as long as it is the same destination.
-    known: RefCell<HashMap<ByAddress, Rc<Counters>>>,
+    /// By host.
+    known: RefCell<HashMap<Arc<str>, Rc<Counters>>>,
     /// For datagrams that came to no session.
     lost: Counters,
 }
@@ -121,7 +121,7 @@ impl<P> Picks<P> {
             known.clear();
         }
         let counters = known
-            .entry(ByAddress(Arc::clone(host)))
+            .entry(Arc::clone(host))
             .or_insert_with(|| Rc::new(Counters::new(&self.worker.shared.registry, host)));
         Rc::clone(counters)
     }

@@ -1,8 +1,7 @@
 //! What one worker thread has to itself, and what all of them read.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,8 +16,8 @@ use telemetry::metrics::{
     Counter, Registry, RequestLabels, RequestSeries, Shard, TcpLabels, TcpSeries,
 };
 use telemetry::trace::{Exporter, Sampler};
-use wire::RequestHead;
 
+use crate::hbone::Tunnels;
 use crate::http::Bounds;
 use crate::options::Mode;
 use crate::peers::Peers;
@@ -29,9 +28,9 @@ use crate::tunnel::Form;
 /// Series and names kept by a worker before it starts over: a bound on memory
 /// that a proxy with ordinary peers never meets.
 const CACHE_LIMIT: usize = 8192;
-/// Heads kept by a worker, and the largest of them.
-const HEADS: usize = 64;
-const HEAD_SIZE: usize = 4096;
+
+/// Keys that no client chooses need no defence against chosen ones.
+pub(crate) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What all workers read.
 pub(crate) struct Shared {
@@ -65,12 +64,13 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pool: Rc<Pool>,
     shard: Shard,
-    requests: RefCell<HashMap<SeriesKey, Rc<RequestSeries>>>,
-    tcp: RefCell<HashMap<SeriesKey, Rc<TcpSeries>>>,
-    principals: RefCell<HashMap<SpiffeId, Arc<str>>>,
-    balancers: RefCell<HashMap<(u64, u16), Balancer>>,
-    /// Heads that served their request, for the next ones.
-    heads: RefCell<Vec<RequestHead>>,
+    requests: RefCell<Map<Place, Known<RequestSeries>>>,
+    tcp: RefCell<Map<Place, Known<TcpSeries>>>,
+    principals: RefCell<Map<SpiffeId, Arc<str>>>,
+    balancers: RefCell<Map<(u64, u16), Balancer>>,
+    pub(crate) tunnels: RefCell<Tunnels>,
+    /// Whether the proxy drains: connections are not kept.
+    pub(crate) draining: Cell<bool>,
     /// Bounds of what endpoints answer.
     pub(crate) limits: wire::Limits,
     /// What governs requests to the own application.
@@ -79,35 +79,44 @@ pub(crate) struct Worker {
     pub(crate) bounds: Rc<Bounds>,
 }
 
-/// What tells one series from another. The texts are compared by address: each is held by its
-/// owner for as long as it is the same text, and by the key for as long as the series is kept.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) struct SeriesKey {
+/// What tells one series from another.
+#[derive(Clone, Copy)]
+pub(crate) struct SeriesKey<'a> {
     pub(crate) direction: telemetry::Direction,
-    pub(crate) principal: ByAddress,
-    pub(crate) destination: ByAddress,
-    pub(crate) workload: ByAddress,
-    pub(crate) version: ByAddress,
-    pub(crate) route: ByAddress,
+    pub(crate) principal: &'a Arc<str>,
+    pub(crate) destination: &'a Arc<str>,
+    pub(crate) workload: &'a Arc<str>,
+    pub(crate) version: &'a Arc<str>,
+    pub(crate) route: &'a Arc<str>,
     pub(crate) grpc: bool,
     pub(crate) mtls: bool,
 }
 
-/// A shared text, compared by where it is.
-#[derive(Clone)]
-pub(crate) struct ByAddress(pub(crate) Arc<str>);
+/// The same, its texts compared by where they are: each is held by its owner for as long as it is
+/// the same text, and by [`Known`] for as long as the series is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Place([usize; 5], telemetry::Direction, bool, bool);
 
-impl PartialEq for ByAddress {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
+/// A series, with the texts whose places are its key.
+struct Known<T> {
+    series: Rc<T>,
+    _texts: [Arc<str>; 5],
 }
 
-impl Eq for ByAddress {}
+impl SeriesKey<'_> {
+    fn texts(&self) -> [&Arc<str>; 5] {
+        [
+            self.principal,
+            self.destination,
+            self.workload,
+            self.version,
+            self.route,
+        ]
+    }
 
-impl Hash for ByAddress {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.as_ptr().hash(state);
+    fn place(&self) -> Place {
+        let places = self.texts().map(|text| text.as_ptr().addr());
+        Place(places, self.direction, self.grpc, self.mtls)
     }
 }
 
@@ -121,76 +130,72 @@ impl Worker {
             tcp: RefCell::default(),
             principals: RefCell::default(),
             balancers: RefCell::default(),
-            heads: RefCell::default(),
+            tunnels: RefCell::default(),
+            draining: Cell::new(false),
             limits: wire::Limits::default(),
             inward: Effective::default(),
             bounds: Rc::default(),
         }
     }
 
-    /// A head to read a request into.
-    pub(crate) fn blank_head(&self) -> RequestHead {
-        self.heads.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Takes back a head whose request is done. Large ones are let go.
-    pub(crate) fn keep_head(&self, mut head: RequestHead) {
-        let mut heads = self.heads.borrow_mut();
-        if heads.len() < HEADS && head.fields.size() <= HEAD_SIZE {
-            head.clear();
-            heads.push(head);
-        }
-    }
-
     /// The series of requests for a key, resolved once.
-    pub(crate) fn requests(&self, key: SeriesKey) -> Rc<RequestSeries> {
+    pub(crate) fn requests(&self, key: &SeriesKey<'_>) -> Rc<RequestSeries> {
         let mut known = self.requests.borrow_mut();
-        if let Some(series) = known.get(&key) {
-            return Rc::clone(series);
+        let place = key.place();
+        if let Some(known) = known.get(&place) {
+            return Rc::clone(&known.series);
         }
         bound(&mut known);
         let series = self.shard.requests(&RequestLabels {
             direction: key.direction,
-            source: self.source(&key),
-            source_principal: Arc::clone(&key.principal.0),
-            destination: Arc::clone(&key.destination.0),
-            destination_workload: Arc::clone(&key.workload.0),
-            destination_version: Arc::clone(&key.version.0),
+            source: self.source(key),
+            source_principal: Arc::clone(key.principal),
+            destination: Arc::clone(key.destination),
+            destination_workload: Arc::clone(key.workload),
+            destination_version: Arc::clone(key.version),
             protocol: if key.grpc { "grpc" } else { "http" },
-            route: Arc::clone(&key.route.0),
+            route: Arc::clone(key.route),
             mtls: key.mtls,
         });
-        known.insert(key, Rc::clone(&series));
+        let entry = Known {
+            series: Rc::clone(&series),
+            _texts: key.texts().map(Arc::clone),
+        };
+        known.insert(place, entry);
         series
     }
 
     /// The series of connections for a key, resolved once.
-    pub(crate) fn connections(&self, key: SeriesKey) -> Rc<TcpSeries> {
+    pub(crate) fn connections(&self, key: &SeriesKey<'_>) -> Rc<TcpSeries> {
         let mut known = self.tcp.borrow_mut();
-        if let Some(series) = known.get(&key) {
-            return Rc::clone(series);
+        let place = key.place();
+        if let Some(known) = known.get(&place) {
+            return Rc::clone(&known.series);
         }
         bound(&mut known);
         let series = self.shard.tcp(&TcpLabels {
             direction: key.direction,
-            source: self.source(&key),
-            source_principal: Arc::clone(&key.principal.0),
-            destination: Arc::clone(&key.destination.0),
-            destination_workload: Arc::clone(&key.workload.0),
-            destination_version: Arc::clone(&key.version.0),
+            source: self.source(key),
+            source_principal: Arc::clone(key.principal),
+            destination: Arc::clone(key.destination),
+            destination_workload: Arc::clone(key.workload),
+            destination_version: Arc::clone(key.version),
             mtls: key.mtls,
         });
-        known.insert(key, Rc::clone(&series));
+        let entry = Known {
+            series: Rc::clone(&series),
+            _texts: key.texts().map(Arc::clone),
+        };
+        known.insert(place, entry);
         series
     }
 
     /// The calling application's name: its own outbound, the caller's service account inbound.
-    fn source(&self, key: &SeriesKey) -> Arc<str> {
+    fn source(&self, key: &SeriesKey<'_>) -> Arc<str> {
         match key.direction {
             telemetry::Direction::Outbound => Arc::clone(&self.shared.source),
             telemetry::Direction::Inbound => key
                 .principal
-                .0
                 .parse::<SpiffeId>()
                 .ok()
                 .and_then(|id| id.service_account().map(|(_, account)| account.into()))
@@ -241,7 +246,7 @@ impl Worker {
     }
 }
 
-fn bound<K, V>(known: &mut HashMap<K, V>) {
+fn bound<K, V>(known: &mut Map<K, V>) {
     if known.len() >= CACHE_LIMIT {
         known.clear();
     }

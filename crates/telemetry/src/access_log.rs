@@ -1,18 +1,19 @@
 //! Access log: one JSON object a line, keys stable, written by a thread of its own.
 //!
-//! [`Log::write`] formats the line and puts it into a bounded queue; when the reader of stdout or
-//! the disk is too slow, lines are dropped and counted, never waited for. Secrets stay out: paths
+//! [`Log::write`] formats the line into a bounded buffer of the calling thread, and a writer takes
+//! what has gathered there ten times a second: nobody is woken for a single line. When the reader of
+//! stdout or the disk is too slow, lines are dropped and counted, never waited for. Secrets stay out: paths
 //! are logged without query, authorities without user information, no header but `user-agent`.
 //! Texts that a client chooses are cut at [`MAX_TEXT`] bytes.
 
+mod line;
 mod rotation;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use model::Reason;
@@ -23,8 +24,14 @@ use rotation::Rotating;
 /// Bytes kept of a text that a client chooses.
 pub const MAX_TEXT: usize = 2048;
 
-/// Lines that may wait for the writer.
+/// Lines of a thread that may wait for the writer.
 const QUEUE: usize = 8192;
+/// Places where lines wait.
+const SHARDS: usize = 8;
+/// How long a line waits for others before it is written.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of a thread that are written without waiting for more.
+const URGENT: usize = 256 * 1024;
 
 /// Where lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,143 +146,49 @@ impl Entry<'_> {
             user_agent: "",
         }
     }
-
-    /// The line, with its newline.
-    pub fn to_line(&self) -> Vec<u8> {
-        let mut line = Line(Vec::with_capacity(768));
-        line.time(self.time);
-        line.hex("trace_id", self.trace_id.as_ref().map(<[u8; 16]>::as_slice));
-        line.hex("span_id", self.span_id.as_ref().map(<[u8; 8]>::as_slice));
-        line.text("request_id", self.request_id);
-        line.text("direction", self.direction.as_str());
-        line.text("method", self.method);
-        line.text("authority", without_userinfo(self.authority));
-        line.text("path", without_query(self.path));
-        line.text("protocol", self.protocol);
-        line.number("status", u64::from(self.status));
-        line.optional("grpc_status", self.grpc_status.map(u64::from));
-        line.text("reason", self.reason.map_or("", Reason::as_str));
-        line.text("details", self.details);
-        line.millis("duration_ms", Some(self.duration));
-        line.millis("upstream_duration_ms", self.upstream_duration);
-        line.number("request_bytes", self.request_bytes);
-        line.number("response_bytes", self.response_bytes);
-        line.text("source", self.source);
-        line.text("source_principal", self.source_principal);
-        line.address("source_address", self.source_address);
-        line.text("destination", self.destination);
-        line.text("destination_workload", self.destination_workload);
-        line.text("destination_version", self.destination_version);
-        line.text("destination_principal", self.destination_principal);
-        line.text("route", self.route);
-        line.address("upstream_address", self.upstream_address);
-        line.number("attempts", u64::from(self.attempts));
-        line.raw("mtls", if self.mtls { "true" } else { "false" });
-        line.text("tls_group", self.tls_group);
-        line.text("user_agent", self.user_agent);
-        line.0.extend_from_slice(b"}\n");
-        line.0
-    }
 }
 
-fn without_query(path: &str) -> &str {
-    path.split(['?', '#']).next().unwrap_or(path)
+/// Where a thread's lines wait for the writer.
+#[derive(Default)]
+struct Shard {
+    text: Vec<u8>,
+    lines: usize,
 }
 
-fn without_userinfo(authority: &str) -> &str {
-    authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host)
+/// What the writer waits for.
+#[derive(Default)]
+struct Signal {
+    /// Lines have come since it last looked.
+    lines: bool,
+    /// It should not wait for more to come.
+    urgent: bool,
+    /// Flushes asked for, and done.
+    asked: u64,
+    done: u64,
+    closed: bool,
 }
 
-/// An object being written.
-struct Line(Vec<u8>);
-
-impl Line {
-    fn key(&mut self, key: &str) {
-        self.0
-            .extend_from_slice(if self.0.is_empty() { b"{\"" } else { b",\"" });
-        self.0.extend_from_slice(key.as_bytes());
-        self.0.extend_from_slice(b"\":");
-    }
-
-    fn raw(&mut self, key: &str, value: &str) {
-        self.key(key);
-        self.0.extend_from_slice(value.as_bytes());
-    }
-
-    fn text(&mut self, key: &str, value: &str) {
-        self.key(key);
-        let value = &value[..value.floor_char_boundary(MAX_TEXT)];
-        // Writing a string into memory has no way to fail.
-        let _ = serde_json::to_writer(&mut self.0, value);
-    }
-
-    fn number(&mut self, key: &str, value: u64) {
-        self.key(key);
-        let _ = write!(self.0, "{value}");
-    }
-
-    fn optional(&mut self, key: &str, value: Option<u64>) {
-        match value {
-            Some(value) => self.number(key, value),
-            None => self.raw(key, "null"),
-        }
-    }
-
-    fn millis(&mut self, key: &str, value: Option<Duration>) {
-        self.key(key);
-        let _ = match value {
-            Some(d) => write!(self.0, "{}.{:03}", d.as_millis(), d.as_micros() % 1000),
-            None => write!(self.0, "null"),
-        };
-    }
-
-    fn hex(&mut self, key: &str, value: Option<&[u8]>) {
-        self.key(key);
-        self.0.push(b'"');
-        for byte in value.unwrap_or_default() {
-            let _ = write!(self.0, "{byte:02x}");
-        }
-        self.0.push(b'"');
-    }
-
-    fn address(&mut self, key: &str, value: Option<SocketAddr>) {
-        self.key(key);
-        let _ = match value {
-            Some(address) => write!(self.0, "\"{address}\""),
-            None => write!(self.0, "\"\""),
-        };
-    }
-
-    /// RFC 3339 with microseconds, in UTC.
-    fn time(&mut self, time: SystemTime) {
-        self.key("time");
-        let t = time::OffsetDateTime::from(time);
-        let _ = write!(
-            self.0,
-            "\"{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z\"",
-            t.year(),
-            u8::from(t.month()),
-            t.day(),
-            t.hour(),
-            t.minute(),
-            t.second(),
-            t.microsecond()
-        );
-    }
-}
-
-enum Message {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
+struct Shared {
+    shards: [Mutex<Shard>; SHARDS],
+    /// Most lines of a shard.
+    room: usize,
+    /// Whether the writer knows that there are lines.
+    told: AtomicBool,
+    signal: Mutex<Signal>,
+    changed: Condvar,
+    dropped: AtomicU64,
 }
 
 /// The way to the writer; cheap to clone. The thread ends when the last clone is gone.
 #[derive(Clone)]
-pub struct Log {
-    queue: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
+pub struct Log(Arc<Handle>);
+
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.signal(|signal| signal.closed = true);
+    }
 }
 
 impl Log {
@@ -288,89 +201,137 @@ impl Log {
         }
     }
 
-    /// Starts a writer to anything, with room for `queue` lines.
+    /// Starts a writer to anything, with room for `queue` lines of each thread.
     pub fn to_writer(writer: impl Write + Send + 'static, queue: usize) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(queue);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let lost = Arc::clone(&dropped);
+        let shared = Arc::new(Shared {
+            shards: Default::default(),
+            room: queue,
+            told: AtomicBool::new(false),
+            signal: Mutex::default(),
+            changed: Condvar::new(),
+            dropped: AtomicU64::new(0),
+        });
+        let own = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || {
-                drain(
-                    &receiver,
-                    BufWriter::with_capacity(64 * 1024, writer),
-                    &lost,
-                );
-            })?;
-        Ok(Self {
-            queue: sender,
-            dropped,
-        })
+            .spawn(move || own.drain(writer))?;
+        Ok(Self(Arc::new(Handle(shared))))
     }
 
-    /// Queues a line; never waits.
+    /// Puts a line where the writer finds it; never waits for it.
     pub fn write(&self, entry: &Entry<'_>) {
-        match self.queue.try_send(Message::Line(entry.to_line())) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
+        let shared = &self.0.0;
+        let urgent = {
+            let mut shard = lock(&shared.shards[shard_of_thread()]);
+            if shard.lines >= shared.room {
+                shared.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
             }
+            let before = shard.text.len();
+            entry.write_to(&mut shard.text);
+            shard.lines += 1;
+            before < URGENT && shard.text.len() >= URGENT
+        };
+        if urgent || !shared.told.swap(true, Ordering::AcqRel) {
+            shared.signal(|signal| {
+                signal.lines = true;
+                signal.urgent |= urgent;
+            });
         }
     }
 
-    /// Lines that were not written: the queue was full, or the target failed.
+    /// Lines that were not written: there was no room, or the target failed.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.0.0.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits, at most `timeout`, until all lines queued before are written; blocks the thread.
+    /// Waits, at most `timeout`, until all lines put in before are written; blocks the thread.
     /// Whether they were.
     pub fn flush(&self, timeout: Duration) -> bool {
-        let (done, wait) = sync_channel(1);
-        let mut message = Message::Flush(done);
-        let start = std::time::Instant::now();
-        loop {
-            match self.queue.try_send(message) {
-                Ok(()) => break,
-                Err(TrySendError::Full(back)) if start.elapsed() < timeout => {
-                    message = back;
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(_) => return false,
-            }
+        let shared = &self.0.0;
+        let mut wanted = 0;
+        shared.signal(|signal| {
+            signal.asked += 1;
+            wanted = signal.asked;
+        });
+        let signal = lock(&shared.signal);
+        let waited = shared
+            .changed
+            .wait_timeout_while(signal, timeout, |signal| signal.done < wanted);
+        match waited {
+            Ok((signal, _)) => signal.done >= wanted,
+            Err(_) => false,
         }
-        let left = timeout.saturating_sub(start.elapsed());
-        wait.recv_timeout(left).is_ok()
     }
 }
 
-/// Writes until every sender is gone; flushes whenever the queue is empty.
-fn drain(queue: &Receiver<Message>, mut out: impl Write, dropped: &AtomicU64) {
-    loop {
-        let message = match queue.try_recv() {
-            Ok(message) => message,
-            Err(TryRecvError::Disconnected) => break,
-            Err(TryRecvError::Empty) => {
-                let _ = out.flush();
-                match queue.recv() {
-                    Ok(message) => message,
-                    Err(_) => break,
+impl Shared {
+    fn signal(&self, change: impl FnOnce(&mut Signal)) {
+        change(&mut lock(&self.signal));
+        self.changed.notify_all();
+    }
+
+    /// Writes until the last handle is gone. A line waits for [`PAUSE`] at most; in between, those
+    /// who write wake nobody.
+    fn drain(&self, mut out: impl Write) {
+        let mut text = Vec::new();
+        loop {
+            let (asked, closed) = self.wait();
+            self.told.store(false, Ordering::Release);
+            for shard in &self.shards {
+                let lines = {
+                    let mut shard = lock(shard);
+                    std::mem::swap(&mut shard.text, &mut text);
+                    std::mem::take(&mut shard.lines)
+                };
+                if out.write_all(&text).is_err() {
+                    self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
                 }
+                text.clear();
+                text.shrink_to(URGENT);
             }
-        };
-        match message {
-            Message::Line(line) => {
-                if out.write_all(&line).is_err() {
-                    dropped.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            Message::Flush(done) => {
-                let _ = out.flush();
-                let _ = done.try_send(());
+            // What cannot be flushed was reported by writing it.
+            let _ = out.flush();
+            self.signal(|signal| signal.done = asked);
+            if closed {
+                return;
             }
         }
     }
-    let _ = out.flush();
+
+    /// Waits until there is something to do; which flushes were asked for by then, and whether the
+    /// last handle is gone.
+    fn wait(&self) -> (u64, bool) {
+        let at_once = |s: &Signal| s.urgent || s.closed || s.done < s.asked;
+        let idle = |s: &mut Signal| !s.lines && !at_once(s);
+        let signal = lock(&self.signal);
+        let signal = match self.changed.wait_while(signal, idle) {
+            Ok(signal) => signal,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        let more = |s: &mut Signal| !at_once(s);
+        let mut signal = match self.changed.wait_timeout_while(signal, PAUSE, more) {
+            Ok((signal, _)) => signal,
+            Err(poisoned) => poisoned.into_inner().0,
+        };
+        signal.lines = false;
+        signal.urgent = false;
+        (signal.asked, signal.closed)
+    }
+}
+
+/// Nothing is left half done by a thread that panics while it holds one of these.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Threads take turns, so that worker threads do not meet.
+fn shard_of_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    }
+    OWN.with(|own| *own)
 }
 
 #[cfg(test)]

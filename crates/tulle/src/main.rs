@@ -20,6 +20,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// Measured beside the system's: less CPU per request, and memory is given back when load ends.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let ui = ui::Ui::new(cli.talk.quiet, cli.talk.verbose);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use wire::Fields;
 
 use crate::error::Failure;
+use crate::http::grpc_web;
 use crate::{http1, http2};
 
 /// How much of a request's body is kept so that it can be sent again. Envoy's default is of the
@@ -32,6 +33,8 @@ pub(crate) enum Incoming {
     Response(Box<http1::client::Body>),
     /// Of a request or response over HTTP/2.
     Stream(Box<http2::Body>),
+    /// Of either, between gRPC-Web and gRPC.
+    Web(Box<grpc_web::Body>),
 }
 
 impl Incoming {
@@ -42,6 +45,7 @@ impl Incoming {
             Self::Request(conn) => conn.body_ended(),
             Self::Response(body) => body.is_end(),
             Self::Stream(body) => body.is_end(),
+            Self::Web(body) => body.is_end(),
         }
     }
 
@@ -55,6 +59,7 @@ impl Incoming {
             Self::Request(conn) => conn.poll_body(cx),
             Self::Response(body) => body.poll_frame(cx),
             Self::Stream(body) => body.poll_frame(cx),
+            Self::Web(body) => body.poll_frame(cx),
         }
     }
 }

@@ -13,13 +13,14 @@ use wire::Fields;
 use wire::h1::{self, Decoder, Event, HeadError, Length, Limits, ResponseFraming, Target};
 use wire::{Method, RequestHead, ResponseHead};
 
-use super::{LARGE, Outbox, SMALL, poll_fill};
+use super::{Outbox, poll_fill};
 use crate::destination::Slot;
 use crate::error::{Failure, Replay};
 use crate::http::Informer;
 use crate::http::body::{Frame, Incoming, RequestBody};
 use crate::io::Io;
 use crate::pool::{Home, Link};
+use crate::spare::{self, LARGE, SMALL};
 
 /// For `100 Continue` from an endpoint, after which the body is sent without it (RFC 9110 10.1.1
 /// asks not to wait for ever).
@@ -27,7 +28,7 @@ const CONTINUE: Duration = Duration::from_secs(1);
 /// Interim responses to one request.
 const INTERIM: usize = 32;
 
-/// A connection on which nothing is under way.
+/// A connection, at rest or with a request on it.
 pub(crate) struct Conn {
     io: Io,
     read: BytesMut,
@@ -36,6 +37,15 @@ pub(crate) struct Conn {
     /// Whether it served a request before: it may have been closed by the peer meanwhile.
     pub(crate) reused: bool,
     pub(crate) since: Instant,
+    home: Home,
+    limits: Limits,
+    /// Of the response.
+    decoder: Decoder,
+    upload: Option<Box<Upload>>,
+    /// Whether another request may follow.
+    keep: bool,
+    /// The endpoint has ended its side.
+    ended: bool,
     /// Held for as long as the connection is open.
     _slot: Slot,
 }
@@ -66,18 +76,7 @@ pub(crate) struct Unanswered {
 }
 
 /// A response's body; drives what is left of the request's.
-pub(crate) struct Body(Option<Box<Active>>);
-
-/// A connection with a request on it.
-struct Active {
-    conn: Box<Conn>,
-    home: Home,
-    limits: Limits,
-    decoder: Decoder,
-    upload: Option<Upload>,
-    keep: bool,
-    ended: bool,
-}
+pub(crate) struct Body(Option<Box<Conn>>);
 
 /// A request's body on its way out.
 struct Upload {
@@ -95,8 +94,53 @@ enum UploadError {
     Endpoint(io::Error),
 }
 
+/// Sends a request and reads the head of its response.
+pub(crate) async fn send(
+    mut conn: Box<Conn>,
+    order: &Order<'_>,
+    body: RequestBody,
+    informer: &Informer,
+) -> Result<Response, Unanswered> {
+    conn.begin(order, body);
+    let mut pause = order
+        .expects
+        .then(|| Box::pin(tokio::time::sleep(CONTINUE)));
+    let mut response = spare::response_head();
+    for _ in 0..INTERIM {
+        let framing = poll_fn(|cx| {
+            if let Some(sleep) = &mut pause
+                && sleep.as_mut().poll(cx).is_ready()
+            {
+                pause = None;
+            }
+            conn.poll_head(&order.head.method, &mut response, pause.is_some(), cx)
+        })
+        .await
+        .map_err(|failure| conn.unanswered(failure))?;
+        if response.status == 101 && !order.upgrade {
+            let address = conn.link.address;
+            let details = format!("{address} changed the protocol, which nobody had asked for");
+            return Err(conn.unanswered(Failure::new(Reason::UpstreamReset, details)));
+        }
+        if response.status == 101 || response.status >= 200 {
+            return Ok(conn.answered(response, &framing));
+        }
+        pause = None;
+        informer.inform(&response).await;
+    }
+    let address = conn.link.address;
+    let details = format!("{address}: more than {INTERIM} interim responses");
+    Err(conn.unanswered(Failure::new(Reason::UpstreamReset, details)))
+}
+
 impl Conn {
-    pub(crate) fn new(io: Io, link: Rc<Link>, slot: Slot) -> Box<Self> {
+    pub(crate) fn new(
+        io: Io,
+        link: Rc<Link>,
+        slot: Slot,
+        home: Home,
+        limits: &Limits,
+    ) -> Box<Self> {
         Box::new(Self {
             io,
             read: BytesMut::new(),
@@ -104,6 +148,12 @@ impl Conn {
             link,
             reused: false,
             since: Instant::now(),
+            home,
+            limits: limits.clone(),
+            decoder: Decoder::new(Length::None, limits),
+            upload: None,
+            keep: false,
+            ended: false,
             _slot: slot,
         })
     }
@@ -112,74 +162,33 @@ impl Conn {
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.io.is_quiet()
     }
-}
 
-/// Sends a request and reads the head of its response.
-pub(crate) async fn send(
-    conn: Box<Conn>,
-    home: Home,
-    order: &Order<'_>,
-    body: RequestBody,
-    limits: &Limits,
-    informer: &Informer,
-) -> Result<Response, Unanswered> {
-    let mut active = Box::new(Active {
-        conn,
-        home,
-        limits: limits.clone(),
-        decoder: Decoder::new(Length::None, limits),
-        upload: None,
-        keep: false,
-        ended: false,
-    });
-    let Order { head, target, .. } = order;
-    active.conn.out.begin();
-    let text = active.conn.out.text();
-    h1::encode_request(
-        head,
-        target,
-        order.length,
-        order.upgrade,
-        order.trailers,
-        text,
-    );
-    if !body.is_end() {
-        active.upload = Some(Upload {
-            body,
-            length: order.length,
-            sent: 0,
-            trailers: None,
+    pub(crate) fn home(&self) -> Home {
+        self.home.clone()
+    }
+
+    /// Puts the request's head where it will be written from.
+    fn begin(&mut self, order: &Order<'_>, body: RequestBody) {
+        self.out.begin();
+        let text = self.out.text();
+        h1::encode_request(
+            order.head,
+            &order.target,
+            order.length,
+            order.upgrade,
+            order.trailers,
+            text,
+        );
+        self.upload = (!body.is_end()).then(|| {
+            Box::new(Upload {
+                body,
+                length: order.length,
+                sent: 0,
+                trailers: None,
+            })
         });
     }
-    let mut pause = order
-        .expects
-        .then(|| Box::pin(tokio::time::sleep(CONTINUE)));
-    let mut response = ResponseHead::default();
-    for _ in 0..INTERIM {
-        let framing = poll_fn(|cx| {
-            if let Some(sleep) = &mut pause
-                && sleep.as_mut().poll(cx).is_ready()
-            {
-                pause = None;
-            }
-            active.poll_head(&head.method, &mut response, pause.is_some(), cx)
-        })
-        .await
-        .map_err(|failure| active.unanswered(failure))?;
-        if response.status == 101 || response.status >= 200 {
-            return Ok(active.answered(response, &framing));
-        }
-        pause = None;
-        informer.inform(&response).await;
-    }
-    let details = format!(
-        "{}: more than {INTERIM} interim responses",
-        active.conn.link.address
-    );
-    Err(active.unanswered(Failure::new(Reason::UpstreamReset, details)))
-}
 
-impl Active {
     /// Writes what is to be written and reads a response's head.
     fn poll_head(
         &mut self,
@@ -192,8 +201,7 @@ impl Active {
             Poll::Ready(Err(UploadError::Client(failure))) => return Poll::Ready(Err(failure)),
             // What it has to say may still be there to be read.
             Poll::Ready(Err(UploadError::Endpoint(error))) => {
-                self.ended = self.conn.out.moved() == 0;
-                if self.ended {
+                if self.out.moved() == 0 {
                     return Poll::Ready(Err(self.broken(&error)));
                 }
             }
@@ -202,11 +210,10 @@ impl Active {
         // Heads are short: looking from the start again costs less than remembering.
         let mut scanned = 0;
         loop {
-            let conn = &mut *self.conn;
-            if !conn.read.is_empty() {
-                match h1::parse_response(&conn.read, &mut scanned, &self.limits, method, head) {
+            if !self.read.is_empty() {
+                match h1::parse_response(&self.read, &mut scanned, &self.limits, method, head) {
                     Ok(Some((taken, framing))) => {
-                        conn.read.advance(taken);
+                        self.read.advance(taken);
                         return Poll::Ready(Ok(framing));
                     }
                     Ok(None) => {}
@@ -217,7 +224,7 @@ impl Active {
                 let error = io::Error::from(io::ErrorKind::UnexpectedEof);
                 return Poll::Ready(Err(self.broken(&error)));
             }
-            match ready!(poll_fill(&mut conn.io, &mut conn.read, SMALL, cx)) {
+            match ready!(poll_fill(&mut self.io, &mut self.read, SMALL, cx)) {
                 Ok(0) => self.ended = true,
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(self.broken(&error))),
@@ -227,20 +234,19 @@ impl Active {
 
     /// Sends the request on; `wait` holds its body back.
     fn poll_upload(&mut self, wait: bool, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
-        let conn = &mut *self.conn;
         loop {
             let mut waits = wait;
             if let Some(upload) = &mut self.upload
                 && !wait
-                && conn.out.has_room()
+                && self.out.has_room()
             {
                 match upload.poll_piece(cx) {
                     Poll::Ready(Ok(Some(data))) => {
-                        conn.out.put(data, upload.length == Length::Chunked);
+                        self.out.put(data, upload.length == Length::Chunked);
                         continue;
                     }
                     Poll::Ready(Ok(None)) => {
-                        upload.finish(conn.out.text());
+                        upload.finish(self.out.text());
                         self.upload = None;
                     }
                     Poll::Ready(Err(failure)) => {
@@ -249,7 +255,7 @@ impl Active {
                     Poll::Pending => waits = true,
                 }
             }
-            if let Err(error) = ready!(conn.out.poll_flush(&mut conn.io, cx)) {
+            if let Err(error) = ready!(self.out.poll_flush(&mut self.io, cx)) {
                 self.keep = false;
                 return Poll::Ready(Err(UploadError::Endpoint(error)));
             }
@@ -264,7 +270,7 @@ impl Active {
 
     fn answered(mut self: Box<Self>, head: ResponseHead, framing: &ResponseFraming) -> Response {
         if framing.upgrade {
-            let Conn { io, read, .. } = *self.conn;
+            let Self { io, read, .. } = *self;
             return Response {
                 head,
                 body: Incoming::Empty,
@@ -291,12 +297,12 @@ impl Active {
     /// Gives the connection back, if another request may follow.
     fn finish(self: Box<Self>) {
         // Bytes that nobody asked for could be taken for the answer to the next request.
-        let clean = self.keep && !self.ended && self.upload.is_none() && self.conn.read.is_empty();
+        let clean = self.keep && !self.ended && self.upload.is_none() && self.read.is_empty();
         if clean {
-            let mut conn = self.conn;
-            conn.read = BytesMut::new();
+            let mut conn = self;
+            spare::keep_buffer(std::mem::take(&mut conn.read));
             conn.out.rest();
-            self.home.give_back(conn);
+            Home::give_back(conn);
         }
     }
 
@@ -308,22 +314,22 @@ impl Active {
         };
         Unanswered {
             failure,
-            body: (untouched && self.conn.out.moved() == 0).then_some(body),
+            body: (untouched && self.out.moved() == 0).then_some(body),
         }
     }
 
     /// The connection broke before the response's head was there.
     fn broken(&self, error: &io::Error) -> Failure {
-        let replay = if self.conn.out.moved() == 0 {
+        let replay = if self.out.moved() == 0 {
             Replay::Safe
-        } else if self.conn.reused && self.conn.read.is_empty() {
+        } else if self.reused && self.read.is_empty() {
             Replay::IfIdempotent
         } else {
             Replay::No
         };
-        let address = self.conn.link.address;
+        let address = self.link.address;
         let details = match error.kind() {
-            io::ErrorKind::UnexpectedEof if self.conn.read.is_empty() => {
+            io::ErrorKind::UnexpectedEof if self.read.is_empty() => {
                 format!("{address} closed the connection without an answer")
             }
             io::ErrorKind::UnexpectedEof => {
@@ -337,7 +343,7 @@ impl Active {
     fn invalid(&self, error: &HeadError) -> Failure {
         let details = format!(
             "{} sent what is no HTTP response: {error}",
-            self.conn.link.address
+            self.link.address
         );
         Failure::new(Reason::UpstreamReset, details)
     }
@@ -394,30 +400,29 @@ impl Body {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame, Failure>>> {
-        let Some(active) = &mut self.0 else {
+        let Some(conn) = &mut self.0 else {
             return Poll::Ready(None);
         };
-        if active.upload.is_some() {
-            match active.poll_upload(false, cx) {
+        if conn.upload.is_some() {
+            match conn.poll_upload(false, cx) {
                 Poll::Ready(Err(UploadError::Client(failure))) => {
                     return Poll::Ready(Some(Err(failure)));
                 }
                 // It has answered without reading all: so be it.
-                Poll::Ready(Err(UploadError::Endpoint(_))) => active.upload = None,
+                Poll::Ready(Err(UploadError::Endpoint(_))) => conn.upload = None,
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
         loop {
-            let conn = &mut *active.conn;
-            let frame = match active.decoder.decode(&mut conn.read, active.ended) {
+            let frame = match conn.decoder.decode(&mut conn.read, conn.ended) {
                 Ok(Event::Data(data)) => Some(Frame::Data(data)),
                 Ok(Event::Trailers(fields)) => Some(Frame::Trailers(fields)),
                 Ok(Event::End) => None,
                 Ok(Event::NeedMore) => {
-                    let most = active.decoder.remaining().unwrap_or(SMALL as u64);
+                    let most = conn.decoder.remaining().unwrap_or(SMALL as u64);
                     let most = (most.min(LARGE as u64) as usize).max(SMALL);
                     match ready!(poll_fill(&mut conn.io, &mut conn.read, most, cx)) {
-                        Ok(0) => active.ended = true,
+                        Ok(0) => conn.ended = true,
                         Ok(_) => {}
                         Err(error) => {
                             let details = format!(
@@ -437,10 +442,10 @@ impl Body {
                     return Poll::Ready(Some(Err(Failure::new(Reason::UpstreamReset, details))));
                 }
             };
-            if active.decoder.is_done()
-                && let Some(active) = self.0.take()
+            if conn.decoder.is_done()
+                && let Some(conn) = self.0.take()
             {
-                active.finish();
+                conn.finish();
             }
             return Poll::Ready(frame.map(Ok));
         }

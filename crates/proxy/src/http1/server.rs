@@ -14,12 +14,13 @@ use tokio::io::AsyncWrite;
 use wire::h1::{self, Decoder, Event, Length, RequestFraming};
 use wire::{Method, RequestHead, ResponseHead, Version};
 
-use super::{Deadline, LARGE, Outbox, SMALL, poll_fill};
+use super::{Deadline, Outbox, poll_fill};
 use crate::error::{Failure, Side};
 use crate::http::body::{Frame, Incoming};
 use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service, Takeover};
 use crate::io::Io;
 use crate::reply;
+use crate::spare::{self, LARGE, SMALL};
 use crate::worker::Worker;
 
 /// For a client that is told something and may not have read it yet.
@@ -59,22 +60,11 @@ enum Next {
 /// Serves a connection until its client is done or the proxy drains.
 pub(crate) async fn serve<S: Service>(
     worker: &Rc<Worker>,
-    mut io: Io,
+    io: Io,
     bounds: &Rc<Bounds>,
     service: S,
 ) {
-    let read = BytesMut::from(io.take_ahead());
-    let conn = Rc::new(Conn(RefCell::new(State {
-        io: Some(io),
-        read,
-        ended: false,
-        body: Decoder::new(Length::None, &bounds.codec),
-        owes_continue: false,
-        version: Version::HTTP_11,
-        out: Outbox::default(),
-        deadline: Deadline::after(bounds.idle_timeout),
-        bounds: Rc::clone(bounds),
-    })));
+    let conn = Rc::new(Conn::new(io, bounds));
     let mut drain = pin!(worker.shared.drain.begun());
     let mut fresh = true;
     while conn.idle(drain.as_mut(), fresh).await {
@@ -96,7 +86,7 @@ pub(crate) async fn serve<S: Service>(
 
 /// One request and its response.
 async fn exchange<S: Service>(worker: &Rc<Worker>, conn: &Rc<Conn>, service: &S) -> Next {
-    let mut head = worker.blank_head();
+    let mut head = spare::request_head();
     let framing = match conn.read_head(&mut head).await {
         Ok(Some(framing)) => framing,
         Ok(None) => return Next::Close,
@@ -127,7 +117,7 @@ async fn exchange<S: Service>(worker: &Rc<Worker>, conn: &Rc<Conn>, service: &S)
     });
     match reply.await {
         Some(reply) => {
-            let keep = framing.keep_alive && !worker.shared.drain.has_begun();
+            let keep = framing.keep_alive && !worker.draining.get();
             conn.respond(reply, &method, keep).await
         }
         None => Next::Close,
@@ -135,6 +125,20 @@ async fn exchange<S: Service>(worker: &Rc<Worker>, conn: &Rc<Conn>, service: &S)
 }
 
 impl Conn {
+    fn new(mut io: Io, bounds: &Rc<Bounds>) -> Self {
+        Self(RefCell::new(State {
+            read: BytesMut::from(io.take_ahead()),
+            io: Some(io),
+            ended: false,
+            body: Decoder::new(Length::None, &bounds.codec),
+            owes_continue: false,
+            version: Version::HTTP_11,
+            out: Outbox::default(),
+            deadline: Deadline::after(bounds.idle_timeout),
+            bounds: Rc::clone(bounds),
+        }))
+    }
+
     /// Waits for the next request. `false`: there will be none.
     async fn idle(&self, mut drain: Pin<&mut impl Future<Output = ()>>, mut fresh: bool) -> bool {
         poll_fn(|cx| {
@@ -331,6 +335,7 @@ impl Conn {
             );
             (length == Length::Chunked, keep)
         };
+        spare::keep_response_head(reply.head);
         let body = &mut reply.body;
         let whole = poll_fn(|cx| self.poll_respond(body, chunked, &mut ended, cx)).await;
         match takeover {
@@ -417,7 +422,7 @@ impl Conn {
         let state = &mut *self.0.borrow_mut();
         state.out.rest();
         if state.read.is_empty() {
-            state.read = BytesMut::new();
+            spare::keep_buffer(std::mem::take(&mut state.read));
         }
         state.deadline.set(state.bounds.idle_timeout);
     }
@@ -512,4 +517,14 @@ fn too_slow(details: String) -> Failure {
         own_status: Some(408),
         ..Failure::new(Reason::StreamIdleTimeout, details)
     }
+}
+
+/// What a connection holds while nothing is asked of it, and what a request adds.
+#[cfg(test)]
+pub(crate) fn sizes<S: Service>(worker: &Rc<Worker>, io: Io, service: S) -> (usize, usize) {
+    let conn = Rc::new(Conn::new(io, &worker.bounds));
+    let under_way = size_of_val(&exchange(worker, &conn, &service));
+    let io = conn.take_io().expect("not taken over");
+    let at_rest = size_of_val(&serve(worker, io, &worker.bounds, service)) + size_of::<State>();
+    (at_rest, under_way)
 }

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Method;
 use model::Reason;
+use wire::Scheme;
 use wire::h1::Length;
-use wire::{ResponseHead, Scheme};
 
 use super::{Body, CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
 use crate::destination::Slot;
@@ -22,6 +22,7 @@ use crate::http::body::{Frame, Incoming, RequestBody};
 use crate::http1::client::{Order, Response, Unanswered};
 use crate::io::Io;
 use crate::pool::Link;
+use crate::spare;
 
 /// Between pings on a connection in use, and for the answer to one: an endpoint that vanished
 /// without a word is noticed.
@@ -59,7 +60,7 @@ impl Handle {
 }
 
 /// Begins a connection; its driver runs on the current thread until it closes.
-pub(crate) async fn handshake(io: Io, link: Link, slot: Slot) -> Result<Handle, h2::Error> {
+pub(crate) async fn handshake(io: Io, link: Link, slot: Option<Slot>) -> Result<Handle, h2::Error> {
     let (send, mut connection) = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -208,7 +209,7 @@ pub(crate) async fn send(
     let answered = loop {
         match poll_fn(|cx| poll_head(&mut upload, &mut response, cx)).await {
             Ok(Progress::Interim(parts)) => {
-                let mut head = ResponseHead::default();
+                let mut head = spare::response_head();
                 if wire::map::response_from_parts(&parts, &mut head).is_ok() {
                     informer.inform(&head).await;
                 }
@@ -229,7 +230,7 @@ pub(crate) async fn send(
         }
     };
     let (parts, recv) = answered.into_parts();
-    let mut head = ResponseHead::default();
+    let mut head = spare::response_head();
     if let Err(error) = wire::map::response_from_parts(&parts, &mut head) {
         let details = format!("{} sent what is no HTTP response: {error}", link.address);
         return Err(Unanswered {
@@ -278,7 +279,7 @@ async fn connect(
         .await
         .map_err(|error| unanswered(failure(&error, &link)))?;
     let (parts, recv) = answered.into_parts();
-    let mut head = ResponseHead::default();
+    let mut head = spare::response_head();
     wire::map::response_from_parts(&parts, &mut head).map_err(|error| {
         let details = format!("{} sent what is no HTTP response: {error}", link.address);
         unanswered(Failure::new(Reason::UpstreamReset, details))

@@ -20,6 +20,7 @@ use crate::http::body::{Frame, Incoming};
 use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service};
 use crate::io::Io;
 use crate::reply;
+use crate::spare;
 use crate::worker::Worker;
 
 /// Between pings to a client whose connection may be dead.
@@ -90,10 +91,9 @@ pub(crate) async fn serve<S: Service>(
         };
         match accepted {
             Some(Ok((request, respond))) => {
-                let (worker, service) = (Rc::clone(worker), Rc::clone(&service));
-                let bounds = Rc::clone(bounds);
+                let (service, bounds) = (Rc::clone(&service), Rc::clone(bounds));
                 tokio::task::spawn_local(async move {
-                    stream(&worker, &*service, &bounds, request, respond).await;
+                    stream(&*service, &bounds, request, respond).await;
                 });
             }
             Some(Err(error)) => {
@@ -107,14 +107,13 @@ pub(crate) async fn serve<S: Service>(
 
 /// One request and its response.
 async fn stream<S: Service>(
-    worker: &Rc<Worker>,
     service: &S,
     bounds: &Bounds,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) {
     let (parts, recv) = request.into_parts();
-    let mut head = worker.blank_head();
+    let mut head = spare::request_head();
     let respond: Responder = Rc::new(RefCell::new(respond));
     let read = wire::map::request_from_parts(&parts, &mut head)
         .map_err(|error| Failure::head(&error))
@@ -207,6 +206,7 @@ async fn deliver(respond: &Responder, mut reply: Reply, method: &Method, recv: O
         respond.borrow_mut().send_reset(h2::Reason::INTERNAL_ERROR);
         return;
     };
+    spare::keep_response_head(reply.head);
     let sent = respond.borrow_mut().send_response(response, ended);
     let Ok(stream) = sent else { return };
     if let (Some(takeover), Some(recv)) = (takeover, recv) {

@@ -461,3 +461,21 @@ fn a_rule_whose_backend_does_not_exist_is_answered_with_500_and_says_which() {
         );
     });
 }
+
+#[test]
+fn a_connection_at_rest_and_a_request_under_way_take_little_room() {
+    run(async |worker| {
+        let service = Outward {
+            worker: Rc::clone(&worker),
+            caller: Rc::new(local_caller(&worker, "127.0.0.1:1".parse().unwrap())),
+            inlet: Inlet::Service(destination(&[1], None, Vec::new()), 80),
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (at_rest, under_way) = crate::http1::server::sizes(&worker, stream.into(), service);
+        assert!(at_rest <= 640, "{at_rest} bytes");
+        assert!(under_way <= 4096, "{under_way} bytes");
+    });
+}

@@ -19,7 +19,7 @@ use crate::destination::Endpoint;
 use crate::error::{Failure, chain};
 use crate::pool::Link;
 use crate::record::{Caller, NONE, account};
-use crate::worker::{ByAddress, SeriesKey, Worker};
+use crate::worker::{SeriesKey, Worker};
 
 /// One connection, recorded when it ends.
 pub(crate) struct Connection<'a> {
@@ -142,20 +142,18 @@ impl<'a> Connection<'a> {
     }
 
     fn series(&self) -> Rc<TcpSeries> {
-        let (workload, version) = match &self.endpoint {
-            Some(endpoint) => (
-                Arc::clone(&endpoint.workload),
-                Arc::clone(&endpoint.version),
-            ),
-            None => (Arc::clone(&NONE), Arc::clone(&NONE)),
-        };
-        self.worker.connections(SeriesKey {
+        let none = &*NONE;
+        let (workload, version) = self
+            .endpoint
+            .as_ref()
+            .map_or((none, none), |e| (&e.workload, &e.version));
+        self.worker.connections(&SeriesKey {
             direction: self.direction,
-            principal: ByAddress(Arc::clone(&self.caller.principal)),
-            destination: ByAddress(Arc::clone(self.destination)),
-            workload: ByAddress(workload),
-            version: ByAddress(version),
-            route: ByAddress(Arc::clone(&NONE)),
+            principal: &self.caller.principal,
+            destination: self.destination,
+            workload,
+            version,
+            route: none,
             grpc: false,
             mtls: self.mtls,
         })
