@@ -11,6 +11,7 @@ pub mod copy;
 pub mod detect;
 pub mod dns;
 pub mod inherit;
+pub mod memory;
 pub mod prefixed;
 pub mod proxy_protocol;
 pub mod socket;

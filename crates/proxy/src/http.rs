@@ -13,6 +13,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use net::splice::Splice;
+use tokio::net::TcpStream;
 use wire::Fields;
 use wire::h1::Length;
 use wire::{Method, RequestHead, ResponseHead, Version};
@@ -202,6 +204,52 @@ impl Outgoing {
         }
     }
 
+    /// Whether the kernel may move a good part of it to a socket by itself.
+    pub(crate) fn may_be_spliced(&self) -> bool {
+        match self {
+            Self::Stream(streamed) => match &streamed.incoming {
+                Incoming::Response(body) => body.may_be_spliced(),
+                _ => false,
+            },
+            Self::Own(_) => false,
+        }
+    }
+
+    /// Moves what is left of a piece whose length is known to `to`.
+    pub(crate) fn poll_splice(
+        &mut self,
+        to: &TcpStream,
+        splice: &mut Option<Splice>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        let Self::Stream(streamed) = self else {
+            return Poll::Ready(Ok(()));
+        };
+        let Incoming::Response(body) = &mut streamed.incoming else {
+            return Poll::Ready(Ok(()));
+        };
+        let before = splice.as_ref().map_or(0, Splice::moved);
+        let result = body.poll_splice(to, splice, cx);
+        let moved = splice.as_ref().map_or(0, Splice::moved) - before;
+        if moved > 0 {
+            streamed.exchange.response_bytes(moved);
+        }
+        match result {
+            Poll::Ready(Ok(())) => {
+                *splice = None;
+                if streamed.incoming.is_end() {
+                    streamed.exchange.complete(None);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(failure)) => {
+                streamed.exchange.fail(&failure);
+                Poll::Ready(Err(Broken))
+            }
+            Poll::Pending => streamed.exchange.poll_expired(cx).map(|()| Err(Broken)),
+        }
+    }
+
     /// The next piece; `None` at the end. When the body breaks off, the exchange has been told why.
     pub(crate) fn poll_frame(
         &mut self,
@@ -254,6 +302,7 @@ pub(crate) async fn serve<S: Service>(
 ) {
     match wire {
         Wire::Http1 => http1::server::serve(worker, io, bounds, service).await,
-        Wire::Http2 => http2::server::serve(worker, io, bounds, service).await,
+        // In a box: an HTTP/1 connection should not have room for it.
+        Wire::Http2 => Box::pin(http2::server::serve(worker, io, bounds, service)).await,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -173,6 +174,9 @@ async fn serve(mut options: Options) -> Result<(), ProxyError> {
     let doors = doors(&options, listeners)?;
     let workers = start_workers(&options, &shared, doors)?;
     readiness.met(CONFIGURATION);
+    if let Err(error) = net::memory::release_code() {
+        tracing::debug!(%error, "the code that only the start needed stays mapped");
+    }
     tracing::info!(workload = %options.workload, "ready");
 
     tokio::select! {
@@ -554,13 +558,19 @@ pub(crate) async fn accept(worker: Rc<Worker>, door: Door, listener: Arc<TcpList
     }
 }
 
-async fn enter(worker: Rc<Worker>, door: Door, stream: TcpStream, peer: SocketAddr) {
+/// Each way in a box of its own: a connection should not have room for all the others.
+fn enter(
+    worker: Rc<Worker>,
+    door: Door,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Pin<Box<dyn Future<Output = ()>>> {
     match door {
-        Door::Explicit => intake::explicit(worker, stream, peer).await,
-        Door::Intercepted => intake::intercepted(worker, stream, peer).await,
-        Door::Upstream(host, port) => intake::upstream(worker, stream, peer, host, port).await,
-        Door::Tunnel => inbound::tunnel(worker, stream, peer).await,
-        Door::Captured => inbound::captured(worker, stream, peer).await,
-        Door::Listener(port) => gateway::connection(worker, stream, peer, port).await,
+        Door::Explicit => Box::pin(intake::explicit(worker, stream, peer)),
+        Door::Intercepted => Box::pin(intake::intercepted(worker, stream, peer)),
+        Door::Upstream(host, port) => Box::pin(intake::upstream(worker, stream, peer, host, port)),
+        Door::Tunnel => Box::pin(inbound::tunnel(worker, stream, peer)),
+        Door::Captured => Box::pin(inbound::captured(worker, stream, peer)),
+        Door::Listener(port) => Box::pin(gateway::connection(worker, stream, peer, port)),
     }
 }

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use model::Reason;
+use net::splice::{Splice, SpliceError, Turn};
+use net::tcp::Stream as _;
+use tokio::net::TcpStream;
 use wire::Fields;
 use wire::h1::{self, Decoder, Event, HeadError, Length, Limits, ResponseFraming, Target};
 use wire::{Method, RequestHead, ResponseHead};
@@ -25,6 +28,8 @@ use crate::spare::{self, LARGE, SMALL};
 /// For `100 Continue` from an endpoint, after which the body is sent without it (RFC 9110 10.1.1
 /// asks not to wait for ever).
 const CONTINUE: Duration = Duration::from_secs(1);
+/// What is left of a piece of a body from which on the kernel moves it: a pipe has a price too.
+const SPLICED: u64 = 32 * 1024;
 /// Interim responses to one request.
 const INTERIM: usize = 32;
 
@@ -394,6 +399,58 @@ impl Upload {
 impl Body {
     pub(crate) fn is_end(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Whether a good part of it is still in the socket, and nothing else has to be done meanwhile.
+    pub(crate) fn may_be_spliced(&self) -> bool {
+        self.0.as_ref().is_some_and(|conn| {
+            conn.decoder.remaining().is_some_and(|n| n >= SPLICED)
+                && conn.read.is_empty()
+                && conn.upload.is_none()
+                && conn.io.plain().is_some()
+        })
+    }
+
+    /// Moves what is left of a piece whose length is known to `to`, without reading it.
+    pub(crate) fn poll_splice(
+        &mut self,
+        to: &TcpStream,
+        splice: &mut Option<Splice>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let Some(conn) = &mut self.0 else {
+            return Poll::Ready(Ok(()));
+        };
+        let Some(from) = conn.io.plain() else {
+            return Poll::Ready(Ok(()));
+        };
+        let length = conn.decoder.remaining().unwrap_or(0);
+        let splice = splice.get_or_insert_with(|| Splice::exact(length));
+        loop {
+            let address = conn.link.address;
+            let broken = |why: &dyn std::fmt::Display| {
+                let details =
+                    format!("{address} broke off in the middle of the response's body: {why}");
+                Failure::new(Reason::UpstreamReset, details)
+            };
+            match ready!(splice.poll(cx, from, to)) {
+                Ok(Turn::Trickle) => {}
+                Ok(Turn::Complete) => break,
+                Ok(Turn::End) => return Poll::Ready(Err(broken(&"it ended"))),
+                Err(SpliceError::Read(error)) => return Poll::Ready(Err(broken(&error))),
+                Err(SpliceError::Write(error)) => {
+                    let failure = Failure::new(Reason::ClientDisconnected, error.to_string());
+                    return Poll::Ready(Err(failure));
+                }
+            }
+        }
+        conn.decoder.skip(length);
+        if conn.decoder.is_done()
+            && let Some(conn) = self.0.take()
+        {
+            conn.finish();
+        }
+        Poll::Ready(Ok(()))
     }
 
     pub(crate) fn poll_frame(

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use model::Reason;
+use net::splice::Splice;
+use net::tcp::Stream as _;
 use tokio::io::AsyncWrite;
 use wire::h1::{self, Decoder, Event, Length, RequestFraming};
 use wire::{Method, RequestHead, ResponseHead, Version};
@@ -337,7 +339,9 @@ impl Conn {
         };
         spare::keep_response_head(reply.head);
         let body = &mut reply.body;
-        let whole = poll_fn(|cx| self.poll_respond(body, chunked, &mut ended, cx)).await;
+        let mut splice = None;
+        let whole =
+            poll_fn(|cx| self.poll_respond(body, chunked, &mut ended, &mut splice, cx)).await;
         match takeover {
             _ if !whole => Next::Close,
             Some(takeover) => Next::Takeover(takeover),
@@ -353,9 +357,16 @@ impl Conn {
         body: &mut Outgoing,
         chunked: bool,
         ended: &mut bool,
+        splice: &mut Option<Splice>,
         cx: &mut Context<'_>,
     ) -> Poll<bool> {
         loop {
+            if !chunked && (splice.is_some() || body.may_be_spliced()) && self.may_splice() {
+                match ready!(self.poll_splice(body, splice, cx)) {
+                    true => continue,
+                    false => return Poll::Ready(false),
+                }
+            }
             let mut waits = false;
             if !*ended && self.0.borrow().out.has_room() {
                 // Not while the state is borrowed: a body may be driven together with the request's.
@@ -392,6 +403,39 @@ impl Conn {
             }
             if waits {
                 return self.poll_gone(cx).map(|()| false);
+            }
+        }
+    }
+
+    /// Whether the socket is free to be spliced into.
+    fn may_splice(&self) -> bool {
+        let state = &*self.0.borrow();
+        state.out.is_empty() && state.io.as_ref().is_some_and(|io| io.plain().is_some())
+    }
+
+    /// Lets the kernel move a piece of a body. `false`: the client is gone, or reads nothing.
+    fn poll_splice(
+        &self,
+        body: &mut Outgoing,
+        splice: &mut Option<Splice>,
+        cx: &mut Context<'_>,
+    ) -> Poll<bool> {
+        let state = &mut *self.0.borrow_mut();
+        let Some(to) = state.io.as_ref().and_then(|io| io.plain()) else {
+            return Poll::Ready(false);
+        };
+        let before = splice.as_ref().map_or(0, Splice::moved);
+        match body.poll_splice(to, splice, cx) {
+            Poll::Ready(result) => {
+                state.deadline.clear();
+                Poll::Ready(result.is_ok())
+            }
+            Poll::Pending => {
+                let moved = splice.as_ref().map_or(0, Splice::moved);
+                if state.deadline.is_clear() || before != moved {
+                    state.deadline.set(state.bounds.body_timeout);
+                }
+                state.deadline.poll(cx).map(|()| false)
             }
         }
     }

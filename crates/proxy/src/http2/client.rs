@@ -28,6 +28,11 @@ use crate::spare;
 /// without a word is noticed.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(10);
+/// Streams that practically every peer allows.
+const USUAL: usize = 32;
+/// Fields whose value is another in each request: to index them would only drive others out of the
+/// peer's table (RFC 7541 6.2.3).
+const NEVER_INDEXED: [&str; 2] = ["traceparent", "x-request-id"];
 /// Most bytes of a response's head.
 const HEAD: u32 = 64 * 1024;
 
@@ -42,7 +47,9 @@ pub(crate) struct Handle {
 impl Handle {
     /// Whether a request may be sent on it: it is open and the peer allows one more stream.
     pub(crate) fn has_room(&self) -> bool {
-        !self.closed.get() && Rc::strong_count(&self.link) <= self.send.current_max_send_streams()
+        // Asking h2 takes a lock; few peers allow less than this.
+        !self.closed.get()
+            && (self.streams() < USUAL || self.streams() <= self.send.current_max_send_streams())
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -185,6 +192,11 @@ pub(crate) async fn send(
     if order.trailers {
         let trailers = http::HeaderValue::from_static("trailers");
         request.headers_mut().insert(http::header::TE, trailers);
+    }
+    for name in NEVER_INDEXED {
+        if let Some(value) = request.headers_mut().get_mut(name) {
+            value.set_sensitive(true);
+        }
     }
     let tunnel = *request.method() == Method::CONNECT;
     let ended = !tunnel && body.is_end();
