@@ -11,9 +11,9 @@
 //! stream becomes a trickle it is copied again.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -102,23 +102,23 @@ pub struct Outcome {
 /// Copies until both directions have ended, one has failed, or nothing moves for too long.
 ///
 /// Takes streams by value or by `&mut`; by value they are closed on return.
-pub async fn bidirectional<A, B>(a: A, b: B, options: Options) -> Outcome
+pub fn bidirectional<A, B>(a: A, b: B, options: Options) -> impl Future<Output = Outcome>
 where
     A: Stream,
     B: Stream,
 {
-    bidirectional_counted(a, b, options, |_, _| {}).await
+    bidirectional_counted(a, b, options, |_, _| {})
 }
 
 /// As [`bidirectional`]; `moved` is told at each turn how many bytes went from A to B and back
 /// since it was told last, so that a long connection is counted while it lives. The sums are those
 /// of the outcome, also where the future is dropped.
-pub async fn bidirectional_counted<A, B>(
-    mut a: A,
-    mut b: B,
+pub fn bidirectional_counted<A, B>(
+    a: A,
+    b: B,
     options: Options,
     mut moved: impl FnMut(u64, u64),
-) -> Outcome
+) -> impl Future<Output = Outcome>
 where
     A: Stream,
     B: Stream,
@@ -128,11 +128,16 @@ where
     let mut back = Direction::new(Side::B, limit);
     let mut first_end = None;
     let mut idle = options.idle.map(Idle::new);
-    let mut sleep = pin!(options.idle.map(tokio::time::sleep));
-    let result = poll_fn(|cx| {
+    let mut streams = Some((a, b));
+    // Not an async fn: that would hold each stream twice, and there are as many of these futures
+    // as there are connections.
+    poll_fn(move |cx| {
+        let Some((a, b)) = &mut streams else {
+            return Poll::Pending; // polled after its end
+        };
         let before = (there.moved, back.moved);
-        let a_done = there.poll(cx, &mut a, &mut b);
-        let b_done = back.poll(cx, &mut b, &mut a);
+        let a_done = there.poll(cx, a, b);
+        let b_done = back.poll(cx, b, a);
         let (sent, received) = (there.moved - before.0, back.moved - before.1);
         if sent + received > 0 {
             moved(sent, received);
@@ -144,33 +149,35 @@ where
                 _ => None,
             };
         }
-        match (a_done, b_done) {
-            (Poll::Ready(Err(e)), _) | (_, Poll::Ready(Err(e))) => return Poll::Ready(Err(e)),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
-            _ => {}
-        }
-        if let (Some(idle), Some(sleep)) = (&mut idle, sleep.as_mut().as_pin_mut()) {
-            if sent + received > 0 {
-                idle.last = Instant::now();
+        let result = match (a_done, b_done) {
+            (Poll::Ready(Err(e)), _) | (_, Poll::Ready(Err(e))) => Err(e),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Ok(()),
+            _ => {
+                let Some(idle) = &mut idle else {
+                    return Poll::Pending;
+                };
+                if sent + received > 0 {
+                    idle.last = Instant::now();
+                }
+                ready!(idle.poll(cx));
+                Err(CopyError::Idle(idle.limit))
             }
-            ready!(idle.poll(cx, sleep));
-            return Poll::Ready(Err(CopyError::Idle(idle.limit)));
-        }
-        Poll::Pending
+        };
+        streams = None;
+        Poll::Ready(Outcome {
+            a_to_b: there.moved,
+            b_to_a: back.moved,
+            first_end,
+            result,
+        })
     })
-    .await;
-    Outcome {
-        a_to_b: there.moved,
-        b_to_a: back.moved,
-        first_end,
-        result,
-    }
 }
 
 /// The timer is moved only when it fires, not at each byte.
 struct Idle {
     limit: Duration,
     last: Instant,
+    sleep: Pin<Box<Sleep>>,
 }
 
 impl Idle {
@@ -178,17 +185,18 @@ impl Idle {
         Self {
             limit,
             last: Instant::now(),
+            sleep: Box::pin(tokio::time::sleep(limit)),
         }
     }
 
-    fn poll(&self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            ready!(sleep.as_mut().poll(cx));
+            ready!(self.sleep.as_mut().poll(cx));
             let deadline = self.last + self.limit;
             if deadline <= Instant::now() {
                 return Poll::Ready(());
             }
-            sleep.as_mut().reset(deadline);
+            self.sleep.as_mut().reset(deadline);
         }
     }
 }

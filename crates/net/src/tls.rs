@@ -150,7 +150,8 @@ async fn within<T>(
     timeout: Duration,
     handshake: impl Future<Output = io::Result<T>>,
 ) -> Result<T, TlsError> {
-    tokio::time::timeout(timeout, handshake)
+    // On the heap until it is done: what runs after it is smaller.
+    tokio::time::timeout(timeout, Box::pin(handshake))
         .await
         .map_err(|_| TlsError::Timeout(timeout))?
         .map_err(TlsError::from_io)

@@ -105,15 +105,10 @@ async fn open(
             Load::on(&endpoint),
             connect::reserve(&endpoint, &port.policy)?,
         ));
-        match connect::connect(
-            worker,
-            &endpoint,
-            target,
-            Form::Tcp,
-            port.policy.connect_timeout,
-        )
-        .await
-        {
+        let limit = port.policy.connect_timeout;
+        // On the heap until it is done: the connection outlives it by far.
+        let connecting = connect::connect(worker, &endpoint, target, Form::Tcp, limit);
+        match Box::pin(connecting).await {
             Ok((io, link)) => {
                 return Ok(Opened {
                     io: Prefixed::new(io, bytes::Bytes::new()),

@@ -2,13 +2,14 @@
 //! ends.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use model::Reason;
-use net::copy::{self, Side};
+use net::copy::{self, CopyError, Side};
 use net::tcp::Stream;
 use telemetry::Direction;
 use telemetry::access_log::Entry;
@@ -82,7 +83,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Copies both ways between the client and what was opened for it.
-    pub(crate) async fn join<S>(mut self, client: S, opened: Opened)
+    pub(crate) fn join<S>(mut self, client: S, opened: Opened) -> impl Future<Output = ()>
     where
         S: Stream,
     {
@@ -94,44 +95,47 @@ impl<'a> Connection<'a> {
         } = opened;
         self.reached(&endpoint, &link);
         let (io, greeting) = io.into_parts();
-        self.copy(client, io.with_ahead(greeting)).await;
-        drop(held);
+        let copying = self.copy(client, io.with_ahead(greeting));
+        async move {
+            copying.await;
+            drop(held);
+        }
     }
 
     /// Copies both ways until the end, or until the proxy has drained long enough.
-    pub(crate) async fn copy<A, B>(self, client: A, server: B)
+    ///
+    /// What is needed until then is one allocation of just its size: an idle connection should
+    /// not cost what connecting and detecting took.
+    pub(crate) fn copy<A, B>(self, client: A, server: B) -> impl Future<Output = ()>
     where
         A: Stream,
         B: Stream,
     {
         let series = self.series();
         series.opened();
-        let total = Cell::new((0, 0));
-        let count = |sent, received| {
-            series.sent(sent);
-            series.received(received);
-            let (before_sent, before_received) = total.get();
-            total.set((before_sent + sent, before_received + received));
+        let (sent, received) = (Cell::new(0), Cell::new(0));
+        let totals = Rc::new((sent, received));
+        let count = {
+            let (series, totals) = (Rc::clone(&series), Rc::clone(&totals));
+            move |sent, received| {
+                series.sent(sent);
+                series.received(received);
+                totals.0.set(totals.0.get() + sent);
+                totals.1.set(totals.1.get() + received);
+            }
         };
         let options = copy::Options::default();
-        let failure = tokio::select! {
-            outcome = copy::bidirectional_counted(client, server, options, count) => {
-                outcome.result.err().map(|error| {
-                    let reason = match error.side() {
-                        Some(Side::A) => Reason::ClientDisconnected,
-                        Some(Side::B) => Reason::UpstreamReset,
-                        None => Reason::StreamIdleTimeout,
-                    };
-                    Failure::new(reason, chain(&error))
-                })
-            }
-            () = self.worker.shared.drain.cut() => {
-                Some(Failure::new(Reason::Draining, "cut when the proxy stopped"))
-            }
-        };
-        series.closed(failure.as_ref().map(|f| f.reason));
-        let (sent, received) = total.get();
-        self.log(failure.as_ref(), sent, received);
+        let copying = Box::pin(copy::bidirectional_counted(client, server, options, count));
+        async move {
+            let failure = tokio::select! {
+                outcome = copying => outcome.result.err().map(|error| failure(&error)),
+                () = self.worker.shared.drain.cut() => {
+                    Some(Failure::new(Reason::Draining, "cut when the proxy stopped"))
+                }
+            };
+            series.closed(failure.as_ref().map(|f| f.reason));
+            self.log(failure.as_ref(), totals.0.get(), totals.1.get());
+        }
     }
 
     pub(crate) fn failed(self, failure: &Failure) {
@@ -192,4 +196,13 @@ impl<'a> Connection<'a> {
             ..Entry::at(self.begun_at, self.direction)
         });
     }
+}
+
+fn failure(error: &CopyError) -> Failure {
+    let reason = match error.side() {
+        Some(Side::A) => Reason::ClientDisconnected,
+        Some(Side::B) => Reason::UpstreamReset,
+        None => Reason::StreamIdleTimeout,
+    };
+    Failure::new(reason, chain(error))
 }
