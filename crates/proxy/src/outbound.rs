@@ -76,7 +76,7 @@ async fn serve(
     mut request: Request,
 ) -> Result<Served, Failure> {
     let head = exchange.head();
-    if head.authority.is_empty() {
+    if head.authority.is_empty() && matches!(inlet, Inlet::Authority) {
         return Err(Failure::new(
             Reason::BadRequest,
             "the request names no host",
@@ -119,7 +119,10 @@ async fn serve(
     }
     let websocket = websocket::enter(exchange.head_mut());
     let mut order = Order::new(request, exchange, limits.retry.attempts > 0);
-    order.authority = way.authority;
+    // HTTP/1.0 may name no host; whoever serves the request is told one.
+    let unnamed = exchange.head().authority.is_empty();
+    let service = || unnamed.then(|| backend.host.to_string());
+    order.authority = way.authority.or_else(service);
     order.path = way.path;
     let mut answer = forward(worker, exchange, &backend, backend_port, limits, order).await?;
     if let Some(failure) = Failure::of_peer(&answer.head.fields) {

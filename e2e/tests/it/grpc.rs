@@ -1,7 +1,7 @@
 //! HTTP/2 and gRPC through two proxies, with tonic at both ends.
 
 use std::convert::Infallible;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -156,6 +156,16 @@ pub(crate) async fn client(workload: &Workload, host: &str) -> Client {
     let origin = format!("http://{host}").parse().expect("a URI");
     let channel = endpoint.origin(origin).connect().await;
     tonic::client::Grpc::new(channel.expect("the proxy accepts"))
+}
+
+/// Connects to an address, for this host.
+pub(crate) async fn client_at(address: SocketAddr, host: &str) -> Result<Client, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
+    let origin = format!("http://{host}").parse().expect("a URI");
+    let channel = endpoint.origin(origin).connect().await;
+    channel
+        .map(tonic::client::Grpc::new)
+        .map_err(|e| e.to_string())
 }
 
 pub(crate) async fn unary(client: &mut Client, method: &str, text: &str) -> Result<Text, Status> {

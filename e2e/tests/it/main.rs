@@ -9,11 +9,15 @@
 )]
 
 mod control;
+mod front;
 mod grpc;
+mod hostile;
 mod http;
 mod life;
 mod load;
 mod mesh;
 mod observe;
+mod protocols;
 mod routing;
+mod soak;
 mod tcp;

@@ -326,7 +326,9 @@ impl Conn {
                 (Length::Chunked | Length::UntilClose, _) => Length::UntilClose,
                 (length, _) => length,
             };
-            let keep = keep && length != Length::UntilClose && state.has_read_the_request();
+            let keep = keep && length != Length::UntilClose && state.has_the_request();
+            // RFC 9110 15.2: nothing interim comes after the final head has begun.
+            state.owes_continue = false;
             state.deadline.clear();
             h1::encode_response(
                 &reply.head,
@@ -345,7 +347,7 @@ impl Conn {
         match takeover {
             _ if !whole => Next::Close,
             Some(takeover) => Next::Takeover(takeover),
-            None if keep => Next::Request,
+            None if keep && self.0.borrow_mut().skip_the_request() => Next::Request,
             None => Next::Linger,
         }
     }
@@ -534,8 +536,25 @@ impl State {
         }
     }
 
-    /// Whether nothing of the request is left to read, once what has arrived of it is skipped.
-    fn has_read_the_request(&mut self) -> bool {
+    /// Whether all of the request has arrived. Nothing is taken out: while it is being answered it
+    /// may still be on its way to the endpoint.
+    fn has_the_request(&self) -> bool {
+        let (mut body, mut read) = (self.body.clone(), BytesMut::new());
+        if !body.is_done() {
+            read.extend_from_slice(&self.read);
+        }
+        while !body.is_done() {
+            match body.decode(&mut read, self.ended) {
+                Ok(Event::Data(_)) => {}
+                Ok(Event::Trailers(_) | Event::End) => return true,
+                Ok(Event::NeedMore) | Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Skips what has arrived of the request. Whether nothing of it is left to read.
+    fn skip_the_request(&mut self) -> bool {
         while !self.body.is_done() {
             match self.body.decode(&mut self.read, self.ended) {
                 Ok(Event::Data(_)) => {}

@@ -29,7 +29,7 @@ pub enum Event {
 }
 
 /// Takes the content of one message out of its connection's buffer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Decoder {
     state: State,
     /// How far the end of the current line or section was looked for.

@@ -1,0 +1,285 @@
+//! HTTP/2, and the ways between it and HTTP/1: a client and a server need not speak the same.
+
+use std::time::Duration;
+
+use testkit::frames::{Connection, END_HEADERS, Frame, Outcome, kind};
+use testkit::origin::Origin;
+use testkit::raw::Raw;
+use testkit::upstream::{Step, Upstream};
+
+use super::{SOON, head, ready, sent};
+use crate::front::{Front, Setup};
+
+fn open(front: &Front) -> Connection {
+    Connection::open(Raw::connect(front.addr_h2).expect("the front accepts")).expect("it reads")
+}
+
+type Field<'a> = (&'a [u8], &'a [u8]);
+
+fn request<'a>(method: &'a str, path: &'a str, more: &[Field<'a>]) -> Vec<Field<'a>> {
+    let fields: [Field<'a>; 4] = [
+        (b":method", method.as_bytes()),
+        (b":scheme", b"http"),
+        (b":authority", b"app.local"),
+        (b":path", path.as_bytes()),
+    ];
+    [&fields, more].concat()
+}
+
+fn h2c(origin: &Origin) -> Front {
+    let setup = Setup {
+        protocol: "kubernetes.io/h2c",
+        ..Setup::default()
+    };
+    Front::with(origin.addr(), &setup)
+}
+
+#[test]
+fn http_2_reaches_a_server_of_http_1() {
+    let origin = Origin::start();
+    let front = Front::start(origin.addr());
+    let mut client = open(&front);
+    let cookies: &[Field<'_>] = &[
+        (b"cookie", b"a=1"),
+        (b"cookie", b"b=2"),
+        (b"te", b"trailers"),
+    ];
+    client
+        .send(&[
+            Frame::headers(1, true, &request("GET", "/get", cookies)),
+            Frame::headers(3, false, &request("POST", "/post", &[])),
+            Frame::data(3, false, "one "),
+            Frame::data(3, true, "two"),
+        ])
+        .unwrap();
+    let first = Outcome::Answered(Some(200), b"GET /get\n".to_vec());
+    assert_eq!(client.outcome(1, SOON), first, "{:?}", client.log);
+    let seen = origin.seen();
+    let get = seen.iter().find(|seen| seen.target == "/get").unwrap();
+    // RFC 9113 8.2.3: crumbs become one cookie again.
+    assert_eq!(get.header("cookie").as_deref(), Some("a=1; b=2"));
+    assert_eq!(get.header("host").as_deref(), Some("app.local"));
+    testkit::wait_for("the second answer", SOON, || {
+        let seen = origin.seen();
+        let post = seen.iter().find(|seen| seen.target == "/post")?;
+        post.body.clone().filter(|body| body == b"one two")
+    });
+}
+
+#[test]
+fn trailers_cross_from_http_2_to_http_1() {
+    let origin = Origin::start();
+    let front = Front::start(origin.addr());
+    let mut client = open(&front);
+    client
+        .send(&[
+            Frame::headers(1, false, &request("POST", "/t", &[(b"trailer", b"x-sum")])),
+            Frame::data(1, false, "abc"),
+            Frame::headers(1, true, &[(b"x-sum", b"3")]),
+        ])
+        .unwrap();
+    let answer = Outcome::Answered(Some(200), b"POST /t\nabc".to_vec());
+    assert_eq!(client.outcome(1, SOON), answer, "{:?}", client.log);
+    let seen = origin.seen();
+    let own = seen.iter().find(|seen| seen.target == "/t").unwrap();
+    assert_eq!(own.trailers, [("x-sum".to_owned(), b"3".to_vec())]);
+}
+
+#[test]
+fn http_1_reaches_a_server_of_http_2() {
+    let origin = Origin::start();
+    let front = h2c(&origin);
+    let mut raw = sent(
+        &front,
+        "POST /p HTTP/1.1\r\nHost: app.local\r\nX-Mixed: Case\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\r\n\
+         3\r\nabc\r\n0\r\nX-Sum: 3\r\n\r\n",
+    );
+    let response = raw.response(SOON).unwrap();
+    assert_eq!(
+        (response.status, response.text()),
+        (200, "POST /p\nabc".into())
+    );
+    let seen = origin.seen();
+    let own = seen.iter().find(|seen| seen.target == "/p").unwrap();
+    assert_eq!(own.header("x-mixed").as_deref(), Some("Case"));
+    assert_eq!(own.trailers, [("x-sum".to_owned(), b"3".to_vec())]);
+    assert_eq!(own.header("transfer-encoding"), None);
+    for n in 0..20 {
+        let response = raw.get("app.local", &format!("/{n}"));
+        assert_eq!(response.text(), format!("GET /{n}\n"));
+    }
+    assert!(origin.connections() <= 3, "one connection carries them all");
+}
+
+#[test]
+fn many_streams_share_a_connection() {
+    let origin = Origin::start();
+    let front = h2c(&origin);
+    let mut client = open(&front);
+    let frames: Vec<_> = (0..90u32)
+        .map(|n| Frame::headers(2 * n + 1, true, &request("GET", "/s", &[])))
+        .collect();
+    client.send(&frames).unwrap();
+    let mut ended = 0;
+    while ended < 90 {
+        let frame = client
+            .next(SOON)
+            .unwrap_or_else(|e| panic!("{e:?} after {ended}"));
+        assert_ne!(frame.kind, kind::GOAWAY, "{frame:?}");
+        assert_ne!(frame.kind, kind::RST_STREAM, "{frame:?}");
+        let data = matches!(frame.kind, kind::DATA | kind::HEADERS);
+        ended += u32::from(data && frame.flags & 1 != 0);
+    }
+}
+
+#[test]
+fn flow_control_follows_the_slower_side() {
+    // 8 MiB towards a client that takes 64 KiB.
+    let size = 8 << 20;
+    let upstream = Upstream::start(move |n| match n {
+        0 => ready(),
+        _ => vec![
+            Step::ReadRequest,
+            Step::send(format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n")),
+            Step::Send(vec![b'z'; size]),
+            Step::Again,
+        ],
+    });
+    let front = Front::start(upstream.addr());
+    let mut client = open(&front);
+    client
+        .send(&[Frame::headers(1, true, &request("GET", "/large", &[]))])
+        .unwrap();
+    let before = front.memory();
+    let mut got = 0;
+    while got < 65_535 {
+        let frame = client
+            .next(SOON)
+            .unwrap_or_else(|e| panic!("{e:?} after {got} bytes"));
+        assert!(
+            !matches!(frame.kind, kind::GOAWAY | kind::RST_STREAM),
+            "{frame:?}"
+        );
+        if frame.kind == kind::DATA {
+            got += frame.payload.len();
+        }
+    }
+    // The window is used up: nothing may come until more is given.
+    let more = client.next(Duration::from_millis(300));
+    assert!(
+        got == 65_535 && !matches!(&more, Ok(frame) if frame.kind == kind::DATA),
+        "{got} bytes and then {more:?}"
+    );
+    let grown = front.memory().saturating_sub(before);
+    assert!(
+        grown < 4 << 10,
+        "{grown} KiB are held for a client that does not take them"
+    );
+}
+
+#[test]
+fn a_websocket_over_http_2_reaches_a_server_of_http_1() {
+    let upstream = Upstream::start(|n| match n {
+        0 => ready(),
+        _ => vec![
+            Step::ReadUntil(b"\r\n\r\n".to_vec()),
+            Step::send(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+            ),
+            Step::Echo,
+        ],
+    });
+    let front = Front::start(upstream.addr());
+    let mut client = open(&front);
+    let settings = client.next(SOON).unwrap();
+    // RFC 8441 3: SETTINGS_ENABLE_CONNECT_PROTOCOL is 8.
+    let allowed = settings.payload.chunks(6).any(|s| s == [0, 8, 0, 0, 0, 1]);
+    assert!(allowed, "{settings:?}");
+    let more: &[Field<'_>] = &[
+        (b":protocol", b"websocket"),
+        (b"sec-websocket-version", b"13"),
+    ];
+    client
+        .send(&[
+            Frame::headers(1, false, &request("CONNECT", "/ws", more)),
+            Frame::data(1, false, "\u{1}hello"),
+        ])
+        .unwrap();
+    let mut echoed = Vec::new();
+    let mut status = None;
+    while echoed.len() < 6 {
+        let frame = client
+            .next(SOON)
+            .unwrap_or_else(|e| panic!("{e:?}: {:?}", client.log));
+        match (frame.kind, frame.stream) {
+            (kind::HEADERS, 1) => status = testkit::frames::status_of(&frame.payload),
+            (kind::DATA, 1) => echoed.extend(frame.payload),
+            (kind::RST_STREAM | kind::GOAWAY, _) => panic!("{frame:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!((status, &echoed[..]), (Some(200), b"\x01hello".as_slice()));
+    let seen = upstream.received_text(1).to_lowercase();
+    assert!(seen.starts_with("get /ws http/1.1\r\n"), "{seen}");
+    assert!(seen.contains("\r\nupgrade: websocket\r\n"), "{seen}");
+    assert!(seen.contains("\r\nsec-websocket-key: "), "{seen}");
+    client.send(&[Frame::data(1, true, [])]).unwrap();
+    loop {
+        let frame = client
+            .next(SOON)
+            .unwrap_or_else(|e| panic!("{e:?}: {:?}", client.log));
+        if frame.stream == 1 && frame.kind == kind::DATA && frame.flags & 1 != 0 {
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_upgrade_to_h2c_is_made_or_passed_over_but_never_passed_on() {
+    let origin = Origin::start();
+    let front = Front::start(origin.addr());
+    let mut raw = sent(
+        &front,
+        "GET /up HTTP/1.1\r\nHost: app.local\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+         HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+    );
+    let answer = head(&mut raw);
+    if answer.starts_with("HTTP/1.1 101") {
+        // RFC 7540 3.2: the answer comes on stream 1.
+        let mut client = Connection::open(raw).unwrap();
+        let outcome = client.outcome(1, SOON);
+        assert_eq!(
+            outcome,
+            Outcome::Answered(Some(200), b"GET /up\n".to_vec()),
+            "{:?}",
+            client.log
+        );
+    } else {
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    let seen = origin.seen();
+    let own = seen.iter().find(|seen| seen.target == "/up").unwrap();
+    assert_eq!(own.header("upgrade"), None);
+    assert_eq!(own.header("http2-settings"), None);
+}
+
+#[test]
+fn a_field_block_in_pieces_is_one() {
+    let origin = Origin::start();
+    let front = Front::start(origin.addr());
+    let mut client = open(&front);
+    let long = "y".repeat(3000);
+    let block = testkit::frames::block(&request("GET", "/pieces", &[(b"x", long.as_bytes())]));
+    let (first, rest) = block.split_at(10);
+    let (second, third) = rest.split_at(1000);
+    client
+        .send(&[
+            Frame::new(kind::HEADERS, 1, 1, first),
+            Frame::new(kind::CONTINUATION, 0, 1, second),
+            Frame::new(kind::CONTINUATION, END_HEADERS, 1, third),
+        ])
+        .unwrap();
+    let answer = Outcome::Answered(Some(200), b"GET /pieces\n".to_vec());
+    assert_eq!(client.outcome(1, SOON), answer, "{:?}", client.log);
+}
