@@ -9,6 +9,7 @@
 )]
 
 mod control;
+mod gateway;
 mod grpc;
 mod http;
 mod life;
