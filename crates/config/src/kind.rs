@@ -2,16 +2,21 @@
 
 pub mod authentication_policy;
 pub mod backend;
+pub mod backend_tls_policy;
 pub mod endpoint_slice;
 pub mod filter;
 pub mod gateway;
 pub mod gateway_class;
 pub mod grpc_route;
 pub mod http_route;
+pub mod limits;
+pub mod listener_policy;
 pub mod mesh_config;
 pub mod namespace;
 pub mod reference_grant;
+pub mod secret;
 pub mod service;
+pub mod stream_route;
 pub mod traffic_policy;
 pub mod workload;
 
@@ -31,6 +36,8 @@ pub enum ObjectKind {
     Service,
     Workload,
     EndpointSlice,
+    Secret,
+    ConfigMap,
     ReferenceGrant,
     GatewayClass,
     Gateway,
@@ -38,8 +45,17 @@ pub enum ObjectKind {
     HttpRoute,
     #[serde(rename = "GRPCRoute")]
     GrpcRoute,
+    #[serde(rename = "TLSRoute")]
+    TlsRoute,
+    #[serde(rename = "TCPRoute")]
+    TcpRoute,
+    #[serde(rename = "UDPRoute")]
+    UdpRoute,
     TrafficPolicy,
     AuthenticationPolicy,
+    #[serde(rename = "BackendTLSPolicy")]
+    BackendTlsPolicy,
+    ListenerPolicy,
 }
 
 struct Names {
@@ -58,19 +74,26 @@ pub const TULLE_GROUP: &str = "tulle.dev";
 
 impl ObjectKind {
     /// All kinds, what is referred to before what refers to it.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 19] = [
         Self::Namespace,
         Self::MeshConfig,
         Self::Service,
         Self::Workload,
         Self::EndpointSlice,
+        Self::Secret,
+        Self::ConfigMap,
         Self::ReferenceGrant,
         Self::GatewayClass,
         Self::Gateway,
         Self::HttpRoute,
         Self::GrpcRoute,
+        Self::TlsRoute,
+        Self::TcpRoute,
+        Self::UdpRoute,
         Self::TrafficPolicy,
         Self::AuthenticationPolicy,
+        Self::BackendTlsPolicy,
+        Self::ListenerPolicy,
     ];
 
     fn names(self) -> Names {
@@ -78,6 +101,8 @@ impl ObjectKind {
         {
             Self::Namespace => ("Namespace", "", "v1", "namespaces", &["ns"], false),
             Self::Service => ("Service", "", "v1", "services", &["svc"], true),
+            Self::Secret => ("Secret", "", "v1", "secrets", &[], true),
+            Self::ConfigMap => ("ConfigMap", "", "v1", "configmaps", &["cm"], true),
             Self::MeshConfig => (
                 "MeshConfig",
                 TULLE_GROUP,
@@ -100,6 +125,22 @@ impl ObjectKind {
                 "v1alpha1",
                 "trafficpolicies",
                 &["tp"],
+                true,
+            ),
+            Self::BackendTlsPolicy => (
+                "BackendTLSPolicy",
+                GATEWAY_GROUP,
+                "v1",
+                "backendtlspolicies",
+                &["btlspolicy"],
+                true,
+            ),
+            Self::ListenerPolicy => (
+                "ListenerPolicy",
+                TULLE_GROUP,
+                "v1alpha1",
+                "listenerpolicies",
+                &["lp"],
                 true,
             ),
             Self::AuthenticationPolicy => (
@@ -137,6 +178,9 @@ impl ObjectKind {
             Self::Gateway => ("Gateway", GATEWAY_GROUP, "v1", "gateways", &["gtw"], true),
             Self::HttpRoute => ("HTTPRoute", GATEWAY_GROUP, "v1", "httproutes", &[], true),
             Self::GrpcRoute => ("GRPCRoute", GATEWAY_GROUP, "v1", "grpcroutes", &[], true),
+            Self::TlsRoute => ("TLSRoute", GATEWAY_GROUP, "v1", "tlsroutes", &[], true),
+            Self::TcpRoute => ("TCPRoute", GATEWAY_GROUP, "v1", "tcproutes", &[], true),
+            Self::UdpRoute => ("UDPRoute", GATEWAY_GROUP, "v1", "udproutes", &[], true),
         };
         Names {
             kind,
@@ -172,6 +216,12 @@ impl ObjectKind {
     pub(crate) fn serves_version(self, api_version: &str) -> bool {
         let also: &[&str] = match self {
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1"],
+            Self::TlsRoute => &[
+                "gateway.networking.k8s.io/v1alpha3",
+                "gateway.networking.k8s.io/v1alpha2",
+            ],
+            Self::BackendTlsPolicy => &["gateway.networking.k8s.io/v1alpha3"],
+            Self::TcpRoute | Self::UdpRoute => &["gateway.networking.k8s.io/v1alpha2"],
             Self::HttpRoute | Self::Gateway | Self::GatewayClass => {
                 &["gateway.networking.k8s.io/v1beta1"]
             }
@@ -197,7 +247,7 @@ impl ObjectKind {
 
     /// Whether its fields stand beside `metadata`, not below `spec`.
     pub(crate) fn is_flat(self) -> bool {
-        matches!(self, Self::EndpointSlice)
+        matches!(self, Self::EndpointSlice | Self::Secret | Self::ConfigMap)
     }
 
     /// The kind that a user means by `word`: kind, plural or short name, whatever the case.

@@ -21,11 +21,13 @@ pub use duration::Span;
 pub use kind::ObjectKind;
 pub use object::{Metadata, Object, ObjectKey, Source, Spec};
 pub use parse::{MAX_INPUT_BYTES, Parsed, parse};
+pub use quantity::Quantity;
 
 mod check;
 mod decode;
 mod duration;
 mod not_served;
 mod parse;
+mod quantity;
 mod suggest;
 mod yaml;

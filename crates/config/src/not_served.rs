@@ -3,13 +3,7 @@
 
 /// Kinds of Gateway API, Kubernetes and the contract, without those in `ObjectKind`.
 pub(crate) const KINDS: &[&str] = &[
-    "TLSRoute",
-    "TCPRoute",
-    "UDPRoute",
-    "BackendTLSPolicy",
     "ListenerSet",
-    "Secret",
-    "ConfigMap",
     "ServiceExport",
     "ServiceImport",
     "InferencePool",
@@ -43,6 +37,8 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("GatewaySpec", &["allowedListeners", "defaultScope"]),
     ("Infrastructure", &["parametersRef"]),
     ("HttpRouteSpec", &["useDefaultGateways"]),
+    ("TlsRouteSpec", &["useDefaultGateways"]),
+    ("StreamRouteSpec", &["useDefaultGateways"]),
     ("GrpcRouteSpec", &["useDefaultGateways"]),
     ("HttpRule", &["sessionPersistence"]),
     ("GrpcRule", &["sessionPersistence"]),
@@ -64,6 +60,9 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("AuthenticationPolicySpec", &["jwt", "oidc"]),
     ("Tracing", &["exporters"]),
     ("AccessLog", &["filter"]),
+    ("ListenerPolicySpec", &["http3"]),
+    ("LimitsSpec", &["maxPingsPerMinute"]),
+    ("GatewayTls", &["backend"]),
 ];
 
 /// Values by the enum that would have them.
@@ -75,7 +74,7 @@ const VALUES: &[(&str, &[&str])] = &[
     ("GrpcFilterType", &["RequestMirror", "ExtensionRef"]),
     ("Algorithm", &["PeakEwma", "RingHash", "Maglev"]),
     ("ServiceType", &["ExternalName"]),
-    ("Transport", &["UDP", "SCTP"]),
+    ("Transport", &["SCTP"]),
     ("SessionAffinity", &["ClientIP"]),
     ("AddressType", &["Hostname", "NamedAddress"]),
     ("SliceAddressType", &["FQDN"]),

@@ -15,15 +15,19 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::kind::ObjectKind;
 use crate::kind::authentication_policy::AuthenticationPolicySpec;
+use crate::kind::backend_tls_policy::BackendTlsPolicySpec;
 use crate::kind::endpoint_slice::EndpointSliceSpec;
 use crate::kind::gateway::GatewaySpec;
 use crate::kind::gateway_class::GatewayClassSpec;
 use crate::kind::grpc_route::GrpcRouteSpec;
 use crate::kind::http_route::HttpRouteSpec;
+use crate::kind::listener_policy::ListenerPolicySpec;
 use crate::kind::mesh_config::MeshConfigSpec;
 use crate::kind::namespace::NamespaceSpec;
 use crate::kind::reference_grant::ReferenceGrantSpec;
+use crate::kind::secret::{ConfigMapSpec, SecretSpec};
 use crate::kind::service::ServiceSpec;
+use crate::kind::stream_route::{StreamRouteSpec, TlsRouteSpec};
 use crate::kind::traffic_policy::TrafficPolicySpec;
 use crate::kind::workload::WorkloadSpec;
 use crate::yaml::{Node, Place};
@@ -135,13 +139,20 @@ pub enum Spec {
     Service(Box<ServiceSpec>),
     Workload(Box<WorkloadSpec>),
     EndpointSlice(EndpointSliceSpec),
+    Secret(SecretSpec),
+    ConfigMap(ConfigMapSpec),
     ReferenceGrant(ReferenceGrantSpec),
     GatewayClass(GatewayClassSpec),
     Gateway(Box<GatewaySpec>),
     HttpRoute(HttpRouteSpec),
     GrpcRoute(GrpcRouteSpec),
+    TlsRoute(TlsRouteSpec),
+    TcpRoute(StreamRouteSpec),
+    UdpRoute(StreamRouteSpec),
     TrafficPolicy(Box<TrafficPolicySpec>),
     AuthenticationPolicy(AuthenticationPolicySpec),
+    BackendTlsPolicy(BackendTlsPolicySpec),
+    ListenerPolicy(ListenerPolicySpec),
 }
 
 impl Object {

@@ -6,17 +6,20 @@
 //! have read one of them are done again. So a change costs what it can affect, and what comes out
 //! is the same as if everything had been translated anew (a property test holds it to that).
 
+mod backend_tls;
 mod endpoint_slice;
 mod gateway;
 mod policy;
 mod route;
 mod store;
+mod stream_route;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use model::gateway::StreamKind;
 use model::resource::{Key, Kind, Resource};
 use model::{ObjectName, TrustDomain};
 use serde::{Deserialize, Serialize};
@@ -358,7 +361,7 @@ fn translate_object(
     output: &mut Output,
 ) {
     match &object.spec {
-        Spec::Namespace(_) | Spec::ReferenceGrant(_) => {
+        Spec::Namespace(_) | Spec::ReferenceGrant(_) | Spec::Secret(_) | Spec::ConfigMap(_) => {
             output.conditions.push(Condition::accepted());
         }
         Spec::MeshConfig(spec) => output
@@ -378,7 +381,32 @@ fn translate_object(
         Spec::Gateway(spec) => gateway::translate(object, name, spec, view, defaults, c, output),
         Spec::HttpRoute(spec) => route::translate(object, name, &spec.parent_refs, view, c, output),
         Spec::GrpcRoute(spec) => route::translate(object, name, &spec.parent_refs, view, c, output),
+        Spec::TlsRoute(spec) => {
+            let parts = stream_route::Parts {
+                kind: StreamKind::Tls,
+                parents: &spec.parent_refs,
+                hostnames: &spec.hostnames,
+                rules: &spec.rules,
+            };
+            stream_route::translate(object, name, &parts, view, c, output);
+        }
+        Spec::TcpRoute(spec) | Spec::UdpRoute(spec) => {
+            let parts = stream_route::Parts {
+                kind: match object.key.kind {
+                    ObjectKind::UdpRoute => StreamKind::Udp,
+                    _ => StreamKind::Tcp,
+                },
+                parents: &spec.parent_refs,
+                hostnames: &[],
+                rules: &spec.rules,
+            };
+            stream_route::translate(object, name, &parts, view, c, output);
+        }
         Spec::TrafficPolicy(spec) => policy::traffic(object, name, spec, view, c, output),
+        Spec::BackendTlsPolicy(spec) => {
+            backend_tls::translate(object, name, spec, view, c, output);
+        }
+        Spec::ListenerPolicy(spec) => gateway::policy::conditions(object, spec, view, c, output),
         Spec::AuthenticationPolicy(spec) => {
             policy::authentication(object, &spec.target_refs, view, c, output);
         }

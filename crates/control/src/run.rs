@@ -297,6 +297,9 @@ fn authorize(signer: &Signer, objects: Arc<OnceLock<Glance>>) -> Authorize {
         if id.trust_domain() != domain.as_str() {
             return Err(format!("{id} is not of trust domain {domain}"));
         }
+        if let Some(gateway) = peer.node_id.strip_prefix("gateway/") {
+            return is_gateway(gateway, id);
+        }
         let Some(rest) = peer.node_id.strip_prefix("workload/") else {
             return Ok(());
         };
@@ -320,6 +323,18 @@ fn authorize(signer: &Signer, objects: Arc<OnceLock<Glance>>) -> Authorize {
             _ => Ok(()),
         }
     })
+}
+
+/// A Gateway's proxies run as the service account of its name: listeners come with private keys.
+fn is_gateway(node: &str, id: &model::SpiffeId) -> Result<(), String> {
+    let named = node.split_once('/');
+    if named.is_some() && named == id.service_account() {
+        return Ok(());
+    }
+    let shown: String = node.chars().take(200).collect();
+    Err(format!(
+        "the proxies of Gateway \"{shown}\" run as the service account of its namespace and name, and the certificate is of {id}"
+    ))
 }
 
 fn watch_certificates(metrics: &Metrics, signer: &Arc<Signer>, credentials: &Arc<Credentials>) {

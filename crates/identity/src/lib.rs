@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ca;
+pub mod edge;
 mod file;
 pub mod inspect;
 mod key;

@@ -20,7 +20,7 @@ use std::io;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use model::SpiffeId;
 use model::mesh::TrustBundle;
 use rustls::client::Resumption;
@@ -75,9 +75,34 @@ pub struct Credentials {
 
 /// What verifiers and resolvers read at each handshake.
 pub(crate) struct Shared {
-    svid: ArcSwap<Svid>,
+    svid: Proof,
     bundle: ArcSwap<TrustBundle>,
     anchors: ArcSwap<Anchors>,
+}
+
+/// The SVID that is shown.
+struct Proof {
+    current: ArcSwapOption<Svid>,
+    /// Whose it is, where nobody vouches for it: made when it is first needed, since a process'
+    /// first random numbers take tens of milliseconds and most that are alone need none.
+    alone: Option<SpiffeId>,
+}
+
+impl Proof {
+    fn load(&self) -> Arc<Svid> {
+        if let Some(svid) = self.current.load_full() {
+            return svid;
+        }
+        let id = self
+            .alone
+            .as_ref()
+            .expect("there is an SVID or an identity to make one for");
+        let made =
+            Svid::self_signed(id).expect("an identity is a valid name, and aws-lc makes keys");
+        let made = Arc::new(made);
+        self.current.store(Some(Arc::clone(&made)));
+        made
+    }
 }
 
 /// The configurations made since the last replacement of SVID or roots.
@@ -106,7 +131,26 @@ impl Credentials {
     pub fn new(svid: Svid, bundle: TrustBundle) -> Arc<Self> {
         Arc::new(Self {
             shared: Arc::new(Shared {
-                svid: ArcSwap::from_pointee(svid),
+                svid: Proof {
+                    current: ArcSwapOption::from_pointee(svid),
+                    alone: None,
+                },
+                anchors: ArcSwap::from_pointee(Anchors::new(&bundle)),
+                bundle: ArcSwap::from_pointee(bundle),
+            }),
+            configs: ArcSwap::from_pointee(Configs::new()),
+        })
+    }
+
+    /// For a process that belongs to no mesh: it trusts nobody, and nobody trusts what it shows.
+    pub fn alone(id: SpiffeId) -> Arc<Self> {
+        let bundle = TrustBundle::default();
+        Arc::new(Self {
+            shared: Arc::new(Shared {
+                svid: Proof {
+                    current: ArcSwapOption::empty(),
+                    alone: Some(id),
+                },
                 anchors: ArcSwap::from_pointee(Anchors::new(&bundle)),
                 bundle: ArcSwap::from_pointee(bundle),
             }),
@@ -116,7 +160,7 @@ impl Credentials {
 
     /// From the next handshake on, we are this. Connections go on.
     pub fn set_svid(&self, svid: Svid) {
-        self.shared.svid.store(Arc::new(svid));
+        self.shared.svid.current.store(Some(Arc::new(svid)));
         self.close_sessions();
     }
 
@@ -132,7 +176,7 @@ impl Credentials {
 
     /// Who we are.
     pub fn svid(&self) -> Arc<Svid> {
-        self.shared.svid.load_full()
+        self.shared.svid.load()
     }
 
     /// Whom we trust.
@@ -184,7 +228,7 @@ impl fmt::Debug for Credentials {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
-            .field("svid", &*self.svid.load())
+            .field("svid", &self.svid.current.load_full())
             .field("anchors", &*self.anchors.load())
             .finish_non_exhaustive()
     }

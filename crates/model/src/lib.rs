@@ -8,6 +8,7 @@
 //! pointing *up* to their parent, so that one edit is one small message.
 #![forbid(unsafe_code)]
 
+pub mod backend_tls;
 pub mod endpoint;
 pub mod gateway;
 pub mod hostname;

@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::backend_tls::BackendTls;
 use crate::endpoint::Endpoint;
 use crate::gateway::{GatewayName, Listener, StreamRoute};
 use crate::mesh::{Mesh, TrustBundle};
@@ -34,6 +35,8 @@ pub enum Kind {
     Endpoint,
     /// [`TrafficPolicy`], `namespace/service/namespace.policy`, with `:port` where it is for one port.
     TrafficPolicy,
+    /// [`BackendTls`], `namespace/service/namespace.policy`, with `:port` where it is for one port.
+    BackendTls,
     /// [`Listener`], `namespace/gateway:name/listener`.
     Listener,
     /// [`Route`], `namespace/service/kind.namespace.route`, with `:port` where it is for one port;
@@ -45,13 +48,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Mesh,
         Self::TrustBundle,
         Self::Workload,
         Self::Service,
         Self::Endpoint,
         Self::TrafficPolicy,
+        Self::BackendTls,
         Self::Listener,
         Self::Route,
         Self::StreamRoute,
@@ -66,6 +70,7 @@ impl Kind {
             Self::Service => "Service",
             Self::Endpoint => "Endpoint",
             Self::TrafficPolicy => "TrafficPolicy",
+            Self::BackendTls => "BackendTls",
             Self::Listener => "Listener",
             Self::Route => "Route",
             Self::StreamRoute => "StreamRoute",
@@ -119,6 +124,8 @@ pub enum Resource {
     Endpoint(Endpoint),
     /// See [`TrafficPolicy`].
     TrafficPolicy(TrafficPolicy),
+    /// See [`BackendTls`].
+    BackendTls(BackendTls),
     /// See [`Listener`].
     Listener(Listener),
     /// See [`Route`].
@@ -140,6 +147,7 @@ impl Resource {
             Self::Service(_) => Kind::Service,
             Self::Endpoint(_) => Kind::Endpoint,
             Self::TrafficPolicy(_) => Kind::TrafficPolicy,
+            Self::BackendTls(_) => Kind::BackendTls,
             Self::Listener(_) => Kind::Listener,
             Self::Route(_) => Kind::Route,
             Self::StreamRoute(_) => Kind::StreamRoute,
@@ -166,6 +174,10 @@ impl Resource {
                     p.name.namespace(),
                     p.name.name()
                 )
+            }
+            Self::BackendTls(b) => {
+                let (namespace, name) = (b.name.namespace(), b.name.name());
+                format!("{}/{namespace}.{name}{}", b.target, at_port(b.port))
             }
             Self::Listener(l) => format!("{}/{}", parent_of(&l.gateway), l.name),
             Self::Route(r) => {

@@ -52,6 +52,17 @@ pub struct Connections {
     pub max_connections: Option<u32>,
     /// Requests in flight.
     pub max_requests: Option<u32>,
+    /// Whether connections begin with a PROXY header that says whom they are made for.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// A version of the PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// Bounds on time for requests to the service.

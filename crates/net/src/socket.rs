@@ -195,13 +195,30 @@ fn listen_on(address: SocketAddr, options: ListenOptions) -> io::Result<std::net
 
 /// Opens a UDP socket, non-blocking and closed on exec, with an optional mark.
 pub fn bind_udp(address: SocketAddr, mark: Option<u32>) -> io::Result<std::net::UdpSocket> {
+    bind_datagrams(address, mark, false)
+}
+
+/// Opens a UDP socket that shares its port with others of this process' user: the kernel gives each
+/// client's datagrams to one of them. On `[::]` it also takes IPv4.
+pub fn share_udp(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    bind_datagrams(address, None, true)
+}
+
+fn bind_datagrams(
+    address: SocketAddr,
+    mark: Option<u32>,
+    shared: bool,
+) -> io::Result<std::net::UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
         Some(Protocol::UDP),
     )?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(!shared || !address.ip().is_unspecified())?;
+    }
+    if shared {
+        socket.set_reuse_port(true)?;
     }
     if let Some(mark) = mark {
         socket.set_mark(mark)?;

@@ -176,6 +176,12 @@ fn peer(connection: &CommonState, sni: Option<String>) -> Result<Peer, TlsError>
     })
 }
 
+/// The key exchange of a session, such as `X25519MLKEM768`.
+pub fn group(connection: &CommonState) -> &'static str {
+    let group = connection.negotiated_key_exchange_group();
+    group.map_or("none", |g| group_name(g.name()))
+}
+
 fn group_name(group: NamedGroup) -> &'static str {
     match group {
         NamedGroup::X25519MLKEM768 => "X25519MLKEM768",

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use model::retry;
 use model::route::Rule;
-use model::traffic::{Algorithm, OutlierDetection, TrafficPolicy};
+use model::traffic::{Algorithm, OutlierDetection, ProxyVersion, TrafficPolicy};
 
 /// To connect and finish the TLS handshake, where nobody said otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,6 +35,8 @@ pub struct Effective {
     pub max_connections: u32,
     /// Requests in flight from one proxy.
     pub max_requests: u32,
+    /// The PROXY header with which connections begin.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// When an endpoint is left alone for a while; `None`: never.
     pub outlier: Option<OutlierDetection>,
     /// From the request's arrival to the response's end, all tries included.
@@ -69,6 +71,7 @@ impl Default for Effective {
             idle_timeout: Some(IDLE_TIMEOUT),
             max_connections: MAX_CONNECTIONS,
             max_requests: MAX_REQUESTS,
+            proxy_protocol: None,
             outlier: Some(OutlierDetection::default()),
             request_timeout: None,
             per_try_timeout: None,
@@ -103,6 +106,7 @@ impl Effective {
                 .map_or(first.max_connections, zero_is_unlimited),
             max_requests: pick(&ranked, |p| p.connections.max_requests)
                 .map_or(first.max_requests, zero_is_unlimited),
+            proxy_protocol: pick(&ranked, |p| p.connections.proxy_protocol),
             outlier: outlier.map_or(first.outlier, can_eject),
             request_timeout: pick(&ranked, |p| p.timeouts.request).and_then(positive),
             per_try_timeout: pick(&ranked, |p| p.timeouts.per_try).and_then(positive),

@@ -12,11 +12,17 @@ pub fn choose(backends: &[Backend], random: u64) -> Option<usize> {
     if let [only] = backends {
         return (only.weight > 0).then_some(0);
     }
-    let total: u128 = backends.iter().map(|b| u128::from(b.weight)).sum();
+    by_weight(backends.iter().map(|b| b.weight), random)
+}
+
+/// The same for whatever has weights.
+pub fn by_weight(weights: impl Iterator<Item = u32> + Clone, random: u64) -> Option<usize> {
+    let total: u128 = weights.clone().map(u128::from).sum();
     // Multiplying and keeping the high half maps `random` evenly to 0..total, without division.
     let mut point = (u128::from(random) * total) >> 64;
-    backends.iter().position(|b| {
-        let weight = u128::from(b.weight);
+    let mut weights = weights;
+    weights.position(|weight| {
+        let weight = u128::from(weight);
         let here = point < weight;
         point = point.saturating_sub(weight);
         here

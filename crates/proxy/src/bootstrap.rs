@@ -164,8 +164,7 @@ pub(crate) fn no_credentials(workload: &WorkloadName) -> Result<Arc<Credentials>
     let domain = TrustDomain::default();
     let id = SpiffeId::of_service_account(&domain, workload.namespace(), workload.name())
         .map_err(|error| ProxyError::NoIdentity(error.to_string()))?;
-    let svid = Svid::self_signed(&id).map_err(|e| ProxyError::NoIdentity(chain(&e)))?;
-    Ok(Credentials::new(svid, TrustBundle::default()))
+    Ok(Credentials::alone(id))
 }
 
 async fn sign(

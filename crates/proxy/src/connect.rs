@@ -35,13 +35,21 @@ pub(crate) async fn connect(
     match endpoint.config.tunnel {
         Tunnel::None => {
             let address = address(endpoint, port)?;
+            let begun = tokio::time::Instant::now();
             let stream = tcp(worker, address, limit).await?;
+            let (io, group) = match endpoint.outside(port) {
+                None => (stream.into(), ""),
+                Some(outside) => {
+                    let left = limit.saturating_sub(begun.elapsed());
+                    outside.connect(stream, form, left).await?
+                }
+            };
             Ok((
-                stream.into(),
+                io,
                 Link {
                     address,
                     mtls: false,
-                    group: "",
+                    group,
                 },
             ))
         }

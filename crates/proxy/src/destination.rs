@@ -3,7 +3,7 @@
 //!
 //! What lives (requests in flight, ejections, budgets) is kept beside it and carried over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -13,13 +13,17 @@ use arc_swap::ArcSwap;
 use lb::budget::Budget;
 use lb::outlier::{Group, Record};
 use lb::{Balancer, Candidates, Standing};
+use model::backend_tls::BackendTls;
 use model::endpoint::{self, Health};
 use model::route::Route;
 use model::service::{Protocol, Service};
 use model::traffic::TrafficPolicy;
+use model::workload::Tunnel;
 use model::{ServiceName, SpiffeId};
 use policy::effective::Effective;
 use policy::route::RouteTable;
+
+use crate::outside::Outside;
 
 /// A service that this proxy talks to.
 pub(crate) struct Destination {
@@ -68,6 +72,8 @@ pub(crate) struct Endpoint {
     pub(crate) version: Arc<str>,
     pub(crate) principal: Arc<str>,
     pub(crate) live: Arc<EndpointLive>,
+    /// TLS by the endpoint's port, where it is no member of the mesh and a policy asks for it.
+    outside: BTreeMap<u16, Arc<Outside>>,
 }
 
 /// What outlives a change of an endpoint's configuration.
@@ -124,6 +130,7 @@ impl Destination {
         endpoints: &[Arc<endpoint::Endpoint>],
         policies: &[Arc<TrafficPolicy>],
         routes: &[Arc<Route>],
+        outside: &[Arc<BackendTls>],
     ) {
         let before = self.view.load();
         let known: HashMap<_, _> = before
@@ -133,18 +140,29 @@ impl Destination {
             .collect();
         let endpoints: Vec<Arc<Endpoint>> = endpoints
             .iter()
-            .map(|config| match known.get(&config.workload) {
-                Some(old) if old.config == **config => Arc::clone(old),
-                Some(old)
-                    if old.config.addresses == config.addresses
-                        && old.config.tunnel == config.tunnel =>
-                {
-                    Arc::new(Endpoint::new(config, Arc::clone(&old.live)))
+            .map(|config| {
+                let old = known.get(&config.workload);
+                let tls = outside_of(config, outside, old.map(|old| &old.outside));
+                let unchanged = |old: &&&Arc<Endpoint>| {
+                    old.config == **config
+                        && old.outside.len() == tls.len()
+                        && old.outside.iter().all(|(port, tls_then)| {
+                            tls.get(port).is_some_and(|now| Arc::ptr_eq(now, tls_then))
+                        })
+                };
+                if let Some(old) = old.filter(unchanged) {
+                    return Arc::clone(old);
                 }
-                _ => Arc::new(Endpoint::new(
-                    config,
-                    EndpointLive::new(&self.live.outliers, &self.live.connections),
-                )),
+                let stays = |old: &&&Arc<Endpoint>| {
+                    old.config.addresses == config.addresses && old.config.tunnel == config.tunnel
+                };
+                let live = match old.filter(stays) {
+                    Some(old) => Arc::clone(&old.live),
+                    None => EndpointLive::new(&self.live.outliers, &self.live.connections),
+                };
+                let mut endpoint = Endpoint::new(config, live);
+                endpoint.outside = tls;
+                Arc::new(endpoint)
             })
             .collect();
         let ports = service
@@ -233,6 +251,36 @@ impl PortView {
     }
 }
 
+/// TLS by the endpoint's port; what is as it was stays, sessions included.
+fn outside_of(
+    config: &endpoint::Endpoint,
+    policies: &[Arc<BackendTls>],
+    before: Option<&BTreeMap<u16, Arc<Outside>>>,
+) -> BTreeMap<u16, Arc<Outside>> {
+    // A member of the mesh is known by its identity.
+    if policies.is_empty() || config.tunnel != Tunnel::None {
+        return BTreeMap::new();
+    }
+    let rank = |p: &&Arc<BackendTls>| (p.port.is_none(), p.created, p.name.clone());
+    let policy = |port: u16| {
+        let fitting = policies
+            .iter()
+            .filter(|p| p.port.is_none_or(|own| own == port));
+        fitting.min_by_key(rank)
+    };
+    let ports = config.ports.iter();
+    ports
+        .filter_map(|(port, target)| {
+            let policy = policy(*port)?;
+            let known = before
+                .and_then(|b| b.get(target))
+                .filter(|o| o.is_for(policy));
+            let tls = known.map_or_else(|| Arc::new(Outside::new(policy)), Arc::clone);
+            Some((*target, tls))
+        })
+        .collect()
+}
+
 /// The endpoints of a port as candidates at one moment.
 struct Hosts<'a> {
     port: &'a PortView,
@@ -303,11 +351,17 @@ impl Endpoint {
             principal: config.identity.as_str().into(),
             config: config.clone(),
             live,
+            outside: BTreeMap::new(),
         }
     }
 
     pub(crate) fn identity(&self) -> &SpiffeId {
         &self.config.identity
+    }
+
+    /// TLS to its port, where a policy asks for it.
+    pub(crate) fn outside(&self, port: u16) -> Option<&Arc<Outside>> {
+        self.outside.get(&port)
     }
 
     /// Where to connect for `port`.

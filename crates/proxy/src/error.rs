@@ -67,6 +67,14 @@ impl Failure {
         }
     }
 
+    /// A request that came over a connection that is not for its host (RFC 9110 15.5.20).
+    pub(crate) fn misdirected(details: impl Into<String>) -> Self {
+        Self {
+            own_status: Some(421),
+            ..Self::new(Reason::NoRoute, details)
+        }
+    }
+
     /// The HTTP status of a response made for it.
     pub(crate) fn status(&self) -> u16 {
         self.own_status.unwrap_or_else(|| self.reason.status())

@@ -2,13 +2,17 @@
 //!
 //! [`Listeners`] is part of the snapshot: compiled once per change, read by every connection and
 //! request. [`listen`] keeps each worker's sockets in step with it; a port that stays is not
-//! touched, and neither are connections of one that goes.
+//! touched, and neither are connections of one that goes. [`connection`] is a connection's way:
+//! PROXY header, TLS by server name, then HTTP requests ([`Entrance`]) or bytes.
 
+mod entrance;
 mod host;
 mod listeners;
 mod serve;
 mod sockets;
+mod tls;
 
-pub(crate) use listeners::Listeners;
-pub(crate) use serve::connection;
+pub(crate) use entrance::Entrance;
+pub(crate) use listeners::{Inputs, Listeners};
+pub(crate) use serve::{connection, datagrams};
 pub(crate) use sockets::listen;

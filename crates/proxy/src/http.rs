@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use model::limits::Limits;
 use net::splice::Splice;
 use tokio::net::TcpStream;
 use wire::Fields;
@@ -27,7 +28,7 @@ use crate::{http1, http2};
 use body::{Frame, Incoming};
 
 /// Bounds of one connection; on by default.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// Sizes of heads and trailers.
     pub(crate) codec: wire::h1::Limits,
@@ -47,14 +48,28 @@ pub(crate) struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
+        Self::from(&Limits::default())
+    }
+}
+
+impl From<&Limits> for Bounds {
+    fn from(limits: &Limits) -> Self {
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        let codec = wire::h1::Limits {
+            head: size(limits.request_header_bytes),
+            fields: size(limits.request_header_count),
+            target: size(limits.request_target_bytes),
+            trailers: size(limits.trailers_bytes),
+            ..wire::h1::Limits::default()
+        };
         Self {
-            codec: wire::h1::Limits::default(),
-            head_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_mins(5),
-            body_timeout: Duration::from_mins(5),
-            body: None,
-            streams: 256,
-            resets: 64,
+            codec,
+            head_timeout: limits.request_head_timeout,
+            idle_timeout: limits.idle_timeout,
+            body_timeout: limits.body_idle_timeout,
+            body: limits.max_request_body_bytes,
+            streams: limits.max_concurrent_streams,
+            resets: size(limits.max_reset_streams),
         }
     }
 }

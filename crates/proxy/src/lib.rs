@@ -28,6 +28,7 @@ mod intake;
 mod io;
 mod options;
 mod outbound;
+mod outside;
 mod peers;
 mod pool;
 mod record;

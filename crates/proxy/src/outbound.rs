@@ -1,9 +1,10 @@
 //! Outbound: requests of the application to others.
 //!
 //! Where a request goes is known from its connection (intercepted, or a loopback port that leads to
-//! one service) or from its authority (explicit mode). From there: route, filter, pick, send.
+//! one service), from its authority (explicit mode), or from the routes of a Gateway's listener. From there: route, filter, pick, send.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,13 +15,14 @@ use model::route::{Filter, HeaderChange, Target};
 use model::service::Protocol;
 use model::{Reason, route};
 use policy::filter::{self, Origin};
-use policy::route::{Decision, RequestView};
+use policy::route::{Decision, RequestView, RouteTable};
 use policy::{path, split};
 use wire::{Fields, RequestHead, Scheme};
 
 use crate::destination::{Destination, View};
 use crate::error::Failure;
 use crate::forward::{self, Order, forward};
+use crate::gateway::Entrance;
 use crate::http::{Reply, Request, grpc_web, websocket};
 use crate::http1::client::Response;
 use crate::record::{Caller, Exchange, NONE};
@@ -35,6 +37,8 @@ pub(crate) enum Inlet {
     Authority,
     /// All to one port of a service.
     Service(Arc<Destination>, u16),
+    /// Each where the routes of a Gateway's listener say.
+    Listener(Rc<Entrance>),
 }
 
 /// What a host and port lead to.
@@ -73,7 +77,7 @@ async fn serve(
     worker: &Rc<Worker>,
     inlet: &Inlet,
     exchange: &mut Exchange,
-    mut request: Request,
+    request: Request,
 ) -> Result<Served, Failure> {
     let head = exchange.head();
     if head.authority.is_empty() && matches!(inlet, Inlet::Authority) {
@@ -93,6 +97,21 @@ async fn serve(
                 return Ok(Served::Answer(answer));
             }
         },
+        Inlet::Listener(entrance) => {
+            let table = entrance.table(worker, head)?;
+            let tables = table.tables().map(Arc::as_ref);
+            let way = match decide(tables, table.name(), entrance.port, exchange)? {
+                Routed::Reply(reply) => return Ok(Served::Reply(reply)),
+                Routed::Send(way) => way,
+            };
+            let Some((name, port)) = way.backend else {
+                let details = format!("a route of {} leads nowhere", table.name());
+                return Err(Failure::no_backend(details));
+            };
+            let backend = service(worker, name).await?;
+            exchange.set_destination(&backend.host);
+            return send(worker, exchange, request, way, &backend, port).await;
+        }
     };
     exchange.set_destination(&destination.host);
     let view = Arc::clone(&destination.view());
@@ -105,10 +124,22 @@ async fn serve(
         Some((_, port)) => (destination, port),
         None => (destination, port),
     };
+    send(worker, exchange, request, way, &backend, backend_port).await
+}
+
+/// Sends a request its way, to a port of a service.
+async fn send(
+    worker: &Rc<Worker>,
+    exchange: &mut Exchange,
+    mut request: Request,
+    way: Way<'_>,
+    backend: &Arc<Destination>,
+    backend_port: u16,
+) -> Result<Served, Failure> {
     let backend_view = Arc::clone(&backend.view());
     let backend_port = backend_view
         .port(backend_port)
-        .ok_or_else(|| no_port(&backend, &backend_view, backend_port))?;
+        .ok_or_else(|| no_port(backend, &backend_view, backend_port))?;
     let limits = backend_port.policy.limits(way.rule);
     let web = match backend_port.protocol {
         Protocol::Grpc | Protocol::Http2 => grpc_web::form(&exchange.head().fields),
@@ -124,7 +155,7 @@ async fn serve(
     let service = || unnamed.then(|| backend.host.to_string());
     order.authority = way.authority.or_else(service);
     order.path = way.path;
-    let mut answer = forward(worker, exchange, &backend, backend_port, limits, order).await?;
+    let mut answer = forward(worker, exchange, backend, backend_port, limits, order).await?;
     if let Some(failure) = Failure::of_peer(&answer.head.fields) {
         exchange.told(failure);
     }
@@ -171,11 +202,27 @@ fn route<'v>(
     let port_view = view
         .port(port)
         .ok_or_else(|| no_port(destination, view, port))?;
-    let mut way = Way::default();
     // No route: the service itself is the backend (GAMMA).
     if port_view.routes.is_empty() {
-        return Ok(Routed::Send(way));
+        return Ok(Routed::Send(Way::default()));
     }
+    decide(
+        std::iter::once(&port_view.routes),
+        &format_args!("service {}", destination.name),
+        port,
+        exchange,
+    )
+}
+
+/// Asks each table in turn which of its rules takes the request, and does what that says. `whose` and
+/// `port` are those of what the request came to.
+fn decide<'v>(
+    tables: impl Iterator<Item = &'v RouteTable>,
+    whose: &dyn Display,
+    port: u16,
+    exchange: &mut Exchange,
+) -> Result<Routed<'v>, Failure> {
+    let mut way = Way::default();
     ensure_host(exchange.head_mut());
     let head = exchange.head();
     let normal = path::normalize(head.path_only())
@@ -187,15 +234,16 @@ fn route<'v>(
         query,
         headers: &head.fields,
     };
+    let mut decisions = tables.filter_map(|table| table.decide(&request));
     let Decision {
         rule,
         matched,
         name,
         ..
-    } = port_view.routes.decide(&request).ok_or_else(|| {
+    } = decisions.next().ok_or_else(|| {
         let details = format!(
-            "no rule of the routes of service {} takes {} {normal}",
-            destination.name, head.method
+            "no rule of the routes of {whose} takes {} {normal}",
+            head.method
         );
         Failure::new(Reason::NoRoute, details)
     })?;

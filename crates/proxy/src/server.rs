@@ -270,15 +270,19 @@ fn share(
         None => Log::to_writer(std::io::sink(), 1),
     };
     let log = log.map_err(ProxyError::system("opening the access log"))?;
-    let id = credentials.svid().id().clone();
-    let source: Arc<str> = id
-        .service_account()
-        .map_or("unknown", |(_, account)| account)
-        .into();
+    // Without a mesh there is no certificate to be asked for anything.
+    let source: Arc<str> = if channel.is_some() {
+        describe_certificate(&registry, &credentials);
+        let svid = credentials.svid();
+        let account = svid.id().service_account();
+        account.map_or("unknown", |(_, account)| account).into()
+    } else {
+        options.workload.name().into()
+    };
     let exporter = channel.map_or_else(Exporter::none, |channel| {
         Exporter::start(channel, resource(options, &source))
     });
-    describe(&registry, &log, &exporter, &credentials, drain, &state);
+    describe(&registry, &log, &exporter, drain, &state);
     Ok(Shared {
         workload: options.workload.clone(),
         source,
@@ -322,7 +326,6 @@ fn describe(
     registry: &Registry,
     log: &Log,
     exporter: &Exporter,
-    credentials: &Arc<Credentials>,
     drain: &Drain,
     state: &Arc<State>,
 ) {
@@ -339,19 +342,7 @@ fn describe(
         &[],
         move || spans.dropped(),
     );
-    let (credentials, drain, state) = (Arc::clone(credentials), drain.clone(), Arc::clone(state));
-    registry.gauge_fn(
-        "tulle_certificate_expiry_seconds",
-        "Unix time at which the workload's certificate expires.",
-        &[],
-        move || {
-            credentials
-                .svid()
-                .not_after()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0.0, |d| d.as_secs_f64())
-        },
-    );
+    let (drain, state) = (drain.clone(), Arc::clone(state));
     registry.gauge_fn(
         "tulle_proxy_connections",
         "Connections that the proxy serves.",
@@ -371,6 +362,22 @@ fn describe(
             &[("version", env!("CARGO_PKG_VERSION"))],
         )
         .set(1);
+}
+
+fn describe_certificate(registry: &Registry, credentials: &Arc<Credentials>) {
+    let credentials = Arc::clone(credentials);
+    registry.gauge_fn(
+        "tulle_certificate_expiry_seconds",
+        "Unix time at which the workload's certificate expires.",
+        &[],
+        move || {
+            credentials
+                .svid()
+                .not_after()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0.0, |d| d.as_secs_f64())
+        },
+    );
 }
 
 fn start_dns(shared: &Arc<Shared>) -> Result<(), ProxyError> {

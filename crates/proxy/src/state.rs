@@ -180,6 +180,14 @@ impl State {
 }
 
 impl Snapshot {
+    /// A service that is known.
+    pub(crate) fn service(&self, name: &ServiceName) -> Option<&Arc<Destination>> {
+        match self.services.get(name)? {
+            Entry::Present(destination) => Some(destination),
+            Entry::Absent => None,
+        }
+    }
+
     pub(crate) fn allows_outside(&self) -> bool {
         self.mesh.outbound == OutboundPolicy::AllowAny
     }

@@ -172,7 +172,6 @@ where
 /// `pick` is given the name, lower-case, `None` where the client sends none; the name is what the
 /// client says and proves nothing. The ClientHello must come within `limit` and within
 /// [`detect::LIMIT`] bytes, in however many packets.
-#[allow(dead_code, reason = "for the listeners of gateways")]
 pub(crate) async fn passthrough<S, P>(
     worker: &Rc<Worker>,
     mut client: S,
@@ -202,7 +201,6 @@ where
     }
 }
 
-#[allow(dead_code, reason = "for the listeners of gateways")]
 async fn server_name<S: AsyncRead + Unpin>(
     client: &mut S,
     seen: &mut BytesMut,

@@ -97,6 +97,7 @@ pub(crate) enum Command {
     Control(command::control::Control),
     Run(command::run::Run),
     Proxy(Box<command::proxy::Proxy>),
+    Gateway(Box<command::gateway::Gateway>),
     Apply(command::apply::Apply),
     Get(command::get::Get),
     Describe(command::describe::Describe),

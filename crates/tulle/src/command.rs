@@ -9,6 +9,7 @@ pub(crate) mod delete;
 pub(crate) mod demo;
 pub(crate) mod describe;
 pub(crate) mod exec;
+pub(crate) mod gateway;
 pub(crate) mod get;
 pub(crate) mod proxy;
 pub(crate) mod run;
@@ -29,6 +30,7 @@ impl Command {
             Self::Control(command) => command.execute(talk, ui),
             Self::Run(command) => command.execute(talk, ui),
             Self::Proxy(command) => command.execute(talk),
+            Self::Gateway(command) => command.execute(talk),
             Self::Apply(command) => command.execute(ui),
             Self::Get(command) => command.execute(ui),
             Self::Describe(command) => command.execute(ui),

@@ -37,7 +37,7 @@ pub enum Length {
 }
 
 /// Bounds of what is read, in bytes unless said otherwise.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// A head, from its first line to the empty line.
     pub head: usize,

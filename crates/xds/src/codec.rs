@@ -5,6 +5,7 @@
 //! refuses what the model's types cannot hold, names the field, and never panics. An enum value or
 //! oneof case that this build does not know is refused too: half understood is not in force.
 
+mod backend_tls;
 mod endpoint;
 mod field;
 mod gateway;
@@ -60,6 +61,7 @@ pub fn type_url(kind: Kind) -> &'static str {
         Kind::Service => "type.googleapis.com/tulle.v1.Service",
         Kind::Endpoint => "type.googleapis.com/tulle.v1.Endpoint",
         Kind::TrafficPolicy => "type.googleapis.com/tulle.v1.TrafficPolicy",
+        Kind::BackendTls => "type.googleapis.com/tulle.v1.BackendTls",
         Kind::Listener => "type.googleapis.com/tulle.v1.Listener",
         Kind::StreamRoute => "type.googleapis.com/tulle.v1.StreamRoute",
         Kind::Route => "type.googleapis.com/tulle.v1.Route",
@@ -80,6 +82,7 @@ pub fn encode(resource: &Resource) -> Vec<u8> {
         Resource::Service(service) => service::to_message(service).encode_to_vec(),
         Resource::Endpoint(endpoint) => endpoint::to_message(endpoint).encode_to_vec(),
         Resource::TrafficPolicy(policy) => traffic::to_message(policy).encode_to_vec(),
+        Resource::BackendTls(policy) => backend_tls::to_message(policy).encode_to_vec(),
         Resource::Listener(listener) => gateway::listener_to_message(listener).encode_to_vec(),
         Resource::Route(route) => route::to_message(route).encode_to_vec(),
         Resource::StreamRoute(route) => gateway::stream_to_message(route).encode_to_vec(),
@@ -113,6 +116,7 @@ fn read(kind: Kind, bytes: &[u8]) -> Result<Resource, field::Invalid> {
         Kind::Service => Resource::Service(service::from_message(message(bytes)?)?),
         Kind::Endpoint => Resource::Endpoint(endpoint::from_message(message(bytes)?)?),
         Kind::TrafficPolicy => Resource::TrafficPolicy(traffic::from_message(message(bytes)?)?),
+        Kind::BackendTls => Resource::BackendTls(backend_tls::from_message(message(bytes)?)?),
         Kind::Listener => Resource::Listener(gateway::listener_from_message(message(bytes)?)?),
         Kind::Route => Resource::Route(route::from_message(message(bytes)?)?),
         Kind::StreamRoute => Resource::StreamRoute(gateway::stream_from_message(message(bytes)?)?),

@@ -17,9 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use model::SpiffeId;
-use model::resource::{Key, Kind, Resource};
+use model::resource::{Key, Kind, Resource, collection_of_gateway};
 use tokio::sync::{Notify, watch};
 
+use crate::codec;
 use crate::delta::PerKind;
 use crate::delta::server::{Limits, RequestError, Session, Standing};
 use crate::delta::store::{Entry, Store};
@@ -296,6 +297,7 @@ impl Distributor {
         let Some(client) = streams.get_mut(&id) else {
             return Ok(());
         };
+        client.check_listeners(request)?;
         let requested = client.session.request(request, store, SystemTime::now())?;
         state.rejections += u64::from(request.error_detail.is_some());
         for (kind, name) in requested.subscribed {
@@ -342,6 +344,32 @@ impl Client {
         }
     }
 
+    /// Listeners come with private keys: a client gets those of the Gateway that it is, as
+    /// [`Authorize`] has found, and no others.
+    fn check_listeners(&self, request: &DeltaDiscoveryRequest) -> Result<(), RequestError> {
+        if codec::kind_of(&request.type_url) != Some(Kind::Listener) {
+            return Ok(());
+        }
+        let forbidden = Err(RequestError::Forbidden(Kind::Listener));
+        let gateway = self.node_id.strip_prefix("gateway/");
+        let Some(gateway) = gateway.and_then(|name| name.parse().ok()) else {
+            return forbidden;
+        };
+        let collection = collection_of_gateway(&gateway);
+        let own = |name: &String| name.starts_with(collection.trim_end_matches('*'));
+        let mut names = request
+            .resource_names_subscribe
+            .iter()
+            .chain(request.initial_resource_versions.keys());
+        // A first request without names would mean all there are.
+        let implied_all = self.session.counts(Kind::Listener).is_none()
+            && request.resource_names_subscribe.is_empty();
+        if implied_all || !names.all(own) {
+            return forbidden;
+        }
+        Ok(())
+    }
+
     fn status(&self) -> ClientStatus {
         let kinds = Kind::ALL.into_iter().filter_map(|kind| {
             let (subscribed, sent, acked) = self.session.counts(kind)?;
@@ -376,5 +404,43 @@ impl fmt::Debug for Distributor {
         f.debug_struct("Distributor")
             .field("streams", &self.lock().streams.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(node: &str, names: &[&str], held: &[&str]) -> Result<(), RequestError> {
+        let client = Client::new(node.to_owned(), None, None);
+        client.check_listeners(&DeltaDiscoveryRequest {
+            type_url: codec::type_url(Kind::Listener).to_owned(),
+            resource_names_subscribe: names.iter().map(|n| (*n).to_owned()).collect(),
+            initial_resource_versions: held
+                .iter()
+                .map(|n| ((*n).to_owned(), String::new()))
+                .collect(),
+            ..DeltaDiscoveryRequest::default()
+        })
+    }
+
+    #[test]
+    fn listeners_are_for_the_gateway_that_they_belong_to() {
+        let own = "shop/gateway:web/*";
+        assert!(asks("gateway/shop/web", &[own], &["shop/gateway:web/https"]).is_ok());
+        for (node, names, held) in [
+            ("gateway/shop/web", &["*"][..], &[][..]),
+            ("gateway/shop/web", &[], &[]),
+            ("gateway/shop/web", &[own, "shop/gateway:web2/*"], &[]),
+            ("gateway/shop/web", &[own], &["shop/gateway:other/https"]),
+            ("gateway/shop/we", &[own], &[]),
+            ("workload/shop/web", &[own], &[]),
+            ("gateway/", &[own], &[]),
+        ] {
+            assert!(
+                asks(node, names, held).is_err(),
+                "{node} {names:?} {held:?}"
+            );
+        }
     }
 }

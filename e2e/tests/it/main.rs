@@ -10,6 +10,7 @@
 
 mod control;
 mod front;
+mod gateway;
 mod grpc;
 mod hostile;
 mod http;

@@ -49,7 +49,10 @@ fn a_server_that_speaks_first_is_heard_at_once(mode: Mode) {
             hear(&mut server.workload.inside(connect))
         });
         let direct = direct.min().unwrap();
-        let best = (0..TRIES).map(|_| hear(&mut client.tunnel(&target))).min().unwrap();
+        let best = (0..TRIES)
+            .map(|_| hear(&mut client.tunnel(&target)))
+            .min()
+            .unwrap();
         let added = best.saturating_sub(direct);
         assert!(
             added < MOST_ADDED,

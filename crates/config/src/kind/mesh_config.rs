@@ -6,6 +6,7 @@ use model::{TrustDomain, workload::MtlsMode};
 use serde::{Deserialize, Serialize};
 
 use super::authentication_policy::Mode;
+use super::limits::LimitsSpec;
 use crate::check::Check;
 use crate::reference::shorten;
 
@@ -29,6 +30,9 @@ pub struct MeshConfigSpec {
     /// Access logs.
     #[serde(default)]
     pub access_log: AccessLog,
+    /// Bounds for clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
 }
 
 /// What becomes of traffic to hosts that the mesh does not know.
@@ -136,6 +140,9 @@ impl MeshConfigSpec {
                     "use lower-case letters, digits, '.', '-' and '_'",
                 );
             }
+            if let Some(limits) = &self.limits {
+                c.at("limits", |c| limits.check(c));
+            }
             if !(0.0..=100.0).contains(&self.tracing.sample_percent) {
                 c.at("tracing", |c| {
                     c.error_at("samplePercent", "must be from 0 to 100", "");
@@ -150,6 +157,10 @@ impl MeshConfigSpec {
     }
 
     pub(crate) fn to_model(&self, defaults: &crate::translate::Defaults) -> Mesh {
+        let mut limits = Limits::default();
+        if let Some(spec) = &self.limits {
+            spec.apply(&mut limits);
+        }
         Mesh {
             trust_domain: defaults.trust_domain.clone(),
             outbound: match self.outbound_policy {
@@ -162,7 +173,7 @@ impl MeshConfigSpec {
                 .clamp(0.0, 10_000.0) as u32,
             access_log: self.access_log.enabled,
             networks: defaults.networks.clone(),
-            limits: Limits::default(),
+            limits,
         }
     }
 }

@@ -57,19 +57,14 @@ impl ReferenceGrantSpec {
         });
     }
 
-    /// Whether objects of a kind in `namespace` may refer to the Service `name`.
-    pub(crate) fn allows_service(
-        &self,
-        group: &str,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-    ) -> bool {
-        let from = |f: &GrantFrom| f.group == group && f.kind == kind && f.namespace == namespace;
+    /// Whether objects of a group, kind and namespace may refer to the object of its own namespace
+    /// that has this group, kind and name.
+    pub(crate) fn allows(&self, who: (&str, &str, &str), what: (&str, &str, &str)) -> bool {
+        let from = |f: &GrantFrom| (&*f.group, &*f.kind, &*f.namespace) == who;
         let to = |t: &GrantTo| {
-            matches!(t.group.as_str(), "" | "core")
-                && t.kind == "Service"
-                && t.name.as_deref().is_none_or(|n| n == name)
+            let group = if t.group == "core" { "" } else { &t.group };
+            (group, &*t.kind) == (what.0, what.1)
+                && t.name.as_deref().is_none_or(|name| name == what.2)
         };
         self.from.iter().any(from) && self.to.iter().any(to)
     }

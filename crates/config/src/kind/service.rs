@@ -108,6 +108,9 @@ pub enum Transport {
     #[default]
     #[serde(rename = "TCP")]
     Tcp,
+    /// UDP.
+    #[serde(rename = "UDP")]
+    Udp,
 }
 
 /// A port of a workload by number or by name.
@@ -213,7 +216,8 @@ impl ServiceSpec {
                 let message = format!("\"{}\" is not a port's name", shorten(&port.name));
                 c.error_at("name", message, LABEL_RULE);
             }
-            if seen.iter().any(|p| p.port == port.port) {
+            let same = |p: &&&ServicePort| p.port == port.port && p.protocol == port.protocol;
+            if seen.iter().any(|p| same(&p)) {
                 let message = format!("port {} is there twice", port.port);
                 c.error_at("port", message, "give each port its own number");
             }
@@ -279,17 +283,24 @@ impl ServiceSpec {
             } else {
                 self.addresses()
             },
-            ports: self
-                .ports
-                .iter()
-                .map(|p| Port {
-                    name: p.name.clone(),
-                    number: p.port,
-                    protocol: p.protocol(),
-                })
-                .collect(),
+            ports: self.model_ports(),
             headless,
         }
+    }
+
+    /// One for each number: what serves both TCP and UDP is the same place.
+    fn model_ports(&self) -> Vec<Port> {
+        let mut ports: Vec<Port> = Vec::new();
+        for port in &self.ports {
+            if ports.iter().all(|p| p.number != port.port) {
+                ports.push(Port {
+                    name: port.name.clone(),
+                    number: port.port,
+                    protocol: port.protocol(),
+                });
+            }
+        }
+        ports
     }
 }
 
@@ -302,6 +313,9 @@ impl ServicePort {
 
     /// What is spoken there.
     pub fn protocol(&self) -> Protocol {
+        if self.protocol == Transport::Udp {
+            return Protocol::Tcp;
+        }
         protocol_of(self.app_protocol.as_deref(), &self.name)
     }
 }

@@ -76,6 +76,18 @@ pub struct Connections {
     /// Requests in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<u32>,
+    /// The PROXY header with which connections begin, to say whom they are made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// A version of the PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// When an endpoint is left alone for a while.
@@ -331,6 +343,10 @@ impl Connections {
             idle_timeout: get(self.idle_timeout.as_ref()),
             max_connections: self.max_connections,
             max_requests: self.max_requests,
+            proxy_protocol: self.proxy_protocol.map(|version| match version {
+                ProxyVersion::V1 => traffic::ProxyVersion::V1,
+                ProxyVersion::V2 => traffic::ProxyVersion::V2,
+            }),
         }
     }
 }

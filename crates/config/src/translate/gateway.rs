@@ -1,9 +1,13 @@
 //! Gateways: one resource of the model for each listener that can serve.
 
+pub(super) mod policy;
+pub(super) mod tls;
+
 use model::ObjectName;
-use model::gateway::{Listener, Protocol, ProxyProtocol};
+use model::gateway::{Listener, ProxyProtocol};
 use model::resource::Resource;
 
+use super::route::{Fault, resolved_refs};
 use super::store::View;
 use super::{Condition, Defaults, Output, mesh_config};
 use crate::check::Check;
@@ -65,7 +69,13 @@ pub(super) fn translate(
     c.at("spec", |c| {
         c.each("listeners", &spec.listeners, |c, listener| {
             let about = about(object, listener);
-            match to_model(name, spec, listener, view, defaults) {
+            let (model, faults) = to_model(object, name, spec, listener, view, defaults);
+            for fault in &faults {
+                c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
+            }
+            let resolved = resolved_refs(&faults);
+            output.conditions.push(resolved.about(about.clone()));
+            match model {
                 Ok(model) => {
                     served += 1;
                     output.resources.push(Resource::Listener(model));
@@ -104,33 +114,38 @@ fn about(object: &Object, listener: &ListenerSpec) -> ParentRef {
     }
 }
 
+/// The listener, or why there is none, and what is wrong with its references.
 fn to_model(
+    object: &Object,
     name: &ObjectName,
     spec: &GatewaySpec,
     listener: &ListenerSpec,
     view: &mut View<'_>,
     defaults: &Defaults,
-) -> Result<Listener, (&'static str, String)> {
+) -> (Result<Listener, (&'static str, String)>, Vec<Fault>) {
     let Some(protocol) = listener.protocol() else {
         let message = format!("listeners for {} are not served", listener.protocol);
-        return Err(("UnsupportedProtocol", message));
+        return (Err(("UnsupportedProtocol", message)), Vec::new());
     };
-    if protocol != Protocol::Http {
-        let message = format!("listeners for {} are not served", listener.protocol);
-        return Err(("UnsupportedProtocol", message));
+    let (tls, faults) = tls::resolve(object, spec, listener, view);
+    if tls.is_none() && listener.tls.is_some() {
+        let message = "it has nothing to end TLS with: see ResolvedRefs".to_owned();
+        return (Err(("Invalid", message)), faults);
     }
     let limits = mesh_config(view, defaults)
         .map_or_else(Default::default, |mesh| mesh.to_model(defaults).limits);
-    Ok(Listener {
+    let mut listener = Listener {
         gateway: name.clone(),
         name: listener.name.clone(),
         addresses: spec.bound_to(),
         port: listener.port,
         protocol,
         hostname: listener.hostname(),
-        tls: None,
+        tls,
         proxy_protocol: ProxyProtocol::Off,
         http3: false,
         limits,
-    })
+    };
+    policy::apply(object, &mut listener, view);
+    (Ok(listener), faults)
 }

@@ -75,9 +75,9 @@ fn joined(message: &str, hint: &str) -> String {
     }
 }
 
-type Attachment = (ObjectName, Option<u16>);
+pub(super) type Attachment = (ObjectName, Option<u16>);
 
-fn traffic_target(
+pub(super) fn traffic_target(
     object: &Object,
     target: &TargetRef,
     view: &mut View<'_>,

@@ -1,7 +1,7 @@
 //! Routes: one of the model for each Service or Gateway that is a parent, with its backends
 //! resolved.
 
-mod parent;
+pub(super) mod parent;
 
 use std::collections::BTreeMap;
 
@@ -23,10 +23,10 @@ use crate::reference::ParentRef;
 use crate::suggest;
 
 /// A reference that leads nowhere: Gateway API's reason and the message.
-struct Fault {
-    reason: &'static str,
-    message: String,
-    hint: String,
+pub(super) struct Fault {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    pub(super) hint: String,
 }
 
 pub(super) fn translate(
@@ -107,13 +107,13 @@ pub(super) fn translate(
 }
 
 /// A route may name several listeners of one Gateway, and one more than once.
-fn merged(mut attachments: Vec<Attachment>) -> Vec<Attachment> {
+pub(super) fn merged(mut attachments: Vec<Attachment>) -> Vec<Attachment> {
     attachments.sort_by(|a, b| a.listener.cmp(&b.listener));
     attachments.dedup_by(|a, b| a.listener == b.listener);
     attachments
 }
 
-fn resolved_refs(faults: &[Fault]) -> Condition {
+pub(super) fn resolved_refs(faults: &[Fault]) -> Condition {
     match faults {
         [] => Condition::holds(
             "ResolvedRefs",
@@ -134,7 +134,7 @@ fn resolved_refs(faults: &[Fault]) -> Condition {
     }
 }
 
-fn said(fault: &Fault) -> String {
+pub(super) fn said(fault: &Fault) -> String {
     if fault.hint.is_empty() {
         fault.message.clone()
     } else {
@@ -195,7 +195,7 @@ fn ports_of(service: &crate::kind::service::ServiceSpec) -> String {
 
 /// What a backend reference leads to. A grant is asked for before the Service is looked up, so
 /// that nobody learns what exists in a foreign namespace (Gateway API, `ReferenceGrant`).
-fn resolve(
+pub(super) fn resolve(
     object: &Object,
     target: BackendTarget<'_>,
     view: &mut View<'_>,
@@ -233,7 +233,11 @@ fn resolve(
         return Err(fault("BackendNotFound", message, ports_of(service)));
     };
     let protocol = port.protocol();
-    if matches!(protocol, Protocol::Tcp | Protocol::Tls) {
+    let reads_http = matches!(
+        object.key.kind,
+        ObjectKind::HttpRoute | ObjectKind::GrpcRoute
+    );
+    if reads_http && matches!(protocol, Protocol::Tcp | Protocol::Tls) {
         let message = format!(
             "port {number} of backend \"{name}\" is declared to speak {}, which no {route_kind} can be sent to",
             protocol.as_str()
@@ -253,7 +257,7 @@ fn resolve(
 fn granted(kind: &str, from: &str, namespace: &str, name: &str, view: &mut View<'_>) -> bool {
     let grants = view.list(Topic::Kind(ObjectKind::ReferenceGrant, namespace.into()));
     grants.iter().any(|grant| match &grant.spec {
-        Spec::ReferenceGrant(spec) => spec.allows_service(ROUTE_GROUP, kind, from, name),
+        Spec::ReferenceGrant(spec) => spec.allows((ROUTE_GROUP, kind, from), ("", "Service", name)),
         _ => false,
     })
 }

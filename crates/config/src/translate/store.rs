@@ -88,10 +88,26 @@ fn topics(object: &Object) -> Vec<Topic> {
             }
         }
         Spec::HttpRoute(route) => attached(key, &route.parent_refs, &mut found),
+        Spec::TlsRoute(route) => attached(key, &route.parent_refs, &mut found),
+        Spec::TcpRoute(route) | Spec::UdpRoute(route) => {
+            attached(key, &route.parent_refs, &mut found);
+        }
         Spec::GrpcRoute(route) => attached(key, &route.parent_refs, &mut found),
         Spec::TrafficPolicy(policy) => {
             for target in &policy.target_refs {
                 let target = ObjectKey::new(ObjectKind::Service, &key.namespace, &target.name);
+                found.push(Topic::Attached(key.kind, target));
+            }
+        }
+        Spec::BackendTlsPolicy(policy) => {
+            for target in &policy.target_refs {
+                let target = ObjectKey::new(ObjectKind::Service, &key.namespace, &target.name);
+                found.push(Topic::Attached(key.kind, target));
+            }
+        }
+        Spec::ListenerPolicy(policy) => {
+            for target in &policy.target_refs {
+                let target = ObjectKey::new(ObjectKind::Gateway, &key.namespace, &target.name);
                 found.push(Topic::Attached(key.kind, target));
             }
         }

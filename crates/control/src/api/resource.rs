@@ -101,11 +101,24 @@ pub(super) fn render(api: &Api, entry: &Entry) -> Result<Value, ApiError> {
             metadata.insert("resourceVersion".to_owned(), version.clone().into());
         }
     }
+    if object.key.kind == ObjectKind::Secret {
+        hide(&mut value);
+    }
     let status = status(api, entry);
     if let Some(fields) = value.as_object_mut() {
         fields.insert("status".to_owned(), status);
     }
     Ok(value)
+}
+
+/// A Secret's values leave the control plane in listeners alone.
+fn hide(secret: &mut Value) {
+    for field in ["data", "stringData"] {
+        let values = secret.get_mut(field).and_then(Value::as_object_mut);
+        for (_, value) in values.into_iter().flatten() {
+            *value = "(hidden)".into();
+        }
+    }
 }
 
 fn status(api: &Api, entry: &Entry) -> Value {
@@ -164,6 +177,16 @@ fn status(api: &Api, entry: &Entry) -> Value {
         status.insert("lease".to_owned(), super::status::lease(&lease));
     }
     status.insert("conditions".to_owned(), own.into());
+    if key.kind == ObjectKind::Gateway {
+        // Its conditions that are about something are about its listeners.
+        let listeners: Vec<_> = std::mem::take(&mut parents)
+            .into_iter()
+            .map(
+                |(about, conditions)| json!({"name": about.section_name, "conditions": conditions}),
+            )
+            .collect();
+        status.insert("listeners".to_owned(), listeners.into());
+    }
     if !parents.is_empty() {
         let parents: Vec<_> = parents
             .into_iter()

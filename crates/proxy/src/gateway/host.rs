@@ -27,19 +27,21 @@ impl<T> Default for HostMap<T> {
 }
 
 impl<T> HostMap<T> {
-    /// Puts a value under a name (`None`: all hosts), unless there is one.
-    pub(crate) fn insert(&mut self, host: Option<&Hostname>, value: T) {
+    /// Puts a value under a name (`None`: all hosts), unless there is one; whether it did.
+    pub(crate) fn insert(&mut self, host: Option<&Hostname>, value: T) -> bool {
+        if self.get(host).is_some() {
+            return false;
+        }
         match host {
-            None => {
-                self.any.get_or_insert(value);
-            }
+            None => self.any = Some(value),
             Some(Hostname::Exact(host)) => {
-                self.exact.entry((**host).into()).or_insert(value);
+                self.exact.insert((**host).into(), value);
             }
             Some(Hostname::Below(suffix)) => {
-                self.below.entry((**suffix).into()).or_insert(value);
+                self.below.insert((**suffix).into(), value);
             }
         }
+        true
     }
 
     /// What stands under a name.

@@ -1,84 +1,165 @@
 //! The listeners of all Gateways that this proxy serves, compiled once per change.
 //!
 //! Several listeners may share a port, be they of one Gateway or of several: the host that a client
-//! asks for decides between them, and then between the routes of that listener.
+//! asks for decides between them, and then between the routes of that listener. What has not
+//! changed is taken over, TLS configurations with their session tickets among it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use model::gateway::{self, Protocol};
+use model::gateway::{self, Protocol, ProxyProtocol, StreamRoute, Tls};
 use model::hostname::Hostname;
-use model::name::ObjectName;
+use model::limits::Limits;
 use model::route::{Parent, Route};
-use model::service;
+use policy::route::RouteTable;
+use rustls::ServerConfig;
 
 use super::host::HostMap;
-use crate::destination::Destination;
+use crate::error::chain;
+
+/// What HTTP clients are offered inside TLS.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// All listeners, by port.
 #[derive(Default)]
 pub(crate) struct Listeners {
     ports: BTreeMap<u16, Arc<Port>>,
+    /// Those for datagrams, which share no numbers with the others.
+    datagrams: BTreeMap<u16, Arc<Port>>,
 }
 
 /// One port.
 pub(crate) struct Port {
     /// Where it is bound; empty for everywhere.
     pub(crate) addresses: Vec<IpAddr>,
+    /// What its connections begin with.
+    pub(crate) transport: Transport,
+    pub(crate) proxy_protocol: ProxyProtocol,
+    pub(crate) limits: Limits,
     hosts: HostMap<Arc<Listener>>,
+    /// Connections that are open, by all workers together.
+    open: Arc<AtomicU32>,
+}
+
+/// A place among the connections of a port.
+pub(crate) struct Place(Arc<AtomicU32>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the connections of a port begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Http,
+    /// TLS: the server name says which listener is meant.
+    Tls,
+    Tcp,
+    Udp,
 }
 
 /// One listener with its routes.
 pub(crate) struct Listener {
-    config: Arc<gateway::Listener>,
+    pub(crate) config: Arc<gateway::Listener>,
+    /// `Gateway namespace/name`, for messages.
+    pub(crate) name: Arc<str>,
+    /// How TLS is ended, where it is.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
     hosts: HostMap<Arc<Table>>,
+    streams: HostMap<Arc<StreamRoute>>,
 }
 
-/// The routes for one host of one listener.
+/// The HTTP routes for one host of one listener.
 pub(crate) struct Table {
+    name: Arc<str>,
+    own: Arc<Layer>,
+    /// Those of less specific hosts that take this one too, the most specific first: what no rule
+    /// of the own routes takes is put to them (Gateway API, `HTTPRoute.spec.hostnames`).
+    wider: Vec<Arc<Layer>>,
+}
+
+/// Routes for exactly the same host.
+struct Layer {
     routes: Vec<Arc<Route>>,
-    pub(crate) destination: Arc<Destination>,
+    table: Arc<RouteTable>,
+}
+
+/// What listeners are compiled from.
+pub(crate) struct Inputs<'a> {
+    pub(crate) listeners: &'a [Arc<gateway::Listener>],
+    pub(crate) routes: &'a [Arc<Route>],
+    pub(crate) streams: &'a [Arc<StreamRoute>],
 }
 
 impl Listeners {
     /// Compiles. What has not changed is taken over from `before`.
-    pub(crate) fn compile(
-        listeners: &[Arc<gateway::Listener>],
-        routes: &[Arc<Route>],
-        before: &Self,
-    ) -> Self {
+    pub(crate) fn compile(inputs: &Inputs<'_>, before: &Self) -> Self {
         let mut ports: BTreeMap<u16, Port> = BTreeMap::new();
-        for config in listeners {
-            if config.protocol != Protocol::Http {
-                continue;
-            }
-            let old = before.find(config);
-            let listener = Listener::compile(config, routes, old.map(AsRef::as_ref));
+        let mut datagrams: BTreeMap<u16, Port> = BTreeMap::new();
+        for config in inputs.listeners {
+            let transport = match config.protocol {
+                Protocol::Http => Transport::Http,
+                Protocol::Https | Protocol::Tls => Transport::Tls,
+                Protocol::Tcp => Transport::Tcp,
+                Protocol::Udp => Transport::Udp,
+            };
+            let (ports, of_before) = match transport {
+                Transport::Udp => (&mut datagrams, &before.datagrams),
+                _ => (&mut ports, &before.ports),
+            };
             let port = ports.entry(config.port).or_insert_with(|| Port {
                 addresses: config.addresses.clone(),
+                transport,
+                proxy_protocol: config.proxy_protocol,
+                limits: config.limits.clone(),
                 hosts: HostMap::default(),
+                open: of_before
+                    .get(&config.port)
+                    .map_or_else(Arc::default, |p| Arc::clone(&p.open)),
             });
-            if config.addresses.is_empty() || port.addresses.is_empty() {
-                port.addresses.clear();
-            } else {
-                port.addresses.extend(&config.addresses);
-                port.addresses.sort();
-                port.addresses.dedup();
+            let name = format!("listener {} of Gateway {}", config.name, config.gateway);
+            if port.transport != transport {
+                tracing::error!(
+                    port = config.port,
+                    "{name} is for {}, but its port is taken by a listener for something else: not served",
+                    config.protocol.as_str()
+                );
+                continue;
             }
-            port.hosts
-                .insert(config.hostname.as_ref(), Arc::new(listener));
+            let old = before.find(config).map(Arc::as_ref);
+            let Some(listener) = Listener::compile(config, inputs, old) else {
+                continue;
+            };
+            port.bind_to(&config.addresses);
+            let host = config.hostname.as_ref();
+            if !port.hosts.insert(host, Arc::new(listener)) {
+                tracing::error!(
+                    port = config.port,
+                    "{name} has port and hostname of another listener: not served"
+                );
+            }
         }
-        let ports = ports.into_iter().map(|(number, p)| (number, Arc::new(p)));
+        let shared = |ports: BTreeMap<u16, Port>| {
+            let ports = ports.into_iter().map(|(number, p)| (number, Arc::new(p)));
+            ports.collect()
+        };
         Self {
-            ports: ports.collect(),
+            ports: shared(ports),
+            datagrams: shared(datagrams),
         }
     }
 
     fn find(&self, config: &gateway::Listener) -> Option<&Arc<Listener>> {
-        let same =
-            |l: &&Arc<Listener>| l.config.gateway == config.gateway && l.config.name == config.name;
-        self.ports.get(&config.port)?.hosts.values().find(same)
+        let same = |l: &&Arc<Listener>| l.is(&config.gateway, &config.name);
+        let ports = match config.protocol {
+            Protocol::Udp => &self.datagrams,
+            _ => &self.ports,
+        };
+        ports.get(&config.port)?.hosts.values().find(same)
     }
 
     /// A port.
@@ -86,59 +167,188 @@ impl Listeners {
         self.ports.get(&number)
     }
 
+    /// A port for datagrams.
+    pub(crate) fn datagrams(&self, number: u16) -> Option<&Arc<Port>> {
+        self.datagrams.get(&number)
+    }
+
     /// All ports.
     pub(crate) fn ports(&self) -> impl Iterator<Item = (u16, &Arc<Port>)> {
-        self.ports.iter().map(|(number, port)| (*number, port))
+        let all = self.ports.iter().chain(&self.datagrams);
+        all.map(|(number, port)| (*number, port))
     }
 }
 
 impl Port {
-    /// The routes for a host in normal form.
-    pub(crate) fn find(&self, host: &str) -> Option<&Arc<Table>> {
-        self.hosts.find(host)?.hosts.find(host)
+    /// The listener for a host in normal form; without one, for those who name none.
+    pub(crate) fn listener(&self, host: Option<&str>) -> Option<&Arc<Listener>> {
+        match host {
+            Some(host) => self.hosts.find(host),
+            None => self.hosts.get(None),
+        }
+    }
+
+    /// A place for one more connection; `None` when there are as many as may be.
+    pub(crate) fn admit(&self) -> Option<Place> {
+        let place = Place(Arc::clone(&self.open));
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        (before < self.limits.max_connections).then_some(place)
+    }
+
+    fn bind_to(&mut self, addresses: &[IpAddr]) {
+        if addresses.is_empty() || self.addresses.is_empty() {
+            self.addresses.clear();
+        } else {
+            self.addresses.extend(addresses);
+            self.addresses.sort();
+            self.addresses.dedup();
+        }
     }
 }
 
 impl Listener {
-    fn compile(
-        config: &Arc<gateway::Listener>,
-        routes: &[Arc<Route>],
-        before: Option<&Self>,
-    ) -> Self {
-        let mut by_host: BTreeMap<Option<Hostname>, Vec<Arc<Route>>> = BTreeMap::new();
-        for route in routes {
-            for host in hosts(route, config) {
-                by_host.entry(host).or_default().push(Arc::clone(route));
-            }
-        }
-        let mut hosts = HostMap::default();
-        for (host, routes) in by_host {
-            let old = before.and_then(|b| b.hosts.get(host.as_ref()));
-            let table = match old {
-                Some(old) if same(&old.routes, &routes) => Arc::clone(old),
-                _ => Arc::new(Table::compile(config, routes)),
-            };
-            hosts.insert(host.as_ref(), table);
-        }
-        Self {
-            config: Arc::clone(config),
-            hosts,
+    /// Whether it is the one of this name.
+    pub(crate) fn is(&self, gateway: &gateway::GatewayName, name: &str) -> bool {
+        self.config.gateway == *gateway && self.config.name == name
+    }
+
+    /// The HTTP routes for a host in normal form.
+    pub(crate) fn table(&self, host: &str) -> Option<&Arc<Table>> {
+        self.hosts.find(host)
+    }
+
+    /// The route of connections for a server name in normal form.
+    pub(crate) fn stream(&self, host: Option<&str>) -> Option<&Arc<StreamRoute>> {
+        match host {
+            Some(host) => self.streams.find(host),
+            None => self.streams.get(None),
         }
     }
+
+    /// `None` if it cannot be served.
+    fn compile(
+        config: &Arc<gateway::Listener>,
+        inputs: &Inputs<'_>,
+        before: Option<&Self>,
+    ) -> Option<Self> {
+        let tls = match &config.tls {
+            Some(Tls::Terminate(_)) => Some(server_config(config, before)?),
+            Some(Tls::Passthrough) | None => None,
+        };
+        let name = format!("Gateway {}", config.gateway).into();
+        let hosts = tables(config, &name, inputs.routes, before);
+        Some(Self {
+            config: Arc::clone(config),
+            name,
+            tls,
+            hosts,
+            streams: streams(config, inputs.streams),
+        })
+    }
+}
+
+/// How TLS is ended; the configuration of before where nothing about it has changed.
+fn server_config(
+    config: &gateway::Listener,
+    before: Option<&Listener>,
+) -> Option<Arc<ServerConfig>> {
+    if let Some(before) = before
+        && before.config.tls == config.tls
+        && before.config.protocol == config.protocol
+    {
+        return before.tls.clone();
+    }
+    let Some(Tls::Terminate(termination)) = &config.tls else {
+        return None;
+    };
+    let alpn: &[&[u8]] = match config.protocol {
+        Protocol::Https => &ALPN,
+        _ => &[],
+    };
+    let made = identity::edge::server_config(termination, alpn);
+    if let Err(error) = &made {
+        tracing::error!(
+            gateway = %config.gateway,
+            listener = config.name,
+            error = chain(error),
+            "TLS cannot be served; mend the Secret"
+        );
+    }
+    // A certificate that cannot be used does not take down the one that can.
+    made.ok().or_else(|| before.and_then(|b| b.tls.clone()))
+}
+
+fn tables(
+    config: &gateway::Listener,
+    name: &Arc<str>,
+    routes: &[Arc<Route>],
+    before: Option<&Listener>,
+) -> HostMap<Arc<Table>> {
+    let mut by_host: BTreeMap<Option<Hostname>, Vec<Arc<Route>>> = BTreeMap::new();
+    for route in routes {
+        for host in hosts(route, config) {
+            by_host.entry(host).or_default().push(Arc::clone(route));
+        }
+    }
+    let mut layers: BTreeMap<Option<Hostname>, Arc<Layer>> = BTreeMap::new();
+    for (host, routes) in by_host {
+        let old = before.and_then(|b| b.hosts.get(host.as_ref()));
+        let layer = match old {
+            Some(old) if same(&old.own.routes, &routes) => Arc::clone(&old.own),
+            _ => Arc::new(Layer {
+                table: Arc::new(RouteTable::compile(&routes, config.port)),
+                routes,
+            }),
+        };
+        layers.insert(host, layer);
+    }
+    let mut hosts = HostMap::default();
+    for (host, own) in &layers {
+        let table = Table {
+            name: Arc::clone(name),
+            own: Arc::clone(own),
+            wider: wider(host.as_ref(), &layers),
+        };
+        hosts.insert(host.as_ref(), Arc::new(table));
+    }
+    hosts
+}
+
+/// The layers of less specific hosts that take `host` too, the most specific first.
+fn wider(
+    host: Option<&Hostname>,
+    layers: &BTreeMap<Option<Hostname>, Arc<Layer>>,
+) -> Vec<Arc<Layer>> {
+    let mut found = Vec::new();
+    let text = match host {
+        None => return found,
+        Some(Hostname::Exact(text) | Hostname::Below(text)) => text,
+    };
+    let mut rest: &str = text;
+    while let Some((_, suffix)) = rest.split_once('.') {
+        let below = Some(Hostname::Below(suffix.into()));
+        found.extend(layers.get(&below).cloned());
+        rest = suffix;
+    }
+    found.extend(layers.get(&None).cloned());
+    found
 }
 
 /// The hosts for which a route is attached to a listener.
 fn hosts(route: &Route, listener: &gateway::Listener) -> Vec<Option<Hostname>> {
-    let Parent::Gateway {
-        gateway,
-        attachments,
-    } = &route.parent
-    else {
-        return Vec::new();
-    };
-    if *gateway != listener.gateway {
-        return Vec::new();
+    match &route.parent {
+        Parent::Gateway {
+            gateway,
+            attachments,
+        } if *gateway == listener.gateway => attached(attachments, listener),
+        _ => Vec::new(),
     }
+}
+
+fn attached(
+    attachments: &[gateway::Attachment],
+    listener: &gateway::Listener,
+) -> Vec<Option<Hostname>> {
     match attachments.iter().find(|a| a.listener == listener.name) {
         None => Vec::new(),
         Some(attachment) if attachment.hostnames.is_empty() => vec![listener.hostname.clone()],
@@ -146,30 +356,34 @@ fn hosts(route: &Route, listener: &gateway::Listener) -> Vec<Option<Hostname>> {
     }
 }
 
+/// Of several routes for one host the oldest, then the one whose name comes first.
+fn streams(config: &gateway::Listener, routes: &[Arc<StreamRoute>]) -> HostMap<Arc<StreamRoute>> {
+    let own = routes.iter().filter(|r| r.gateway == config.gateway);
+    let mut ranked: Vec<&Arc<StreamRoute>> = own.collect();
+    ranked.sort_by_key(|r| (r.created, r.name.clone()));
+    let mut map = HostMap::default();
+    for route in ranked {
+        for host in attached(&route.attachments, config) {
+            map.insert(host.as_ref(), Arc::clone(route));
+        }
+    }
+    map
+}
+
 fn same(a: &[Arc<Route>], b: &[Arc<Route>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 impl Table {
-    fn compile(config: &gateway::Listener, routes: Vec<Arc<Route>>) -> Self {
-        // No service has a dot in its name, so that it is never taken for one.
-        let name = format!("{}.gateway", config.gateway.name());
-        let name = ObjectName::new(config.gateway.namespace(), &name);
-        let service = service::Service {
-            name: name.unwrap_or_else(|_| config.gateway.clone()),
-            addresses: Vec::new(),
-            ports: vec![service::Port {
-                name: String::new(),
-                number: config.port,
-                protocol: service::Protocol::Http,
-            }],
-            headless: false,
-        };
-        let destination = Arc::new(Destination::new(service.clone()));
-        destination.update(&service, &[], &[], &routes);
-        Self {
-            routes,
-            destination,
-        }
+    /// The tables to ask, in this order.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<RouteTable>> {
+        std::iter::once(&self.own)
+            .chain(&self.wider)
+            .map(|layer| &layer.table)
+    }
+
+    /// Whose routes they are.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 }

@@ -1,80 +1,318 @@
-//! A connection to a Gateway's port.
+//! A connection's way through a Gateway's port.
 
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::Reason;
+use bytes::BytesMut;
+use model::gateway::{Protocol, ProxyProtocol, StreamRoute};
+use model::limits::Limits;
+use model::route::Target;
+use model::{Reason, ServiceName};
+use net::proxy_protocol::{self, Mode};
+use net::tcp::Stream;
 use telemetry::Direction;
 use tokio::net::TcpStream;
-use wire::RequestHead;
+use tokio::time::timeout;
+use wire::{RequestHead, Scheme};
 
+use super::Entrance;
 use super::host::normal;
-use crate::error::Failure;
-use crate::http::{self, Reply, Request, Service};
+use super::listeners::{Listener, Port, Transport};
+use super::tls;
+use crate::destination::Destination;
+use crate::error::{Failure, chain};
+use crate::http::{self, Bounds, Reply, Request, Service};
 use crate::io::Io;
 use crate::outbound::{self, Inlet};
+use crate::pool::Wire;
 use crate::record::{Caller, Exchange, NONE};
-use crate::reply;
-use crate::tcp::{self, Spoken};
+use crate::state::Lookup;
+use crate::tcp::{self, Connection, Spoken};
+use crate::udp;
 use crate::worker::Worker;
 
-/// Serves a connection that came in on `port`.
-pub(crate) async fn connection(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, port: u16) {
-    let Ok(Spoken::Http(stream, wire)) = tcp::read_http(Io::from(stream)).await else {
+/// Serves a connection that came in on port `number`.
+pub(crate) async fn connection(
+    worker: Rc<Worker>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    number: u16,
+) {
+    let Some(port) = worker
+        .shared
+        .state
+        .snapshot()
+        .listeners
+        .port(number)
+        .cloned()
+    else {
         return;
     };
-    let (stream, ahead) = stream.into_parts();
-    let service = Entrance {
-        worker: Rc::clone(&worker),
-        caller: Caller {
-            address: peer,
-            principal: Arc::clone(&NONE),
-            mtls: false,
-            group: "",
-        },
-        port,
+    let Some(_place) = port.admit() else {
+        worker.shared.connections_refused.inc();
+        return;
     };
-    http::serve(
-        &worker,
-        stream.with_ahead(ahead),
-        wire,
-        &worker.bounds,
-        service,
-    )
-    .await;
+    let mut seen = BytesMut::new();
+    let address = match client_address(&mut stream, peer, &mut seen, &port).await {
+        Ok(address) => address,
+        Err(error) => {
+            tracing::debug!(%peer, port = number, error = chain(&error), "connection refused");
+            return;
+        }
+    };
+    let caller = Caller {
+        address,
+        principal: Arc::clone(&NONE),
+        mtls: false,
+        group: "",
+    };
+    match port.transport {
+        Transport::Http => {
+            let client = Io::from(stream).with_ahead(seen.freeze());
+            let entrance = Entrance::plain(number);
+            let first_bytes = timeout(port.limits.idle_timeout, tcp::read_http(client));
+            let Ok(Ok(Spoken::Http(client, wire))) = first_bytes.await else {
+                return;
+            };
+            let (client, ahead) = client.into_parts();
+            let client = client.with_ahead(ahead);
+            serve_http(&worker, client, wire, caller, entrance, &port.limits).await;
+        }
+        Transport::Tls => behind_tls(&worker, stream, seen, caller, &port).await,
+        Transport::Tcp | Transport::Udp => {
+            let client = Io::from(stream).with_ahead(seen.freeze());
+            let listener = port.listener(None);
+            let route = listener.and_then(|l| l.stream(None));
+            carry(&worker, client, &caller, route, None).await;
+        }
+    }
 }
 
-/// Requests that come from outside on one port.
-struct Entrance {
+/// Where the client is: as its connection says, or the PROXY header before it.
+async fn client_address(
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    seen: &mut BytesMut,
+    port: &Port,
+) -> Result<SocketAddr, proxy_protocol::ReadError> {
+    let mode = match port.proxy_protocol {
+        ProxyProtocol::Off => return Ok(peer),
+        ProxyProtocol::Accept => Mode::Accept,
+        ProxyProtocol::Require => Mode::Require,
+    };
+    let limit = port.limits.tls_handshake_timeout;
+    let header = proxy_protocol::read(stream, seen, mode, limit).await?;
+    let addresses = header.and_then(|header| header.addresses);
+    Ok(addresses.map_or(peer, |addresses| addresses.source))
+}
+
+/// A connection that begins with TLS.
+async fn behind_tls(
+    worker: &Rc<Worker>,
+    mut stream: TcpStream,
+    mut seen: BytesMut,
+    mut caller: Caller,
+    port: &Port,
+) {
+    let limit = port.limits.tls_handshake_timeout;
+    let begun = tokio::time::Instant::now();
+    let name = match timeout(limit, tls::server_name(&mut stream, &mut seen)).await {
+        Ok(Ok(name)) => name,
+        Ok(Err(error)) => return no_handshake(worker, &caller, &error),
+        Err(_) => return no_handshake(worker, &caller, &io::ErrorKind::TimedOut.into()),
+    };
+    let Some(listener) = port.listener(name.as_deref()) else {
+        let shown = name.as_deref().unwrap_or("none");
+        let details = format!("no listener is for the server name \"{shown}\"");
+        return refuse(worker, &caller, &Failure::new(Reason::NoRoute, details));
+    };
+    let Some(config) = &listener.tls else {
+        let client = Io::from(stream).with_ahead(seen.freeze());
+        return pass_through(worker, client, &caller, listener, limit).await;
+    };
+    let left = limit.saturating_sub(begun.elapsed());
+    let client = match tls::accept(stream, &seen, Arc::clone(config), left).await {
+        Ok(client) => client,
+        Err(error) => return no_handshake(worker, &caller, &error),
+    };
+    // What was read ahead is of no use any more, and the connection may live long.
+    drop(seen);
+    let session = client.get_ref().1;
+    caller.group = net::tls::group(session);
+    let wire = match session.alpn_protocol() {
+        Some(b"h2") => Wire::Http2,
+        _ => Wire::Http1,
+    };
+    let client = Io::tls(client);
+    if listener.config.protocol == Protocol::Https {
+        let entrance = Entrance::behind(listener);
+        let limits = &listener.config.limits;
+        serve_http(worker, client, wire, caller, entrance, limits).await;
+    } else {
+        let route = listener.stream(name.as_deref());
+        carry(worker, client, &caller, route, name.as_deref()).await;
+    }
+}
+
+/// TLS that is not opened here.
+async fn pass_through(
+    worker: &Rc<Worker>,
+    client: Io,
+    caller: &Caller,
+    listener: &Listener,
+    limit: Duration,
+) {
+    let pick = async |name: Option<&str>| {
+        let name = name.map(normal);
+        match listener.stream(name.as_deref()) {
+            Some(route) => backend(worker, route).await,
+            None => Err(no_stream(name.as_deref())),
+        }
+    };
+    // What failed is in the access log.
+    drop(tcp::passthrough(worker, client, caller, limit, pick).await);
+}
+
+fn no_stream(name: Option<&str>) -> Failure {
+    let whom = name.map(|name| format!(" for the server name \"{name}\""));
+    let details = format!("no route is attached{}", whom.unwrap_or_default());
+    Failure::new(Reason::NoRoute, details)
+}
+
+fn no_handshake(worker: &Worker, caller: &Caller, error: &io::Error) {
+    worker.shared.handshake_failures.inc();
+    tracing::debug!(client = %caller.address, error = chain(error), "TLS handshake failed");
+}
+
+/// HTTP requests of a client.
+struct Visitor {
     worker: Rc<Worker>,
     caller: Caller,
-    port: u16,
+    inlet: Inlet,
+    tls: bool,
 }
 
-impl Service for Entrance {
-    fn begin(&self, head: RequestHead) -> Exchange {
+impl Service for Visitor {
+    fn begin(&self, mut head: RequestHead) -> Exchange {
+        if self.tls {
+            head.scheme = Some(Scheme::Https);
+        }
         Exchange::begin(&self.worker, Direction::Outbound, &self.caller, head)
     }
 
-    async fn call(&self, mut exchange: Exchange, request: Request) -> Reply {
-        let destination = {
-            let snapshot = self.worker.shared.state.snapshot();
-            let port = snapshot.listeners.port(self.port);
-            let table = port.and_then(|port| port.find(&normal(exchange.head().host())));
-            table.map(|table| Arc::clone(&table.destination))
-        };
-        if let Some(destination) = destination {
-            let inlet = Inlet::Service(destination, self.port);
-            return outbound::handle(&self.worker, &inlet, exchange, request).await;
-        }
-        let details = format!(
-            "no route is attached to port {} for host \"{}\"",
-            self.port,
-            exchange.head().host()
-        );
-        let failure = Failure::new(Reason::NoRoute, details);
-        exchange.fail(&failure);
-        reply::failure(&failure, exchange.is_grpc())
+    async fn call(&self, exchange: Exchange, request: Request) -> Reply {
+        outbound::handle(&self.worker, &self.inlet, exchange, request).await
     }
+}
+
+async fn serve_http(
+    worker: &Rc<Worker>,
+    client: Io,
+    wire: Wire,
+    caller: Caller,
+    entrance: Entrance,
+    limits: &Limits,
+) {
+    let bounds = bounds(worker, limits);
+    let service = Visitor {
+        worker: Rc::clone(worker),
+        caller,
+        tls: entrance.is_behind_tls(),
+        inlet: Inlet::Listener(Rc::new(entrance)),
+    };
+    http::serve(worker, client, wire, &bounds, service).await;
+}
+
+/// The bounds of a connection; those of the worker where they are the same.
+fn bounds(worker: &Worker, limits: &Limits) -> Rc<Bounds> {
+    let new = Bounds::from(limits);
+    if new == *worker.bounds {
+        return Rc::clone(&worker.bounds);
+    }
+    Rc::new(new)
+}
+
+/// Carries a connection where its route leads.
+async fn carry(
+    worker: &Rc<Worker>,
+    client: impl Stream,
+    caller: &Caller,
+    route: Option<&Arc<StreamRoute>>,
+    name: Option<&str>,
+) {
+    let found = match route {
+        Some(route) => backend(worker, route).await,
+        None => Err(no_stream(name)),
+    };
+    match found {
+        Ok((destination, port)) => {
+            let carried = tcp::carry(worker, client, caller, &destination, port, None).await;
+            if let Err(failure) = carried {
+                tracing::debug!(service = %destination.name, port, "connection failed: {failure}");
+            }
+        }
+        Err(failure) => {
+            refuse(worker, caller, &failure);
+            tcp::close(client).await;
+        }
+    }
+}
+
+fn refuse(worker: &Rc<Worker>, caller: &Caller, failure: &Failure) {
+    Connection::begin(worker, Direction::Outbound, caller, &NONE).failed(failure);
+}
+
+async fn backend(worker: &Worker, route: &StreamRoute) -> Result<(Arc<Destination>, u16), Failure> {
+    let (name, port) = choose(route)?;
+    match worker.shared.state.service(name).await {
+        Lookup::Found(destination) => Ok((destination, port)),
+        Lookup::Absent => Err(Failure::no_backend(format!(
+            "backend service {name} does not exist"
+        ))),
+        Lookup::Unknown => Err(unknown(name)),
+    }
+}
+
+fn unknown(name: &ServiceName) -> Failure {
+    let details = format!("the control plane has not told about service {name}");
+    Failure::new(Reason::ConfigMissing, details)
+}
+
+/// One of a route's backends, by weight.
+fn choose(route: &StreamRoute) -> Result<(&ServiceName, u16), Failure> {
+    let weights = route.backends.iter().map(|b| b.weight);
+    let chosen = policy::split::by_weight(weights, rand::random());
+    let Some(backend) = chosen.and_then(|i| route.backends.get(i)) else {
+        let details = format!(
+            "{} {} has no backend with a weight above 0",
+            route.kind, route.name
+        );
+        return Err(Failure::no_backend(details));
+    };
+    match &backend.target {
+        Target::Service { name, port } => Ok((name, *port)),
+        Target::Invalid { reason } => {
+            let details = format!("{} {}: {reason}", route.kind, route.name);
+            Err(Failure::no_backend(details))
+        }
+    }
+}
+
+/// Where the datagrams of a new client on port `number` go. What a route leads to is known before
+/// the first of them comes.
+pub(crate) fn datagrams(worker: &Worker, number: u16) -> Result<udp::Target, Failure> {
+    let snapshot = worker.shared.state.snapshot();
+    let port = snapshot.listeners.datagrams(number);
+    let listener = port.and_then(|port| port.listener(None));
+    let route = listener.and_then(|listener| listener.stream(None));
+    let route = route.ok_or_else(|| {
+        let details = format!("no UDPRoute is attached to port {number}");
+        Failure::new(Reason::NoRoute, details)
+    })?;
+    let (name, port) = choose(route)?;
+    let destination = snapshot.service(name).ok_or_else(|| unknown(name))?;
+    udp::pick(worker, destination, port)
 }

@@ -13,7 +13,10 @@ use std::time::Duration;
 use net::socket::{self, ListenOptions};
 use tokio::task::JoinHandle;
 
+use super::datagrams;
+use super::listeners::Transport;
 use crate::server::{Door, accept};
+use crate::udp;
 use crate::worker::Worker;
 
 /// Between attempts to bind what could not be bound.
@@ -22,25 +25,23 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Opens and closes sockets as listeners come and go, for as long as the worker runs.
 pub(crate) async fn listen(worker: Rc<Worker>) {
     let mut changed = worker.shared.state.changes();
-    let mut open: BTreeMap<SocketAddr, Accepting> = BTreeMap::new();
-    let mut failed: BTreeMap<SocketAddr, String> = BTreeMap::new();
+    let mut open: BTreeMap<Place, Serving> = BTreeMap::new();
+    let mut failed: BTreeMap<Place, String> = BTreeMap::new();
     loop {
         let wanted = wanted(&worker);
-        open.retain(|address, _| wanted.contains(address));
-        failed.retain(|address, _| wanted.contains(address));
-        for address in wanted {
-            if open.contains_key(&address) {
+        open.retain(|place, _| wanted.contains(place));
+        failed.retain(|place, _| wanted.contains(place));
+        for place in wanted {
+            if open.contains_key(&place) {
                 continue;
             }
-            match bind(address) {
-                Ok(listener) => {
-                    failed.remove(&address);
-                    let door = Door::Listener(address.port());
-                    let task = accept(Rc::clone(&worker), door, Arc::new(listener));
-                    open.insert(address, Accepting(tokio::task::spawn_local(task)));
-                    tracing::info!(%address, "listening");
+            match serve(&worker, place) {
+                Ok(serving) => {
+                    failed.remove(&place);
+                    open.insert(place, serving);
+                    tracing::info!(address = %place.address, udp = place.udp, "listening");
                 }
-                Err(error) => report(address, &error, &mut failed),
+                Err(error) => report(place, &error, &mut failed),
             }
         }
         tokio::select! {
@@ -50,48 +51,85 @@ pub(crate) async fn listen(worker: Rc<Worker>) {
     }
 }
 
-/// A task that accepts; it ends, and its socket is closed, when this is dropped.
-struct Accepting(JoinHandle<()>);
+/// Where a socket is bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    udp: bool,
+    address: SocketAddr,
+}
 
-impl Drop for Accepting {
+/// A task that serves a socket; it ends, and the socket is closed, when this is dropped.
+struct Serving(JoinHandle<()>);
+
+impl Drop for Serving {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-fn wanted(worker: &Worker) -> Vec<SocketAddr> {
+fn wanted(worker: &Worker) -> Vec<Place> {
     let snapshot = worker.shared.state.snapshot();
-    let mut addresses = Vec::new();
+    let mut places = Vec::new();
     for (number, port) in snapshot.listeners.ports() {
-        if port.addresses.is_empty() {
-            addresses.push(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), number));
-        }
-        addresses.extend(port.addresses.iter().map(|ip| SocketAddr::new(*ip, number)));
+        let udp = port.transport == Transport::Udp;
+        let everywhere = [Ipv6Addr::UNSPECIFIED.into()];
+        let addresses = match port.addresses.as_slice() {
+            [] => &everywhere,
+            addresses => addresses,
+        };
+        places.extend(addresses.iter().map(|ip| Place {
+            udp,
+            address: SocketAddr::new(*ip, number),
+        }));
     }
-    addresses
+    places
+}
+
+fn serve(worker: &Rc<Worker>, place: Place) -> io::Result<Serving> {
+    let number = place.address.port();
+    if !place.udp {
+        let listener = Arc::new(bind(place.address)?);
+        let task = accept(Rc::clone(worker), Door::Listener(number), listener);
+        return Ok(Serving(tokio::task::spawn_local(task)));
+    }
+    let socket = or_without_ipv6(place.address, socket::share_udp)?;
+    let (worker, picker) = (Rc::clone(worker), Rc::clone(worker));
+    let task = async move {
+        let pick = move |_| datagrams(&picker, number);
+        if let Err(error) = udp::serve(worker, socket, pick).await {
+            tracing::error!(port = number, %error, "a socket for datagrams cannot be used");
+        }
+    };
+    Ok(Serving(tokio::task::spawn_local(task)))
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let everywhere = address.ip().is_unspecified();
-    let options = ListenOptions {
-        dual_stack: everywhere,
-        ..ListenOptions::default()
-    };
-    let listener = socket::listen(address, &options);
-    match listener {
-        // A host without IPv6.
-        Err(error) if everywhere && error.kind() != io::ErrorKind::AddrInUse => {
-            let address = SocketAddr::from(([0, 0, 0, 0], address.port()));
-            socket::listen(address, &ListenOptions::default())
+    or_without_ipv6(address, |address| {
+        let options = ListenOptions {
+            dual_stack: address.is_ipv6() && address.ip().is_unspecified(),
+            ..ListenOptions::default()
+        };
+        socket::listen(address, &options)
+    })
+}
+
+/// Everywhere means IPv4 alone on a host without IPv6.
+fn or_without_ipv6<T>(
+    address: SocketAddr,
+    open: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    match open(address) {
+        Err(error) if address.ip().is_unspecified() && error.kind() != io::ErrorKind::AddrInUse => {
+            open(SocketAddr::from(([0, 0, 0, 0], address.port())))
         }
-        listener => listener,
+        opened => opened,
     }
 }
 
 /// Says once what is wrong, not at each attempt.
-fn report(address: SocketAddr, error: &io::Error, failed: &mut BTreeMap<SocketAddr, String>) {
+fn report(place: Place, error: &io::Error, failed: &mut BTreeMap<Place, String>) {
     let text = error.to_string();
-    if failed.get(&address) == Some(&text) {
+    if failed.get(&place) == Some(&text) {
         return;
     }
     let hint = match error.kind() {
@@ -102,6 +140,6 @@ fn report(address: SocketAddr, error: &io::Error, failed: &mut BTreeMap<SocketAd
         io::ErrorKind::AddrNotAvailable => "the host has no such address; mend `addresses`",
         _ => "it is tried again every second",
     };
-    tracing::error!(%address, error = text, "a listener cannot be opened: {hint}");
-    failed.insert(address, text);
+    tracing::error!(address = %place.address, error = text, "a listener cannot be opened: {hint}");
+    failed.insert(place, text);
 }

@@ -47,12 +47,13 @@ pub(crate) struct Updater {
     next: Snapshot,
 }
 
-/// A service is complete when each of these has been answered.
-const PARTS: [Kind; 4] = [
+/// A service is complete when each of these has been answered; the last is for Gateways alone.
+const PARTS: [Kind; 5] = [
     Kind::Service,
     Kind::Endpoint,
     Kind::TrafficPolicy,
     Kind::Route,
+    Kind::BackendTls,
 ];
 
 /// The subscription to all of a kind.
@@ -159,7 +160,7 @@ impl Updater {
         self.make_room();
         self.services.insert(name.clone(), HashSet::new());
         let collection = collection_of(name);
-        for kind in [Kind::Endpoint, Kind::TrafficPolicy, Kind::Route] {
+        for kind in self.parts().iter().copied().filter(|k| *k != Kind::Service) {
             self.handle.subscribe(kind, &collection);
         }
         self.handle.subscribe(Kind::Service, &name.to_string());
@@ -206,9 +207,15 @@ impl Updater {
                 }
                 Resource::Route(route) => {
                     touched.extend(route.parent.service().cloned());
-                    self.want_backends(route);
+                    self.want_targets(targets(route));
                 }
-                Resource::Listener(_) | Resource::StreamRoute(_) => {}
+                Resource::BackendTls(policy) => {
+                    touched.insert(policy.target.clone());
+                }
+                Resource::StreamRoute(route) => {
+                    self.want_targets(route.backends.iter().map(|b| &b.target));
+                }
+                Resource::Listener(_) => {}
             }
             gateways |= self.gateways.note(&self.handle, key, Some(resource));
             self.resources.insert(key.clone(), Arc::clone(resource));
@@ -247,12 +254,21 @@ impl Updater {
         self.publish();
     }
 
+    /// What of a service this proxy needs to know.
+    fn parts(&self) -> &'static [Kind] {
+        match self.role {
+            Role::Sidecar(_) => &PARTS[..PARTS.len() - 1],
+            Role::Gateway(_) => &PARTS,
+        }
+    }
+
     /// Whether enough is known to serve.
     fn is_ready(&self) -> bool {
         match self.role {
             Role::Sidecar(_) => self.next.own.is_some(),
             Role::Gateway(_) => {
-                let whole = |answered: &HashSet<Kind>| PARTS.iter().all(|p| answered.contains(p));
+                let parts = self.parts();
+                let whole = |answered: &HashSet<Kind>| parts.iter().all(|p| answered.contains(p));
                 self.gateways.are_complete() && self.services.values().all(whole)
             }
         }
@@ -267,9 +283,9 @@ impl Updater {
     }
 
     /// Routes lead to further services: they are subscribed to before the first request needs them.
-    fn want_backends(&mut self, route: &model::route::Route) {
-        for backend in route.rules.iter().flat_map(|r| &r.backends) {
-            if let Target::Service { name, .. } = &backend.target {
+    fn want_targets<'r>(&mut self, targets: impl Iterator<Item = &'r Target>) {
+        for target in targets {
+            if let Target::Service { name, .. } = target {
                 self.want_service(name);
             }
         }
@@ -288,7 +304,7 @@ impl Updater {
         let Some(answered) = self.services.get(name) else {
             return;
         };
-        if !PARTS.iter().all(|part| answered.contains(part)) {
+        if !self.parts().iter().all(|part| answered.contains(part)) {
             return;
         }
         // Its addresses may have changed; those it still has come back below.
@@ -316,7 +332,11 @@ impl Updater {
             Resource::Route(route) => Some(Arc::new(route.clone())),
             _ => None,
         });
-        destination.update(service, &endpoints, &policies, &routes);
+        let outside = self.members(Kind::BackendTls, name, |r| match r {
+            Resource::BackendTls(policy) => Some(Arc::new(policy.clone())),
+            _ => None,
+        });
+        destination.update(service, &endpoints, &policies, &routes, &outside);
         for address in &service.addresses {
             if self.addresses.contains_key(address) {
                 self.next
@@ -375,7 +395,7 @@ impl Updater {
                 _ => Arc::new(Destination::new(service.clone())),
             };
             let endpoint = Arc::new(endpoint_config(workload, Some(address)));
-            destination.update(&service, &[endpoint], &[], &[]);
+            destination.update(&service, &[endpoint], &[], &[], &[]);
             self.next
                 .addresses
                 .insert(address, Entry::Present(destination));
@@ -428,12 +448,12 @@ impl Updater {
         let referenced: HashSet<ServiceName> = self
             .resources
             .values()
-            .filter_map(|r| match &**r {
-                Resource::Route(route) => Some(route),
-                _ => None,
+            .flat_map(|resource| match &**resource {
+                Resource::Route(route) => targets(route).collect(),
+                Resource::StreamRoute(route) => route.backends.iter().map(|b| &b.target).collect(),
+                _ => Vec::new(),
             })
-            .flat_map(|route| route.rules.iter().flat_map(|r| &r.backends))
-            .filter_map(|b| match &b.target {
+            .filter_map(|target| match target {
                 Target::Service { name, .. } => Some(name.clone()),
                 Target::Invalid { .. } => None,
             })
@@ -460,7 +480,7 @@ impl Updater {
             return;
         }
         let collection = collection_of(name);
-        for kind in [Kind::Endpoint, Kind::TrafficPolicy, Kind::Route] {
+        for kind in self.parts().iter().copied().filter(|k| *k != Kind::Service) {
             self.handle.unsubscribe(kind, &collection);
             let prefix = format!("{name}/");
             self.resources
@@ -486,6 +506,12 @@ impl Updater {
             self.next.addresses.remove(&address);
         }
     }
+}
+
+/// Where a route leads.
+fn targets(route: &model::route::Route) -> impl Iterator<Item = &Target> {
+    let backends = route.rules.iter().flat_map(|r| &r.backends);
+    backends.map(|b| &b.target)
 }
 
 /// The service that a resource name belongs to: `a/b` of `a/b`, `a/b/c` and `a/b/*`.

@@ -37,7 +37,7 @@ impl Mode {
     }
 }
 
-/// Run a proxy: beside a workload that is registered already, or for the Gateways of a directory.
+/// Run a proxy, beside a workload or for the Gateways of a directory.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  Gateways, routes and Services of a directory, with no control plane; a changed file is taken over\n    tulle proxy --static examples/gateway/\n  What `tulle run` does for you\n    tulle proxy --workload bookshop/reviews-v1-0 --mode explicit --xds 127.0.0.1:15012 \\\n      --state-dir /var/lib/tulle/reviews-v1-0 --token-file token"
@@ -52,30 +52,8 @@ pub(crate) struct Proxy {
         hide_env_values = true
     )]
     directory: Option<PathBuf>,
-    /// With --static: where a line for each request goes: a file, `-` for stdout, or `off`.
-    #[arg(
-        long,
-        value_name = "PATH|-|off",
-        default_value = "-",
-        requires = "directory"
-    )]
-    access_log: String,
-    /// With --static: address of the admin endpoint (loopback), or `off`.
-    #[arg(
-        long,
-        value_name = "ADDR|off",
-        default_value = "127.0.0.1:15000",
-        requires = "directory"
-    )]
-    admin: String,
-    /// With --static: address of the endpoint for metrics and health, or `off`.
-    #[arg(
-        long,
-        value_name = "ADDR|off",
-        default_value = "off",
-        requires = "directory"
-    )]
-    metrics: String,
+    #[command(flatten)]
+    outlets: Outlets,
     /// The workload: NAMESPACE/NAME.
     #[arg(
         long,
@@ -146,11 +124,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn execute(self, talk: &Talk) -> anyhow::Result<ExitCode> {
-        runtime::logging::init(runtime::logging::Verbosity {
-            quiet: talk.quiet,
-            verbose: talk.verbose,
-            json: self.log_json,
-        });
+        log(talk, self.log_json);
         let options = match self.directory.clone() {
             Some(directory) => self.standalone(directory)?,
             None => self.sidecar()?,
@@ -160,6 +134,11 @@ impl Proxy {
     }
 
     fn sidecar(self) -> anyhow::Result<Options> {
+        if self.outlets != Outlets::default() {
+            return Err(usage!(
+                "--access-log, --admin and --metrics are for --static; beside a workload the supervisor opens them"
+            ));
+        }
         let (Some(workload), Some(mode), Some(address), Some(state_dir)) =
             (self.workload, self.mode, self.xds, self.state_dir)
         else {
@@ -192,18 +171,9 @@ impl Proxy {
 
     /// The Gateways of a directory.
     fn standalone(self, directory: PathBuf) -> anyhow::Result<Options> {
-        let access_log = match self.access_log.as_str() {
-            "off" => None,
-            "-" => Some(AccessLog::Stdout),
-            path => Some(AccessLog::File(path.into())),
-        };
+        let access_log = self.outlets.access_log();
         let (directory, first) = Directory::open(directory, access_log.is_some())?;
-        let mut listeners = BTreeMap::new();
-        for (name, address) in [("admin", &self.admin), ("metrics", &self.metrics)] {
-            if address != "off" {
-                listeners.insert(name.to_owned(), listen(name, address)?);
-            }
-        }
+        let listeners = self.outlets.listeners()?;
         let workload = WorkloadName::new(model::name::DEFAULT_NAMESPACE, "gateway")?;
         Ok(Options {
             workload,
@@ -219,6 +189,54 @@ impl Proxy {
             drain: self.drain,
         })
     }
+}
+
+/// Where a Gateway's proxy tells about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
+pub(crate) struct Outlets {
+    /// Of a Gateway's proxy: where a line for each request goes: a file, `-` for stdout, or `off`
+    /// [default: -].
+    #[arg(long, value_name = "PATH|-|off")]
+    access_log: Option<String>,
+    /// Of a Gateway's proxy: address of the admin endpoint, on loopback, or `off` [default:
+    /// 127.0.0.1:15000].
+    #[arg(long, value_name = "ADDR|off")]
+    admin: Option<String>,
+    /// Of a Gateway's proxy: address of the endpoint for metrics and health [default: off].
+    #[arg(long, value_name = "ADDR|off")]
+    metrics: Option<String>,
+}
+
+impl Outlets {
+    pub(crate) fn access_log(&self) -> Option<AccessLog> {
+        match self.access_log.as_deref() {
+            Some("off") => None,
+            None | Some("-") => Some(AccessLog::Stdout),
+            Some(path) => Some(AccessLog::File(path.into())),
+        }
+    }
+
+    /// The sockets, by the names that the proxy knows them by.
+    pub(crate) fn listeners(&self) -> anyhow::Result<BTreeMap<String, TcpListener>> {
+        let admin = self.admin.as_deref().unwrap_or("127.0.0.1:15000");
+        let metrics = self.metrics.as_deref().unwrap_or("off");
+        let mut listeners = BTreeMap::new();
+        for (name, address) in [("admin", admin), ("metrics", metrics)] {
+            if address != "off" {
+                listeners.insert(name.to_owned(), listen(name, address)?);
+            }
+        }
+        Ok(listeners)
+    }
+}
+
+/// Starts logging to stderr.
+pub(crate) fn log(talk: &Talk, json: bool) {
+    runtime::logging::init(runtime::logging::Verbosity {
+        quiet: talk.quiet,
+        verbose: talk.verbose,
+        json,
+    });
 }
 
 /// Opens an address of the proxy's own.

@@ -1,6 +1,8 @@
 //! Traffic policies.
 
-use model::traffic::{Algorithm, Connections, OutlierDetection, Timeouts, TrafficPolicy};
+use model::traffic::{
+    Algorithm, Connections, OutlierDetection, ProxyVersion, Timeouts, TrafficPolicy,
+};
 
 use super::field::{
     Invalid, Result, Within, duration, duration_to_message, known, optional_duration,
@@ -26,6 +28,7 @@ pub(super) fn to_message(policy: &TrafficPolicy) -> v1::TrafficPolicy {
             idle_timeout: policy.connections.idle_timeout.map(duration_to_message),
             max_connections: policy.connections.max_connections,
             max_requests: policy.connections.max_requests,
+            proxy_header: proxy_header(policy.connections.proxy_protocol).into(),
         }),
         outlier_detection: policy.outlier_detection.map(|o| v1::OutlierDetection {
             consecutive_5xx: o.consecutive_5xx,
@@ -66,6 +69,11 @@ pub(super) fn from_message(message: v1::TrafficPolicy) -> Result<TrafficPolicy> 
             idle_timeout: optional_duration("connections.idle_timeout", connections.idle_timeout)?,
             max_connections: connections.max_connections,
             max_requests: connections.max_requests,
+            proxy_protocol: match known("connections.proxy_header", connections.proxy_header)? {
+                v1::ProxyHeader::None => None,
+                v1::ProxyHeader::V1 => Some(ProxyVersion::V1),
+                v1::ProxyHeader::V2 => Some(ProxyVersion::V2),
+            },
         },
         outlier_detection: message
             .outlier_detection
@@ -83,6 +91,14 @@ pub(super) fn from_message(message: v1::TrafficPolicy) -> Result<TrafficPolicy> 
             .transpose()
             .within("retries")?,
     })
+}
+
+fn proxy_header(version: Option<ProxyVersion>) -> v1::ProxyHeader {
+    match version {
+        None => v1::ProxyHeader::None,
+        Some(ProxyVersion::V1) => v1::ProxyHeader::V1,
+        Some(ProxyVersion::V2) => v1::ProxyHeader::V2,
+    }
 }
 
 fn outlier_detection(message: v1::OutlierDetection) -> Result<OutlierDetection> {

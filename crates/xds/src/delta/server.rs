@@ -59,6 +59,9 @@ pub enum RequestError {
     /// Too many subscriptions, or resources held.
     #[error("more than {0} {1} on one stream")]
     TooMany(usize, &'static str),
+    /// Resources that are not for this client.
+    #[error("{0} are for the proxies of their Gateway alone, which ask for them by its name")]
+    Forbidden(Kind),
 }
 
 /// How a request changed the set of subscriptions, for an index of them.

@@ -264,6 +264,9 @@ pub struct Connections {
     /// Requests in flight.
     #[prost(uint32, optional, tag = "4")]
     pub max_requests: ::core::option::Option<u32>,
+    /// Whether connections begin with a PROXY header.
+    #[prost(enumeration = "ProxyHeader", tag = "5")]
+    pub proxy_header: i32,
 }
 /// When an endpoint is ejected.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -392,6 +395,54 @@ pub mod retry_condition {
         /// This gRPC status.
         #[prost(uint32, tag = "3")]
         GrpcStatus(u32),
+    }
+}
+/// TLS to backends that are no members of the mesh; named `<target>/<namespace>.<name>`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BackendTls {
+    /// `namespace/name` of the policy.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// `namespace/name` of the service.
+    #[prost(string, tag = "2")]
+    pub target: ::prost::alloc::string::String,
+    /// Port of the service; unset for all.
+    #[prost(uint32, optional, tag = "3")]
+    pub port: ::core::option::Option<u32>,
+    /// Creation, in seconds since 1970.
+    #[prost(uint64, tag = "4")]
+    pub created: u64,
+    /// Server name that goes out, and that the certificate must have if there are no names.
+    #[prost(string, tag = "5")]
+    pub hostname: ::prost::alloc::string::String,
+    /// Names of which the certificate must have one.
+    #[prost(message, repeated, tag = "6")]
+    pub names: ::prost::alloc::vec::Vec<SubjectName>,
+    /// Whether those vouch for it whom the operating system trusts.
+    #[prost(bool, tag = "7")]
+    pub system_roots: bool,
+    /// Otherwise these do, in DER.
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// A name in a certificate.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubjectName {
+    /// The form.
+    #[prost(oneof = "subject_name::Name", tags = "1, 2")]
+    pub name: ::core::option::Option<subject_name::Name>,
+}
+/// Nested message and enum types in `SubjectName`.
+pub mod subject_name {
+    /// The form.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Name {
+        /// A host, perhaps with `*.` before it.
+        #[prost(string, tag = "1")]
+        Dns(::prost::alloc::string::String),
+        /// A URI.
+        #[prost(string, tag = "2")]
+        Uri(::prost::alloc::string::String),
     }
 }
 /// A listener of a Gateway; named `<namespace>/gateway:<Gateway>/<listener>`.
@@ -1135,6 +1186,39 @@ impl LoadBalancer {
             "LOAD_BALANCER_LEAST_REQUEST" => Some(Self::LeastRequest),
             "LOAD_BALANCER_ROUND_ROBIN" => Some(Self::RoundRobin),
             "LOAD_BALANCER_RANDOM" => Some(Self::Random),
+            _ => None,
+        }
+    }
+}
+/// A version of the PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ProxyHeader {
+    /// None.
+    None = 0,
+    /// A line of text.
+    V1 = 1,
+    /// Binary.
+    V2 = 2,
+}
+impl ProxyHeader {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::None => "PROXY_HEADER_NONE",
+            Self::V1 => "PROXY_HEADER_V1",
+            Self::V2 => "PROXY_HEADER_V2",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PROXY_HEADER_NONE" => Some(Self::None),
+            "PROXY_HEADER_V1" => Some(Self::V1),
+            "PROXY_HEADER_V2" => Some(Self::V2),
             _ => None,
         }
     }

@@ -177,6 +177,7 @@ impl From<RequestError> for Status {
                 Self::invalid_argument(error.to_string())
             }
             RequestError::TooMany(..) => Self::resource_exhausted(error.to_string()),
+            RequestError::Forbidden(_) => Self::permission_denied(error.to_string()),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! TLS of a Gateway: certificates of its listeners, whom its clients must be vouched for by, and
-//! what it shows to backends (GEP-91, GEP-3155).
+//! TLS of a Gateway: certificates of its listeners, and whom its clients must be vouched for by
+//! (GEP-91).
 
 use std::collections::BTreeMap;
 
@@ -69,21 +69,9 @@ pub struct ObjectRef {
 /// `spec.tls` of a Gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct GatewayTls {
-    /// With backends.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backend: Option<BackendTls>,
     /// With clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frontend: Option<Frontend>,
-}
-
-/// TLS with backends.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BackendTls {
-    /// What the Gateway shows to backends that ask for a certificate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_certificate_ref: Option<SecretRef>,
 }
 
 /// TLS with clients.
@@ -163,15 +151,6 @@ impl ListenerTls {
 
 impl GatewayTls {
     pub(super) fn check(&self, c: &mut Check<'_>) {
-        if let Some(backend) = &self.backend
-            && let Some(reference) = &backend.client_certificate_ref
-        {
-            c.at("backend", |c| {
-                c.at("clientCertificateRef", |c| {
-                    check_object_ref(&reference.name, reference.namespace.as_deref(), c);
-                });
-            });
-        }
         let Some(frontend) = &self.frontend else {
             return;
         };
@@ -194,7 +173,6 @@ impl GatewayTls {
     }
 
     /// What holds for clients of a port.
-    #[expect(dead_code, reason = "for listeners that end TLS")]
     pub(crate) fn for_port(&self, port: u16) -> Option<&FrontendValidation> {
         let frontend = self.frontend.as_ref()?;
         let own = frontend.per_port.iter().find(|p| p.port == port);

@@ -14,7 +14,7 @@ use crate::translate::gateway;
 use crate::translate::store::{Topic, View};
 
 /// The Gateway and those of its listeners that take the route.
-pub(super) fn attach(
+pub(in crate::translate) fn attach(
     object: &Object,
     parent: &ParentRef,
     hostnames: &[Hostname],
@@ -166,6 +166,9 @@ fn fits(kind: ObjectKind, protocol: Protocol) -> bool {
         ObjectKind::HttpRoute | ObjectKind::GrpcRoute => {
             matches!(protocol, Protocol::Http | Protocol::Https)
         }
+        ObjectKind::TlsRoute => protocol == Protocol::Tls,
+        ObjectKind::TcpRoute => protocol == Protocol::Tcp,
+        ObjectKind::UdpRoute => protocol == Protocol::Udp,
         _ => false,
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use model::gateway::{GatewayName, Listener};
+use model::gateway::{GatewayName, Listener, StreamRoute};
 use model::resource::{Key, Kind, Resource, collection_of_gateway, gateway_of};
 use model::route::Route;
 use xds::client::Handle;
 
-use crate::gateway::Listeners;
+use crate::gateway::{Inputs, Listeners};
 
 /// A Gateway is complete when each of these has been answered.
 const PARTS: [Kind; 2] = [Kind::Route, Kind::StreamRoute];
@@ -18,6 +18,7 @@ const PARTS: [Kind; 2] = [Kind::Route, Kind::StreamRoute];
 pub(super) struct Gateways {
     listeners: BTreeMap<Key, Arc<Listener>>,
     routes: BTreeMap<Key, Arc<Route>>,
+    streams: BTreeMap<Key, Arc<StreamRoute>>,
     /// Those that have listeners, and what of their routes has been answered.
     answered: HashMap<GatewayName, HashSet<Kind>>,
     /// Whether it has been answered which listeners there are.
@@ -36,8 +37,12 @@ impl Gateways {
             Some(Resource::Route(route)) if route.parent.gateway().is_some() => {
                 self.routes.insert(key.clone(), Arc::new(route.clone()));
             }
+            Some(Resource::StreamRoute(route)) => {
+                self.streams.insert(key.clone(), Arc::new(route.clone()));
+            }
             Some(_) => {}
             None => {
+                self.streams.remove(key);
                 self.listeners.remove(key);
                 self.routes.remove(key);
             }
@@ -88,6 +93,12 @@ impl Gateways {
             }
         }
         let routes: Vec<Arc<Route>> = self.routes.values().cloned().collect();
-        Listeners::compile(&listeners, &routes, before)
+        let streams: Vec<Arc<StreamRoute>> = self.streams.values().cloned().collect();
+        let inputs = Inputs {
+            listeners: &listeners,
+            routes: &routes,
+            streams: &streams,
+        };
+        Listeners::compile(&inputs, before)
     }
 }

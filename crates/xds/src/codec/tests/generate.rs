@@ -18,7 +18,7 @@ use model::route::{
     Redirect, Rewrite, Route, RouteKind, Rule, Target, Timeouts, ValueMatch,
 };
 use model::service::{Port, Protocol, Service};
-use model::traffic::{self, Algorithm, Connections, OutlierDetection, TrafficPolicy};
+use model::traffic::{self, Algorithm, Connections, OutlierDetection, ProxyVersion, TrafficPolicy};
 use model::workload::{Locality, Mtls, MtlsMode, Tunnel, Workload, WorkloadPort};
 use model::{SpiffeId, TrustDomain};
 use proptest::collection::{btree_map, vec};
@@ -35,6 +35,7 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
         endpoint().prop_map(Resource::Endpoint),
         policy().prop_map(Resource::TrafficPolicy),
         route().prop_map(Resource::Route),
+        gateway::backend_tls().prop_map(Resource::BackendTls),
         gateway::listener().prop_map(Resource::Listener),
         gateway::stream_route().prop_map(Resource::StreamRoute),
     ]
@@ -230,6 +231,7 @@ prop_compose! {
         ])),
         times in [of(duration()), of(duration()), of(duration()), of(duration()), of(duration())],
         bounds in [of(any::<u32>()), of(any::<u32>())],
+        proxy_protocol in of(select(vec![ProxyVersion::V1, ProxyVersion::V2])),
         outlier_detection in of(outlier_detection()),
         retries in of(retry()),
     ) -> TrafficPolicy {
@@ -242,7 +244,7 @@ prop_compose! {
             created,
             load_balancer,
             connections: Connections {
-                connect_timeout, idle_timeout, max_connections, max_requests,
+                connect_timeout, idle_timeout, max_connections, max_requests, proxy_protocol,
             },
             outlier_detection,
             timeouts: traffic::Timeouts { request, per_try, idle },

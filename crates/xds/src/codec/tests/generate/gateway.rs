@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use model::backend_tls::{BackendTls, Roots, SubjectName};
 use model::gateway::{
     Attachment, Certificate, ClientValidation, Listener, PrivateKey, Protocol, ProxyProtocol,
     StreamBackend, StreamKind, StreamRoute, Termination, Tls,
@@ -115,5 +116,30 @@ prop_compose! {
             .map(|(target, weight)| StreamBackend { target, weight })
             .collect();
         StreamRoute { kind, name, gateway, attachments, created, backends }
+    }
+}
+
+fn subject_name() -> impl Strategy<Value = SubjectName> {
+    prop_oneof![
+        hostname().prop_map(SubjectName::Dns),
+        "[a-z]{1,4}://[a-z]{1,8}".prop_map(SubjectName::Uri),
+    ]
+}
+
+prop_compose! {
+    pub(super) fn backend_tls()(
+        names in (name(), name()),
+        port in of(port()),
+        created in any::<u64>(),
+        hostname in "[a-z]{1,8}(\\.[a-z]{1,4})?",
+        subjects in vec(subject_name(), 0..3),
+        roots in prop_oneof![
+            Just(Roots::System),
+            vec(bytes(), 0..3).prop_map(Roots::Certificates),
+        ],
+    ) -> BackendTls {
+        BackendTls {
+            name: names.0, target: names.1, port, created, hostname, names: subjects, roots,
+        }
     }
 }

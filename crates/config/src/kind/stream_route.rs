@@ -1,0 +1,183 @@
+//! `TLSRoute`, `TCPRoute` and `UDPRoute` (Gateway API v1.6): where connections and datagrams go that
+//! a Gateway takes and does not read as HTTP.
+
+use model::gateway::StreamBackend;
+use model::hostname::Hostname;
+use serde::{Deserialize, Serialize};
+
+use super::backend::{BackendTarget, Resolve, unresolved};
+use crate::check::Check;
+use crate::reference::{NAME_RULE, ParentRef, check_name, check_namespace, check_parents, shorten};
+
+/// `spec` of a `TLSRoute`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsRouteSpec {
+    /// The Gateways it is attached to.
+    #[serde(default)]
+    pub parent_refs: Vec<ParentRef>,
+    /// Server names that clients ask for.
+    #[serde(default)]
+    pub hostnames: Vec<String>,
+    /// Where connections go.
+    pub rules: Vec<StreamRule>,
+}
+
+/// `spec` of a `TCPRoute` or `UDPRoute`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamRouteSpec {
+    /// The Gateways it is attached to.
+    #[serde(default)]
+    pub parent_refs: Vec<ParentRef>,
+    /// Where connections or datagrams go.
+    pub rules: Vec<StreamRule>,
+}
+
+/// A rule; there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamRule {
+    /// Name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where connections go, by weight.
+    pub backend_refs: Vec<StreamBackendRef>,
+}
+
+/// Where connections go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamBackendRef {
+    /// API group; empty for a Service.
+    #[serde(default)]
+    pub group: String,
+    /// Kind.
+    #[serde(default = "service_kind")]
+    pub kind: String,
+    /// Namespace; that of the route if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+    /// Port of the Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Share of the connections.
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+fn service_kind() -> String {
+    "Service".to_owned()
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl TlsRouteSpec {
+    pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
+        c.at("spec", |c| {
+            check_stream_parents(&mut self.parent_refs, namespace, c);
+            c.at_most("hostnames", self.hostnames.len(), 1024);
+            if self.hostnames.is_empty() {
+                c.error_at(
+                    "hostnames",
+                    "must have at least one item",
+                    "name the servers that clients ask for",
+                );
+            }
+            c.each("hostnames", &self.hostnames, |c, host| {
+                if host.parse::<Hostname>().is_err() || is_address(host) {
+                    let message = format!("\"{}\" is not a host's name", shorten(host));
+                    c.error(message, NAME_RULE);
+                }
+            });
+            backends(&self.rules, c, &mut unresolved);
+        });
+    }
+}
+
+fn is_address(host: &str) -> bool {
+    host.parse::<std::net::IpAddr>().is_ok()
+}
+
+impl StreamRouteSpec {
+    pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
+        c.at("spec", |c| {
+            check_stream_parents(&mut self.parent_refs, namespace, c);
+            backends(&self.rules, c, &mut unresolved);
+        });
+    }
+}
+
+/// Only Gateways have listeners for what is not HTTP.
+fn check_stream_parents(parents: &mut [ParentRef], namespace: &str, c: &mut Check<'_>) {
+    check_parents(parents, namespace, c);
+    c.each("parentRefs", parents, |c, parent| {
+        if !parent.is_gateway() {
+            let message = format!("parents of kind {} are not served here", parent.kind);
+            c.error_at("kind", message, "name a Gateway");
+        }
+    });
+}
+
+/// The backends of the one rule; the check stands at `spec`.
+pub(crate) fn backends(
+    rules: &[StreamRule],
+    c: &mut Check<'_>,
+    resolve: &mut Resolve<'_>,
+) -> Vec<StreamBackend> {
+    if rules.len() != 1 {
+        let message = format!("has {} items; there must be one", rules.len());
+        c.error_at("rules", message, "write a route for each");
+    }
+    let rules = c.each("rules", rules, |c, rule| {
+        if let Some(name) = &rule.name {
+            check_name("name", name, c);
+        }
+        let references = &rule.backend_refs;
+        c.at_most("backendRefs", references.len(), 16);
+        if references.is_empty() {
+            c.error_at("backendRefs", "must have at least one item", "");
+        } else if references.iter().all(|r| r.weight == 0) {
+            c.warn_at(
+                "backendRefs",
+                "all have weight 0: every connection is refused",
+                "give one of them a weight",
+            );
+        }
+        c.each("backendRefs", references, |c, r| r.to_model(c, resolve))
+    });
+    rules.into_iter().next().unwrap_or_default()
+}
+
+impl StreamBackendRef {
+    fn to_model(&self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> StreamBackend {
+        check_name("name", &self.name, c);
+        if let Some(namespace) = &self.namespace {
+            check_namespace("namespace", namespace, c);
+        }
+        match self.port {
+            Some(0) => c.error_at("port", "must be from 1 to 65535", ""),
+            None if self.kind == "Service" => {
+                c.error_at("port", "is required for a Service", "add `port`");
+            }
+            _ => {}
+        }
+        if self.weight > 1_000_000 {
+            c.error_at("weight", "must be from 0 to 1000000", "");
+        }
+        let target = BackendTarget {
+            group: &self.group,
+            kind: &self.kind,
+            namespace: self.namespace.as_deref(),
+            name: &self.name,
+            port: self.port,
+        };
+        StreamBackend {
+            target: resolve(c, target),
+            weight: self.weight,
+        }
+    }
+}

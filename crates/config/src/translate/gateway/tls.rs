@@ -1,0 +1,190 @@
+//! Certificates, keys and root certificates of a Gateway, from the objects that hold them.
+
+use std::sync::Arc;
+
+use model::gateway::{Certificate, ClientValidation, PrivateKey, Termination, Tls};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::Fault;
+use crate::kind::gateway::{
+    FrontendMode, GatewaySpec, ListenerSpec, ObjectRef, SecretRef, TlsMode,
+};
+use crate::kind::{GATEWAY_GROUP, ObjectKind};
+use crate::object::{Object, ObjectKey, Spec};
+use crate::suggest;
+use crate::translate::store::{Topic, View};
+
+/// What becomes of a listener's TLS, and what is wrong with its references; without a certificate
+/// that can be used there is nothing.
+pub(super) fn resolve(
+    object: &Object,
+    spec: &GatewaySpec,
+    listener: &ListenerSpec,
+    view: &mut View<'_>,
+) -> (Option<Tls>, Vec<Fault>) {
+    let Some(tls) = &listener.tls else {
+        return (None, Vec::new());
+    };
+    if tls.mode == TlsMode::Passthrough {
+        return (Some(Tls::Passthrough), Vec::new());
+    }
+    let mut faults = Vec::new();
+    let mut certificates = Vec::new();
+    for reference in &tls.certificate_refs {
+        match certificate(object, reference, view) {
+            Ok(certificate) => certificates.push(Arc::new(certificate)),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    let validation = spec.tls.as_ref().and_then(|t| t.for_port(listener.port));
+    let clients = validation.map(|validation| {
+        let mut roots = Vec::new();
+        for reference in &validation.ca_certificate_refs {
+            match root_certificates(object, reference, view) {
+                Ok(found) => roots.extend(found),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        ClientValidation {
+            roots,
+            optional: validation.mode == FrontendMode::AllowInsecureFallback,
+        }
+    });
+    // Without roots no client could be verified: closed, not open.
+    let unusable = clients
+        .as_ref()
+        .is_some_and(|c| c.roots.is_empty() && !c.optional);
+    if certificates.is_empty() || unusable {
+        return (None, faults);
+    }
+    let termination = Termination {
+        certificates,
+        clients,
+    };
+    (Some(Tls::Terminate(termination)), faults)
+}
+
+/// Certificate and key of a Secret.
+pub(super) fn certificate(
+    object: &Object,
+    reference: &SecretRef,
+    view: &mut View<'_>,
+) -> Result<Certificate, Fault> {
+    let fault = |message: String, hint: &str| Fault {
+        reason: "InvalidCertificateRef",
+        message,
+        hint: hint.to_owned(),
+    };
+    let name = &reference.name;
+    if !reference.group.is_empty() || reference.kind != "Secret" {
+        let message = format!("certificate \"{name}\" is of kind {}", reference.kind);
+        return Err(fault(
+            message,
+            "name a Secret of the type kubernetes.io/tls",
+        ));
+    }
+    let namespace = reference.namespace.as_deref();
+    let found = find(object, ObjectKind::Secret, namespace, name, view)?;
+    let Some(Spec::Secret(secret)) = found.map(|found| &found.spec) else {
+        let namespace = namespace.unwrap_or(object.namespace());
+        let message = format!("Secret \"{name}\" does not exist in namespace {namespace}");
+        let siblings = view.list(Topic::Kind(ObjectKind::Secret, namespace.into()));
+        let names = siblings.iter().map(|o| &*o.key.name);
+        return Err(fault(message, &suggest::hint(name, names)));
+    };
+    let part = |key: &str| {
+        secret.value(key).ok_or_else(|| {
+            let hint = "a Secret of the type kubernetes.io/tls has tls.crt and tls.key";
+            fault(format!("Secret \"{name}\" has no {key}"), hint)
+        })
+    };
+    let chain = certificates(&part("tls.crt")?).ok_or_else(|| {
+        let message = format!("tls.crt of Secret \"{name}\" holds no certificate");
+        fault(message, "put the chain there in PEM, the certificate first")
+    })?;
+    let key = PrivateKeyDer::from_pem_slice(&part("tls.key")?).map_err(|_| {
+        let message = format!("tls.key of Secret \"{name}\" holds no private key");
+        fault(message, "put the key there in PEM, not encrypted")
+    })?;
+    Ok(Certificate {
+        chain,
+        key: PrivateKey::from_der(key.secret_der().to_vec()),
+    })
+}
+
+/// The root certificates in `ca.crt` of a ConfigMap or Secret.
+pub(in crate::translate) fn root_certificates(
+    object: &Object,
+    reference: &ObjectRef,
+    view: &mut View<'_>,
+) -> Result<Vec<Vec<u8>>, Fault> {
+    let fault = |reason, message: String, hint: &str| Fault {
+        reason,
+        message,
+        hint: hint.to_owned(),
+    };
+    let name = &reference.name;
+    let kind = match (reference.group.as_str(), reference.kind.as_str()) {
+        ("", "ConfigMap") => ObjectKind::ConfigMap,
+        ("", "Secret") => ObjectKind::Secret,
+        (_, kind) => {
+            let message = format!("root certificates \"{name}\" are of kind {kind}");
+            let hint = "name a ConfigMap or a Secret";
+            return Err(fault("InvalidCACertificateKind", message, hint));
+        }
+    };
+    let found = find(object, kind, reference.namespace.as_deref(), name, view)?;
+    let text = match found.map(|found| &found.spec) {
+        Some(Spec::ConfigMap(spec)) => spec.value("ca.crt"),
+        Some(Spec::Secret(spec)) => spec.value("ca.crt"),
+        _ => {
+            let message = format!("{kind} \"{name}\" does not exist");
+            return Err(fault("InvalidCACertificateRef", message, ""));
+        }
+    };
+    text.and_then(|text| certificates(&text)).ok_or_else(|| {
+        let message = format!("{kind} \"{name}\" holds no certificates in ca.crt");
+        fault("InvalidCACertificateRef", message, "put them there in PEM")
+    })
+}
+
+/// At least one certificate, all of them whole.
+fn certificates(text: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let found: Result<Vec<Vec<u8>>, _> = CertificateDer::pem_slice_iter(text)
+        .map(|c| c.map(|c| c.to_vec()))
+        .collect();
+    found.ok().filter(|found| !found.is_empty())
+}
+
+/// An object that may be in another namespace, if that allows it.
+fn find<'a>(
+    object: &Object,
+    kind: ObjectKind,
+    namespace: Option<&str>,
+    name: &str,
+    view: &mut View<'a>,
+) -> Result<Option<&'a Arc<Object>>, Fault> {
+    let own = object.namespace();
+    let namespace = namespace.unwrap_or(own);
+    let from = object.key.kind.as_str();
+    let allowed = namespace == own || {
+        let grants = view.list(Topic::Kind(ObjectKind::ReferenceGrant, namespace.into()));
+        grants.iter().any(|grant| match &grant.spec {
+            Spec::ReferenceGrant(spec) => {
+                spec.allows((GATEWAY_GROUP, from, own), ("", kind.as_str(), name))
+            }
+            _ => false,
+        })
+    };
+    if !allowed {
+        return Err(Fault {
+            reason: "RefNotPermitted",
+            message: format!(
+                "{kind} \"{name}\" is in namespace {namespace}, which does not allow {from}s of {own} to refer to it"
+            ),
+            hint: format!("add a ReferenceGrant to namespace {namespace}"),
+        });
+    }
+    Ok(view.get(&ObjectKey::new(kind, namespace, name)))
+}

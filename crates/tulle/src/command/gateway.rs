@@ -1,0 +1,103 @@
+//! `tulle gateway`: the proxy of one Gateway, fed by the control plane.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use model::gateway::GatewayName;
+use proxy::{Control, Gateways, Options, Role, Source};
+
+use crate::cli::Talk;
+use crate::command::proxy::{Outlets, log};
+use crate::command::token::duration;
+use crate::failure::usage;
+
+/// Run the proxy of a Gateway, fed by the control plane.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example: as the service account of the Gateway's name, whose proxies alone get its keys\n  tulle token create -n shop --service-account web > token\n  tulle gateway --name shop/web --xds 127.0.0.1:15012 --state-dir /var/lib/tulle/web --token-file token"
+)]
+pub(crate) struct Gateway {
+    /// The Gateway: NAMESPACE/NAME.
+    #[arg(
+        long,
+        env = "TULLE_GATEWAY",
+        value_name = "NS/NAME",
+        hide_env_values = true
+    )]
+    name: String,
+    /// The control plane: HOST:PORT of its gRPC listener.
+    #[arg(
+        long,
+        env = "TULLE_XDS",
+        value_name = "HOST:PORT",
+        hide_env_values = true
+    )]
+    xds: String,
+    /// Where certificate and last good configuration are kept.
+    #[arg(
+        long,
+        env = "TULLE_STATE_DIR",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    state_dir: PathBuf,
+    /// A join token for the first contact.
+    #[arg(
+        long,
+        env = "TULLE_TOKEN_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    outlets: Outlets,
+    /// Worker threads; 0 for one per core.
+    #[arg(
+        long,
+        env = "TULLE_WORKERS",
+        value_name = "N",
+        default_value_t = 0,
+        hide_env_values = true
+    )]
+    workers: usize,
+    /// How long connections may take to finish when the proxy stops.
+    #[arg(long, env = "TULLE_DRAIN", value_name = "DURATION", default_value = "30s", value_parser = duration, hide_env_values = true)]
+    drain: Duration,
+    /// Log as JSON, one object a line.
+    #[arg(long, env = "TULLE_LOG_JSON")]
+    log_json: bool,
+}
+
+impl Gateway {
+    pub(crate) fn execute(self, talk: &Talk) -> anyhow::Result<ExitCode> {
+        log(talk, self.log_json);
+        let name = GatewayName::from_str(&self.name)
+            .map_err(|_| usage!("--name \"{}\": expected NAMESPACE/NAME", self.name))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.state_dir)
+            .with_context(|| format!("--state-dir {}", self.state_dir.display()))?;
+        proxy::run(Options {
+            workload: name.clone(),
+            role: Role::Gateway(Gateways::One(name)),
+            source: Source::Control(Control {
+                address: self.xds,
+                state_dir: self.state_dir,
+                token_file: self.token_file,
+                certificate_ttl: Duration::ZERO,
+            }),
+            access_log: self.outlets.access_log(),
+            listeners: self.outlets.listeners()?,
+            upstreams: Vec::new(),
+            workers: self.workers,
+            drain: self.drain,
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
