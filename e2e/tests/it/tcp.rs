@@ -15,8 +15,8 @@ in_both_modes!(
     http_on_an_undeclared_port_is_treated_as_http,
 );
 
-/// Connections made to find out how fast a greeting can be.
-const TRIES: usize = 24;
+/// Connections made, at most, to find out how fast a greeting can be.
+const TRIES: usize = 400;
 /// By which two proxies may delay a server's greeting, the handshake between them included.
 const MOST_ADDED: Duration = Duration::from_millis(1);
 
@@ -44,18 +44,17 @@ fn a_server_that_speaks_first_is_heard_at_once(mode: Mode) {
             taken
         };
         let port = server.upstream.port();
-        let direct = (0..TRIES).map(|_| {
+        let (mut direct, mut best) = (Duration::MAX, Duration::MAX);
+        for _ in 0..TRIES {
             let connect = || Raw::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-            hear(&mut server.workload.inside(connect))
-        });
-        let direct = direct.min().unwrap();
-        let best = (0..TRIES)
-            .map(|_| hear(&mut client.tunnel(&target)))
-            .min()
-            .unwrap();
-        let added = best.saturating_sub(direct);
+            direct = direct.min(hear(&mut server.workload.inside(connect)));
+            best = best.min(hear(&mut client.tunnel(&target)));
+            if best.saturating_sub(direct) < MOST_ADDED {
+                break;
+            }
+        }
         assert!(
-            added < MOST_ADDED,
+            best.saturating_sub(direct) < MOST_ADDED,
             "{service}: the greeting took {best:?}, and {direct:?} without proxies"
         );
     }
