@@ -87,9 +87,8 @@ class Tulle(Peer):
         with open(os.path.join(folder, "all.yaml"), "w") as file:
             file.write("---\n".join(objects))
         admin = f"127.0.0.1:{port_of(ctx.listen) + 10000 + number}"
-        log = os.path.join(ctx.dir, f"access-{number}.log")
         return Spec([BIN, "proxy", "--static", folder, "--workers", str(getattr(ctx, "workers", 1)),
-                     "--admin", admin, "--access-log", log])
+                     "--admin", admin])
 
     def listener(self, address, protocol, tls=""):
         return f"{{name: main, port: {port_of(address)}, protocol: {protocol}{tls}}}"

@@ -137,6 +137,15 @@ impl Failure {
         }
     }
 
+    /// A client that takes too long: 408 (RFC 9110 15.5.9), as Envoy answers it too.
+    pub(crate) fn too_slow(details: String) -> Self {
+        Self {
+            side: Side::Downstream,
+            own_status: Some(408),
+            ..Self::new(Reason::StreamIdleTimeout, details)
+        }
+    }
+
     /// A request's body that is not what its head says.
     pub(crate) fn request_body(error: &BodyError) -> Self {
         match error {

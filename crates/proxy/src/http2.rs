@@ -10,12 +10,14 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
 use http::{Response, StatusCode};
 use model::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 use wire::Fields;
 
 use crate::error::Failure;
@@ -42,13 +44,53 @@ pub(crate) struct Body {
 }
 
 enum Side {
-    /// Of a request; the client may wait for `100 Continue`.
-    Request(Option<Responder>),
+    /// Of a request.
+    Request(Asked),
     /// Of a response; the stream counts towards its connection for as long as the link is held.
     Response {
         upload: Option<Box<client::Upload>>,
         link: Rc<Link>,
     },
+}
+
+/// What holds for a request's body.
+struct Asked {
+    /// The client waits for `100 Continue`.
+    waiting: Option<Responder>,
+    /// Bytes that it may still have.
+    left: u64,
+    /// For the next piece.
+    patience: Duration,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Asked {
+    fn too_long(&mut self, size: usize) -> Option<Failure> {
+        match self.left.checked_sub(size as u64) {
+            Some(left) => {
+                self.left = left;
+                self.deadline = None;
+                None
+            }
+            None => Some(Failure::new(
+                Reason::BodyTooLarge,
+                "the request's body is longer than allowed",
+            )),
+        }
+    }
+
+    /// Ready when nothing came for too long.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        let patience = self.patience;
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        deadline.as_mut().poll(cx).map(|()| {
+            Failure::too_slow(format!(
+                "nothing of the request's body came for {patience:?}"
+            ))
+        })
+    }
 }
 
 impl Body {
@@ -61,8 +103,8 @@ impl Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame, Failure>>> {
         match &mut self.side {
-            Side::Request(waiting) => {
-                if let Some(respond) = waiting.take() {
+            Side::Request(asked) => {
+                if let Some(respond) = asked.waiting.take() {
                     let mut head = Response::new(());
                     *head.status_mut() = StatusCode::CONTINUE;
                     // A client that is gone is noticed by reading from it.
@@ -86,10 +128,21 @@ impl Body {
             return Poll::Ready(None);
         }
         loop {
-            match ready!(self.stream.poll_data(cx)) {
+            let polled = self.stream.poll_data(cx);
+            if polled.is_pending()
+                && let Side::Request(asked) = &mut self.side
+            {
+                return asked.poll_late(cx).map(|failure| Some(Err(failure)));
+            }
+            match ready!(polled) {
                 Some(Ok(data)) => {
                     // What is handed out is written before more is asked for.
                     drop(self.stream.flow_control().release_capacity(data.len()));
+                    if let Side::Request(asked) = &mut self.side
+                        && let Some(failure) = asked.too_long(data.len())
+                    {
+                        return Poll::Ready(Some(Err(failure)));
+                    }
                     if !data.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::Data(data))));
                     }
@@ -106,7 +159,7 @@ impl Body {
                 self.ended = true;
                 Poll::Ready(trailers.map(|map| {
                     let mut fields = Fields::new();
-                    wire::map::fields_from_map(&map, &mut fields);
+                    wire::map::trailers_from_map(&map, &mut fields);
                     Ok(Frame::Trailers(fields))
                 }))
             }

@@ -37,6 +37,8 @@ const INTERIM: usize = 32;
 pub(crate) struct Conn {
     io: Io,
     read: BytesMut,
+    /// How far the end of the response's head was looked for.
+    scanned: usize,
     out: Outbox,
     pub(crate) link: Rc<Link>,
     /// Whether it served a request before: it may have been closed by the peer meanwhile.
@@ -149,6 +151,7 @@ impl Conn {
         Box::new(Self {
             io,
             read: BytesMut::new(),
+            scanned: 0,
             out: Outbox::default(),
             link,
             reused: false,
@@ -212,13 +215,13 @@ impl Conn {
             }
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
-        // Heads are short: looking from the start again costs less than remembering.
-        let mut scanned = 0;
         loop {
             if !self.read.is_empty() {
-                match h1::parse_response(&self.read, &mut scanned, &self.limits, method, head) {
+                match h1::parse_response(&self.read, &mut self.scanned, &self.limits, method, head)
+                {
                     Ok(Some((taken, framing))) => {
                         self.read.advance(taken);
+                        self.scanned = 0;
                         return Poll::Ready(Ok(framing));
                     }
                     Ok(None) => {}

@@ -17,7 +17,7 @@ use wire::h1::{self, Decoder, Event, Length, RequestFraming};
 use wire::{Method, RequestHead, ResponseHead, Version};
 
 use super::{Deadline, Outbox, poll_fill};
-use crate::error::{Failure, Side};
+use crate::error::Failure;
 use crate::http::body::{Frame, Incoming};
 use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service, Takeover};
 use crate::io::Io;
@@ -43,6 +43,8 @@ struct State {
     /// The client has ended its side.
     ended: bool,
     body: Decoder,
+    /// Bytes of the body that were handed out.
+    taken: u64,
     /// The client waits for `100 Continue`.
     owes_continue: bool,
     version: Version,
@@ -133,6 +135,7 @@ impl Conn {
             io: Some(io),
             ended: false,
             body: Decoder::new(Length::None, &bounds.codec),
+            taken: 0,
             owes_continue: false,
             version: Version::HTTP_11,
             out: Outbox::default(),
@@ -202,7 +205,7 @@ impl Conn {
                         ready!(state.deadline.poll(cx));
                         let limit = state.bounds.head_timeout;
                         return Poll::Ready(if begun {
-                            Err(too_slow(format!(
+                            Err(Failure::too_slow(format!(
                                 "the request's head was not complete within {limit:?}"
                             )))
                         } else {
@@ -241,7 +244,15 @@ impl Conn {
         }
         loop {
             match state.body.decode(&mut state.read, state.ended) {
-                Ok(Event::Data(data)) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
+                Ok(Event::Data(data)) => {
+                    state.taken += data.len() as u64;
+                    if state.bounds.body.is_some_and(|most| state.taken > most) {
+                        let details = "the request's body is longer than allowed";
+                        let failure = Failure::new(Reason::BodyTooLarge, details);
+                        return Poll::Ready(Some(Err(failure)));
+                    }
+                    return Poll::Ready(Some(Ok(Frame::Data(data))));
+                }
                 Ok(Event::Trailers(fields)) => {
                     state.deadline.clear();
                     return Poll::Ready(Some(Ok(Frame::Trailers(fields))));
@@ -264,7 +275,7 @@ impl Conn {
                 Poll::Pending => {
                     ready!(state.deadline.poll(cx));
                     let limit = state.bounds.body_timeout;
-                    return Poll::Ready(Some(Err(too_slow(format!(
+                    return Poll::Ready(Some(Err(Failure::too_slow(format!(
                         "nothing of the request's body came for {limit:?}"
                     )))));
                 }
@@ -521,6 +532,7 @@ impl State {
         self.read.advance(taken);
         self.version = head.version;
         self.body = Decoder::new(framing.length, &self.bounds.codec);
+        self.taken = 0;
         self.owes_continue = framing.expect_continue && !self.body.is_done();
         if self.body.is_done() {
             self.deadline.clear();
@@ -571,15 +583,6 @@ fn gone() -> Failure {
         Reason::ClientDisconnected,
         "before its request was complete",
     )
-}
-
-/// A client that takes too long: 408 (RFC 9110 15.5.9), as Envoy answers it too.
-fn too_slow(details: String) -> Failure {
-    Failure {
-        side: Side::Downstream,
-        own_status: Some(408),
-        ..Failure::new(Reason::StreamIdleTimeout, details)
-    }
 }
 
 /// What a connection holds while nothing is asked of it, and what a request adds.

@@ -11,10 +11,13 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use model::Reason;
-use wire::h1::Length;
-use wire::{Method, ResponseHead};
+use tokio::time::Instant;
+use wire::h1::{HeadError, Length, Part};
+use wire::{Method, RequestHead, ResponseHead};
 
-use super::{Body, CONNECTION_WINDOW, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
+use super::{
+    Asked, Body, CONNECTION_WINDOW, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel,
+};
 use crate::error::Failure;
 use crate::http::body::{Frame, Incoming};
 use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service};
@@ -27,6 +30,9 @@ use crate::worker::Worker;
 const PING: Duration = Duration::from_mins(1);
 /// For the answer to one.
 const PONG: Duration = Duration::from_secs(20);
+
+/// For a client without open streams to close a connection after it was told to.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves a connection until its client is done or the proxy drains.
 pub(crate) async fn serve<S: Service>(
@@ -70,6 +76,8 @@ pub(crate) async fn serve<S: Service>(
     });
     let mut drain = pin!(worker.shared.drain.begun());
     let mut draining = false;
+    // Whether the client knows that no more requests are taken.
+    let mut told = false;
     let mut idle = pin!(tokio::time::sleep(bounds.idle_timeout));
     loop {
         let accepted = tokio::select! {
@@ -77,15 +85,23 @@ pub(crate) async fn serve<S: Service>(
             accepted = connection.accept() => accepted,
             () = drain.as_mut(), if !draining => {
                 draining = true;
+                told = true;
                 connection.graceful_shutdown();
+                idle.as_mut().reset(Instant::now() + FAREWELL);
                 continue;
             }
             () = keep_alive.as_mut() => return,
             () = idle.as_mut() => {
-                if !connection.has_streams() {
+                let wait = if connection.has_streams() {
+                    bounds.idle_timeout
+                } else if told {
+                    return;
+                } else {
+                    told = true;
                     connection.graceful_shutdown();
-                }
-                idle.as_mut().reset(tokio::time::Instant::now() + bounds.idle_timeout);
+                    FAREWELL
+                };
+                idle.as_mut().reset(Instant::now() + wait);
                 continue;
             }
         };
@@ -117,7 +133,13 @@ async fn stream<S: Service>(
     let respond: Responder = Rc::new(RefCell::new(respond));
     let read = wire::map::request_from_parts(&parts, &mut head)
         .map_err(|error| Failure::head(&error))
+        .and_then(|()| within(&head, bounds))
         .and_then(|()| length(&head, &recv, bounds));
+    // RFC 8441 4.
+    head.protocol = parts
+        .extensions
+        .get::<h2::ext::Protocol>()
+        .map(|protocol| protocol.as_str().to_owned());
     let method = parts.method;
     let length = match read {
         Ok(length) => length,
@@ -143,7 +165,12 @@ async fn stream<S: Service>(
     } else {
         let body = Body {
             stream: recv,
-            side: Side::Request(expects.then(|| Rc::clone(&respond))),
+            side: Side::Request(Asked {
+                waiting: expects.then(|| Rc::clone(&respond)),
+                left: bounds.body.unwrap_or(u64::MAX),
+                patience: bounds.body_timeout,
+                deadline: None,
+            }),
             ended: false,
         };
         (Incoming::Stream(Box::new(body)), None)
@@ -178,7 +205,20 @@ pub(crate) fn inform(respond: &Responder, head: &ResponseHead) {
     }
 }
 
-fn length(head: &wire::RequestHead, recv: &RecvStream, bounds: &Bounds) -> Result<Length, Failure> {
+/// What h2 does not bound by itself.
+fn within(head: &RequestHead, bounds: &Bounds) -> Result<(), Failure> {
+    let limits = &bounds.codec;
+    let part = if head.path.len() > limits.target {
+        Part::Target
+    } else if head.fields.len() > limits.fields {
+        Part::Fields
+    } else {
+        return Ok(());
+    };
+    Err(Failure::head(&HeadError::TooLarge(part)))
+}
+
+fn length(head: &RequestHead, recv: &RecvStream, bounds: &Bounds) -> Result<Length, Failure> {
     if recv.is_end_stream() {
         return Ok(Length::None);
     }
