@@ -81,12 +81,13 @@ pub(crate) async fn connection(
             let client = client.with_ahead(ahead);
             serve_http(&worker, client, wire, caller, entrance, &port.limits).await;
         }
-        Transport::Tls => behind_tls(&worker, stream, seen, caller, &port).await,
+        // Boxed, so that an idle connection in the clear is not as large as these.
+        Transport::Tls => Box::pin(behind_tls(&worker, stream, seen, caller, &port)).await,
         Transport::Tcp | Transport::Udp => {
             let client = Io::from(stream).with_ahead(seen.freeze());
             let listener = port.listener(None);
             let route = listener.and_then(|l| l.stream(None));
-            carry(&worker, client, &caller, route, None).await;
+            Box::pin(carry(&worker, client, &caller, route, None)).await;
         }
     }
 }
@@ -131,10 +132,11 @@ async fn behind_tls(
     };
     let Some(config) = &listener.tls else {
         let client = Io::from(stream).with_ahead(seen.freeze());
-        return pass_through(worker, client, &caller, listener, limit).await;
+        return Box::pin(pass_through(worker, client, &caller, listener, limit)).await;
     };
     let left = limit.saturating_sub(begun.elapsed());
-    let client = match tls::accept(stream, &seen, Arc::clone(config), left).await {
+    let handshake = tls::accept(stream, &seen, Arc::clone(config), left);
+    let client = match Box::pin(handshake).await {
         Ok(client) => client,
         Err(error) => return no_handshake(worker, &caller, &error),
     };
@@ -153,7 +155,7 @@ async fn behind_tls(
         serve_http(worker, client, wire, caller, entrance, limits).await;
     } else {
         let route = listener.stream(name.as_deref());
-        carry(worker, client, &caller, route, name.as_deref()).await;
+        Box::pin(carry(worker, client, &caller, route, name.as_deref())).await;
     }
 }
 
