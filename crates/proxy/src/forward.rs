@@ -212,14 +212,13 @@ pub(crate) async fn send(
                 (sent.await, reused)
             }
             Wire::Http2 => {
-                let (handle, reused) = match home.http2() {
-                    Some(handle) => (handle, true),
-                    None => {
-                        let connecting = Box::pin(connect::http2(worker, endpoint, port, policy));
-                        let handle = connecting.await?;
-                        home.share(&handle);
-                        (handle, false)
-                    }
+                let (handle, reused) = if let Some(handle) = home.http2() {
+                    (handle, true)
+                } else {
+                    let connecting = Box::pin(connect::http2(worker, endpoint, port, policy));
+                    let handle = connecting.await?;
+                    home.share(&handle);
+                    (handle, false)
                 };
                 exchange.sent_on(&handle.link);
                 let request = written(exchange, order);

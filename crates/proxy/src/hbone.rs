@@ -63,19 +63,17 @@ pub(crate) async fn open(
 ) -> Result<(Io, Link), Failure> {
     let begun = Instant::now();
     let found = worker.tunnels.borrow_mut().find(endpoint.id);
-    let handle = match found {
-        Some(handle) => handle,
-        None => {
-            let (io, link) =
-                connect::tls(worker, endpoint, port, tunnel, Form::Hbone, limit).await?;
-            let address = link.address;
-            let handle = http2::handshake(io, link, None).await.map_err(|e| {
-                Failure::new(Reason::UpstreamReset, format!("{address}: {}", chain(&e)))
-                    .replay(Replay::Safe)
-            })?;
-            worker.tunnels.borrow_mut().keep(endpoint, &handle);
-            handle
-        }
+    let handle = if let Some(handle) = found {
+        handle
+    } else {
+        let (io, link) = connect::tls(worker, endpoint, port, tunnel, Form::Hbone, limit).await?;
+        let address = link.address;
+        let handle = http2::handshake(io, link, None).await.map_err(|e| {
+            Failure::new(Reason::UpstreamReset, format!("{address}: {}", chain(&e)))
+                .replay(Replay::Safe)
+        })?;
+        worker.tunnels.borrow_mut().keep(endpoint, &handle);
+        handle
     };
     let link = Link {
         address: handle.link.address,

@@ -318,9 +318,7 @@ fn to_io(error: h2::Error) -> io::Error {
     match error.reason() {
         // Ends without a fault.
         Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL) => io::ErrorKind::BrokenPipe.into(),
-        _ => error
-            .is_io()
-            .then(|| io::Error::from(io::ErrorKind::ConnectionReset))
-            .unwrap_or_else(|| io::Error::other(error)),
+        _ if error.is_io() => io::ErrorKind::ConnectionReset.into(),
+        _ => io::Error::other(error),
     }
 }

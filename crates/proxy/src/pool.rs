@@ -38,6 +38,10 @@ struct Entry {
     /// Gone when the endpoint has left every configuration: its connections then go too.
     endpoint: Weak<Endpoint>,
     idle_timeout: Option<Duration>,
+    #[expect(
+        clippy::vec_box,
+        reason = "lent out and given back: a box moves as a pointer"
+    )]
     h1: Vec<Box<Conn>>,
     h2: Vec<Shared>,
 }

@@ -29,7 +29,7 @@ impl Directory {
     /// Reads a directory for the first time. With nothing to fall back to, an error in it is one of
     /// the start.
     pub(crate) fn open(path: PathBuf, access_log: bool) -> anyhow::Result<(Self, Changes)> {
-        let files = Files::watch(vec![path.clone()], Vec::new()).context("--static")?;
+        let files = Files::watch(vec![path], Vec::new()).context("--static")?;
         let mut directory = Self {
             files,
             translator: Translator::new(Defaults::default()),

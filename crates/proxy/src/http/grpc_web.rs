@@ -155,7 +155,7 @@ fn written(form: Form, data: Bytes) -> Bytes {
 /// Trailers as a frame: a flag, the length, lines of HTTP/1.
 fn trailers(fields: &Fields) -> Bytes {
     let mut lines = Vec::with_capacity(fields.size() + 8 * fields.len());
-    for (name, value) in fields.iter() {
+    for (name, value) in fields {
         lines.extend(name.iter().map(u8::to_ascii_lowercase));
         lines.extend_from_slice(b": ");
         lines.extend_from_slice(value);

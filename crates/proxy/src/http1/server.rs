@@ -375,10 +375,10 @@ impl Conn {
     ) -> Poll<bool> {
         loop {
             if !chunked && (splice.is_some() || body.may_be_spliced()) && self.may_splice() {
-                match ready!(self.poll_splice(body, splice, cx)) {
-                    true => continue,
-                    false => return Poll::Ready(false),
+                if ready!(self.poll_splice(body, splice, cx)) {
+                    continue;
                 }
+                return Poll::Ready(false);
             }
             let mut waits = false;
             if !*ended && self.0.borrow().out.has_room() {

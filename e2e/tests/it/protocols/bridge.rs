@@ -188,7 +188,7 @@ fn flow_control_follows_the_slower_side() {
 fn websockets() -> (SocketAddr, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (heads, seen) = mpsc::channel();
+    let (heads, seen) = mpsc::sync_channel(16);
     thread::spawn(move || {
         for stream in listener.incoming() {
             let heads = heads.clone();
@@ -198,7 +198,7 @@ fn websockets() -> (SocketAddr, mpsc::Receiver<String>) {
     (address, seen)
 }
 
-fn serve_websocket(mut stream: TcpStream, heads: &mpsc::Sender<String>) {
+fn serve_websocket(mut stream: TcpStream, heads: &mpsc::SyncSender<String>) {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         if !matches!(stream.read(&mut byte), Ok(1)) {
