@@ -118,7 +118,7 @@ class Running:
     """A peer in a role, started and answering."""
 
     def __init__(self, peer, role, context, cores=PROXY_CORE):
-        self.role, self.processes = role, []
+        self.role, self.processes, self.counted = role, [], []
         launch = peer.launch(role, context)
         self.client = launch.client or context.listen
         self.log = open(os.path.join(context.dir, "log"), "w+")
@@ -126,9 +126,12 @@ class Running:
         try:
             begun = time.monotonic()
             for spec in launch.procs:
+                where = cores if spec.counted else LOAD_CORE
                 self.processes.append(subprocess.Popen(
-                    ["taskset", "-c", cores, *map(str, spec.argv)], env={**os.environ, **spec.env},
+                    ["taskset", "-c", where, *map(str, spec.argv)], env={**os.environ, **spec.env},
                     stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True))
+                if spec.counted:
+                    self.counted.append(self.processes[-1])
             self.wait()
             self.startup_ms = (time.monotonic() - begun) * 1e3
         except BaseException:
@@ -148,7 +151,7 @@ class Running:
     def cpu(self):
         """Seconds of processor time so far."""
         total = 0
-        for pid in {p for process in self.processes for p in family(process.pid)}:
+        for pid in {p for process in self.counted for p in family(process.pid)}:
             with contextlib.suppress(OSError):
                 for task in os.listdir(f"/proc/{pid}/task"):
                     with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/schedstat") as file:
@@ -158,7 +161,7 @@ class Running:
     def memory(self):
         """Proportional set size in KiB."""
         total = 0
-        for pid in {p for process in self.processes for p in family(process.pid)}:
+        for pid in {p for process in self.counted for p in family(process.pid)}:
             with contextlib.suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as file:
                 total += int(re.search(r"^Pss:\s+(\d+)", file.read(), re.M).group(1))
         return total

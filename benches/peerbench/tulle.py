@@ -1,4 +1,5 @@
-"""Tulle as `tulle proxy --static`, telemetry at its defaults: metrics on, access log to a file.
+"""Tulle as `tulle proxy --static`, and for pairs as two sidecars of `tulle run`; telemetry at its
+defaults: metrics on, an access log line for each request, in a pair traces too.
 
 For `benches/bench.py` and for harnesses with the same interface (PEERS_EXTRA=benches/peerbench).
 $TULLE_BIN, else target/release/tulle of this repository.
@@ -17,10 +18,10 @@ def port_of(address):
     return int(address.rsplit(":", 1)[1])
 
 
-def gateway(listener, tls=""):
+def gateway(listener):
     """A Gateway named `edge` with one listener."""
     return (f"apiVersion: {GATEWAY}/v1\nkind: Gateway\nmetadata: {{name: edge, namespace: default}}\n"
-            f"spec:\n  gatewayClassName: tulle\n  addresses: [{{value: 127.0.0.1}}]\n{tls}  listeners: [{listener}]\n")
+            f"spec:\n  gatewayClassName: tulle\n  addresses: [{{value: 127.0.0.1}}]\n  listeners: [{listener}]\n")
 
 
 def service(to, protocol="http", count=1):
@@ -60,20 +61,6 @@ def secret(name, ctx):
             f"type: kubernetes.io/tls\ndata:\n{lines}")
 
 
-def authority(ctx):
-    """The authority's certificate, as ConfigMap `ca`."""
-    text = "".join(f"    {line}\n" for line in open(ctx.ca).read().splitlines())
-    return f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: ca, namespace: default}}\ndata:\n  ca.crt: |\n{text}"
-
-
-CLIENT_TLS = "  tls: {backend: {clientCertificateRef: {name: own}}}\n"
-SERVER_TLS = ("  tls: {frontend: {default: {validation: {caCertificateRefs: "
-              "[{group: '', kind: ConfigMap, name: ca}]}}}}\n")
-BACKEND_TLS = (f"apiVersion: {GATEWAY}/v1\nkind: BackendTLSPolicy\nmetadata: {{name: app, namespace: default}}\n"
-               "spec:\n  targetRefs: [{group: '', kind: Service, name: app}]\n"
-               "  validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}], hostname: app.local}\n")
-
-
 class Tulle(Peer):
     name = "tulle"
     roles = frozenset({"h1", "h2", "tls", "tcp", "chain", "tcpchain", "routes", "endpoints"})
@@ -90,6 +77,22 @@ class Tulle(Peer):
         return Spec([BIN, "proxy", "--static", folder, "--workers", str(getattr(ctx, "workers", 1)),
                      "--admin", admin])
 
+    def mesh(self, ctx, protocol):
+        """Two sidecars with a control plane (which is not counted), as `tulle run` starts them: the
+        client's has a port that leads to the server, through mutual TLS between the two."""
+        port, data = port_of(ctx.upstream), os.path.join(ctx.dir, "mesh")
+        os.makedirs(data, exist_ok=True)
+        env = {"TULLE_DATA_DIR": data, "TULLE_WORKERS": "1"}
+        anywhere = [x for name in ("xds", "api", "metrics", "otlp") for x in (f"--{name}", "127.0.0.1:0")]
+        control = Spec([BIN, "control", "--data-dir", data, *anywhere], env, counted=False)
+        late = 'until [ -S "$TULLE_DATA_DIR/control.sock" ]; do sleep 0.02; done; exec "$0" "$@"'
+
+        def run(*arguments):
+            return Spec(["sh", "-c", late, BIN, "run", "--mode", "explicit", *arguments, "--", "sleep", "600"], env)
+
+        return Launch([control, run("--service", "app", "--port", f"{port}/{protocol}"),
+                       run("--service", "client", "--upstream", f"app:{port}={port_of(ctx.listen)}")])
+
     def listener(self, address, protocol, tls=""):
         return f"{{name: main, port: {port_of(address)}, protocol: {protocol}{tls}}}"
 
@@ -97,8 +100,8 @@ class Tulle(Peer):
         ends_tls = ", tls: {certificateRefs: [{name: own}]}"
         count = getattr(ctx, "count", 1)
 
-        def one(number, listen, protocol, route, to, app="http", extra=(), tls="", gateway_tls="", endpoints=1):
-            parts = [gateway(self.listener(listen, protocol, tls), gateway_tls), route, *service(to, app, endpoints), *extra]
+        def one(number, listen, protocol, route, to, app="http", extra=(), tls="", endpoints=1):
+            parts = [gateway(self.listener(listen, protocol, tls)), route, *service(to, app, endpoints), *extra]
             return self.spec(ctx, number, parts)
 
         if role == "h1":
@@ -110,15 +113,10 @@ class Tulle(Peer):
         if role == "tcp":
             return Launch([one(1, ctx.listen, "TCP", tcp_route(), ctx.upstream_tcp, "tcp")])
         if role in ("chain", "tcpchain"):
-            tcp = role == "tcpchain"
-            route, app = (tcp_route(), "tcp") if tcp else (http_route(), "http")
-            extra = [secret("own", ctx), authority(ctx)]
-            return Launch([
-                one(1, ctx.listen, "TCP" if tcp else "HTTP", route, ctx.listen2, app, [*extra, BACKEND_TLS], gateway_tls=CLIENT_TLS),
-                one(2, ctx.listen2, "TLS" if tcp else "HTTPS", route, ctx.upstream, app, extra, ends_tls, SERVER_TLS),
-            ])
+            return self.mesh(ctx, "tcp" if role == "tcpchain" else "http")
         if role == "routes":
+            # Gateway API: at most 128 matches in a route.
             paths = [f"/r{n}" for n in range(count)]
-            routes = [http_route(f"part-{at}", paths[at:at + 256]) for at in range(0, count, 256)]
+            routes = [http_route(f"part-{at}", paths[at:at + 128]) for at in range(0, count, 128)]
             return Launch([one(1, ctx.listen, "HTTP", routes[0], ctx.upstream, extra=routes[1:])])
         return Launch([one(1, ctx.listen, "HTTP", http_route(), ctx.upstream, endpoints=count)])

@@ -13,10 +13,11 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 @dataclass
 class Spec:
-    """A process to start."""
+    """A process to start; its cost counts, unless it is only needed."""
 
     argv: list
     env: dict = field(default_factory=dict)
+    counted: bool = True
 
 
 @dataclass

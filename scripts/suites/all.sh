@@ -67,7 +67,7 @@ YAML
 } >"$objects/all.yaml"
 "$tulle" proxy --static "$objects" --workers 1 --admin off --access-log off 2>"$scratch/proxy.log" &
 started="$started $!"
-python3 - "$origin" <<'PYTHON' &
+python3 - "$origin" 2>/dev/null <<'PYTHON' &
 import http.server
 import sys
 

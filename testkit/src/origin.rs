@@ -77,8 +77,18 @@ impl Origin {
         Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of the loopback"))
     }
 
+    /// As [`start`](Self::start), but nothing is written down: for runs without end.
+    pub fn forgetful() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        Self::with(listener.expect("a port of the loopback"), false)
+    }
+
     /// As [`start`](Self::start), on a listener of the test's own.
     pub fn on(listener: TcpListener) -> Self {
+        Self::with(listener, true)
+    }
+
+    fn with(listener: TcpListener, notes: bool) -> Self {
         let addr = listener
             .local_addr()
             .expect("a bound socket has an address");
@@ -94,7 +104,7 @@ impl Origin {
                 .expect("a runtime");
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve(listener, served.0, served.1) => {}
+                    () = serve(listener, notes.then_some(served.0), served.1) => {}
                     _ = stopped => {}
                 }
             });
@@ -144,7 +154,11 @@ impl fmt::Debug for Origin {
     }
 }
 
-async fn serve(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>, connections: Arc<AtomicUsize>) {
+async fn serve(
+    listener: TcpListener,
+    seen: Option<Arc<Mutex<Vec<Seen>>>>,
+    connections: Arc<AtomicUsize>,
+) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -152,9 +166,9 @@ async fn serve(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>, connections: 
         };
         let _ = stream.set_nodelay(true);
         let number = connections.fetch_add(1, Ordering::AcqRel);
-        let seen = Arc::clone(&seen);
+        let seen = seen.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, number, Arc::clone(&seen)));
+            let service = service_fn(move |request| answer(request, number, seen.clone()));
             let mut server = auto::Builder::new(TokioExecutor::new());
             // Small, so that a proxy that ignores flow control is found out.
             server.http2().max_concurrent_streams(1000);
@@ -168,7 +182,7 @@ async fn serve(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>, connections: 
 async fn answer(
     request: Request<Incoming>,
     connection: usize,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Option<Arc<Mutex<Vec<Seen>>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let fields = |map: &hyper::HeaderMap| -> Vec<(String, Vec<u8>)> {
         map.iter()
@@ -181,8 +195,8 @@ async fn answer(
         None => parts.uri.to_string(),
     };
     let text = format!("{} {target}\n", parts.method);
-    let index = {
-        let mut seen = locked(&seen);
+    let index = seen.as_ref().map(|seen| {
+        let mut seen = locked(seen);
         seen.push(Seen {
             connection,
             method: parts.method.to_string(),
@@ -192,7 +206,7 @@ async fn answer(
             trailers: Vec::new(),
         });
         seen.len() - 1
-    };
+    });
     let mut response = Response::new(Full::default());
     match Limited::new(body, BODY).collect().await {
         Ok(whole) => {
@@ -201,9 +215,11 @@ async fn answer(
             let mut text = text.into_bytes();
             text.extend_from_slice(&bytes);
             *response.body_mut() = Full::new(text.into());
-            let mut seen = locked(&seen);
-            seen[index].body = Some(bytes.to_vec());
-            seen[index].trailers = trailers;
+            if let (Some(seen), Some(index)) = (&seen, index) {
+                let mut seen = locked(seen);
+                seen[index].body = Some(bytes.to_vec());
+                seen[index].trailers = trailers;
+            }
         }
         Err(error) => {
             *response.status_mut() = hyper::StatusCode::BAD_REQUEST;

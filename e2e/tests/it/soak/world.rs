@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::thread;
 
 use testkit::origin::Origin;
 use testkit::place::free_port;
-use testkit::upstream::{Step, Upstream};
 
 use crate::front::{Front, Setup, gateway};
 use crate::grpc;
@@ -30,8 +31,8 @@ struct State {
     /// Oldest first. The first is no longer configured, the last not yet.
     servers: VecDeque<(u64, Origin)>,
     grpc: u16,
-    echo: Upstream,
-    websocket: Upstream,
+    echo: u16,
+    websocket: u16,
     changes: u64,
     /// A listener that is there in every other configuration.
     spare: u16,
@@ -41,14 +42,39 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
+/// A server that sends back what comes, after a handshake of WebSocket if asked for one; its port.
+fn echo(websocket: bool) -> u16 {
+    const SWITCHED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let listener = TcpListener::bind(local(0)).expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || -> std::io::Result<()> {
+                stream.set_nodelay(true)?;
+                let mut head = Vec::new();
+                while websocket && !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte)?;
+                    head.push(byte[0]);
+                }
+                if websocket {
+                    stream.write_all(SWITCHED)?;
+                }
+                std::io::copy(&mut stream.try_clone()?, &mut stream)?;
+                stream.shutdown(Shutdown::Write)
+            });
+        }
+    });
+    port
+}
+
 impl World {
     /// Starts servers and the proxy before them.
     pub(super) fn start() -> (Self, Front) {
         let listener = TcpListener::bind(local(0)).expect("a port");
         let grpc = listener.local_addr().expect("bound").port();
         grpc::serve(listener, grpc::Echo("soak"));
-        let upgrade = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                       Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
         let first = Origin::start();
         let front = Front::with(first.addr(), &Setup::default());
         let mut world = Self {
@@ -58,19 +84,15 @@ impl World {
             tcp: local(free_port()),
             state: None,
         };
-        let servers = (0..SERVERS as u64).map(|n| (n, Origin::start())).collect();
+        let servers = (0..SERVERS as u64)
+            .map(|n| (n, Origin::forgetful()))
+            .collect();
         world.state = Some(State {
             file: front.dir.join("config/gateway.yaml"),
             servers,
             grpc,
-            echo: Upstream::start(|_| vec![Step::Echo]),
-            websocket: Upstream::start(move |_| {
-                vec![
-                    Step::ReadUntil(b"\r\n\r\n".to_vec()),
-                    Step::send(upgrade),
-                    Step::Echo,
-                ]
-            }),
+            echo: echo(false),
+            websocket: echo(true),
             changes: 0,
             spare: free_port(),
         });
@@ -113,7 +135,7 @@ impl World {
             state.servers.pop_front();
             state
                 .servers
-                .push_back((state.changes + 100, Origin::start()));
+                .push_back((state.changes + 100, Origin::forgetful()));
         }
         let text = state.objects(&addresses);
         let new = state.file.with_extension("new");
@@ -159,14 +181,8 @@ impl State {
                 self.grpc,
                 "kubernetes.io/h2c",
             ),
-            (
-                "sockets",
-                at.websocket.port(),
-                http,
-                self.websocket.port(),
-                "http",
-            ),
-            ("bytes", at.tcp.port(), "TCPRoute", self.echo.port(), "tcp"),
+            ("sockets", at.websocket.port(), http, self.websocket, "http"),
+            ("bytes", at.tcp.port(), "TCPRoute", self.echo, "tcp"),
         ] {
             text.push_str(&one(name, listen, kind, to, protocol));
         }
