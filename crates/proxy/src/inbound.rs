@@ -327,7 +327,7 @@ async fn serve(
 fn patient(worker: &Worker, idle: Duration) -> Rc<Bounds> {
     Rc::new(Bounds {
         idle_timeout: idle,
-        ..Bounds::clone(&worker.bounds)
+        ..Bounds::clone(&worker.bounds())
     })
 }
 

@@ -82,7 +82,7 @@ pub(crate) async fn explicit(worker: Rc<Worker>, stream: TcpStream, peer: Socket
         caller,
         inlet: Inlet::Authority,
     };
-    http::serve(&worker, whole(stream), wire, &worker.bounds, service).await;
+    http::serve(&worker, whole(stream), wire, &worker.bounds(), service).await;
 }
 
 /// The stream with what was read ahead of it.
@@ -226,7 +226,7 @@ async fn serve(
                 caller,
                 inlet: Inlet::Service(destination, port),
             };
-            http::serve(&worker, whole(client), wire, &worker.bounds, service).await;
+            http::serve(&worker, whole(client), wire, &worker.bounds(), service).await;
         }
         Ok(Spoken::Bytes(client, opened)) => {
             if let Err(failure) =
@@ -278,5 +278,5 @@ async fn refuse(worker: &Rc<Worker>, mut client: Io, caller: &Rc<Caller>, failur
         failure,
     };
     let client = client.with_ahead(seen.freeze());
-    http::serve(worker, client, wire, &worker.bounds, service).await;
+    http::serve(worker, client, wire, &worker.bounds(), service).await;
 }

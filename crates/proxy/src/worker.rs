@@ -8,6 +8,7 @@ use std::sync::Arc;
 use identity::tls::{ClientAuth, Credentials};
 use identity::verify::Expected;
 use lb::Balancer;
+use model::limits::Limits;
 use model::{SpiffeId, WorkloadName};
 use policy::Effective;
 use runtime::Drain;
@@ -75,8 +76,8 @@ pub(crate) struct Worker {
     pub(crate) limits: wire::Limits,
     /// What governs requests to the own application.
     pub(crate) inward: Effective,
-    /// Bounds of what clients ask.
-    pub(crate) bounds: Rc<Bounds>,
+    /// Bounds of what clients ask, and what they were made of.
+    bounds: RefCell<(Limits, Rc<Bounds>)>,
 }
 
 /// What tells one series from another.
@@ -134,8 +135,19 @@ impl Worker {
             draining: Cell::new(false),
             limits: wire::Limits::default(),
             inward: Effective::default(),
-            bounds: Rc::default(),
+            bounds: RefCell::default(),
         }
+    }
+
+    /// Bounds of what clients ask, as the mesh has them now.
+    pub(crate) fn bounds(&self) -> Rc<Bounds> {
+        let snapshot = self.shared.state.snapshot();
+        let mut known = self.bounds.borrow_mut();
+        if known.0 != snapshot.mesh.limits {
+            known.0 = snapshot.mesh.limits.clone();
+            known.1 = Rc::new(Bounds::from(&known.0));
+        }
+        Rc::clone(&known.1)
     }
 
     /// The series of requests for a key, resolved once.

@@ -338,6 +338,14 @@ impl Connections {
                 );
             }
         }
+        // The model and the wire have it; connections to endpoints do not begin with it yet.
+        if self.proxy_protocol.is_some() {
+            c.error_at(
+                "proxyProtocol",
+                "is not served by this version of Tulle",
+                "take it out; nothing is applied that would not be done",
+            );
+        }
         traffic::Connections {
             connect_timeout: get(self.connect_timeout.as_ref()),
             idle_timeout: get(self.idle_timeout.as_ref()),

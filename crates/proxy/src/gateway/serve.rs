@@ -231,8 +231,9 @@ async fn serve_http(
 /// The bounds of a connection; those of the worker where they are the same.
 fn bounds(worker: &Worker, limits: &Limits) -> Rc<Bounds> {
     let new = Bounds::from(limits);
-    if new == *worker.bounds {
-        return Rc::clone(&worker.bounds);
+    let usual = worker.bounds();
+    if new == *usual {
+        return usual;
     }
     Rc::new(new)
 }

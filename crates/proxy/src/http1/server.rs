@@ -588,9 +588,9 @@ fn gone() -> Failure {
 /// What a connection holds while nothing is asked of it, and what a request adds.
 #[cfg(test)]
 pub(crate) fn sizes<S: Service>(worker: &Rc<Worker>, io: Io, service: S) -> (usize, usize) {
-    let conn = Rc::new(Conn::new(io, &worker.bounds));
+    let conn = Rc::new(Conn::new(io, &worker.bounds()));
     let under_way = size_of_val(&exchange(worker, &conn, &service));
     let io = conn.take_io().expect("not taken over");
-    let at_rest = size_of_val(&serve(worker, io, &worker.bounds, service)) + size_of::<State>();
+    let at_rest = size_of_val(&serve(worker, io, &worker.bounds(), service)) + size_of::<State>();
     (at_rest, under_way)
 }

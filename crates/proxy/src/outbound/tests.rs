@@ -173,7 +173,7 @@ async fn send(
             &serving,
             server.into(),
             Wire::Http1,
-            &serving.bounds,
+            &serving.bounds(),
             service,
         )
         .await;
