@@ -33,7 +33,7 @@ use crate::state::Own;
 use crate::tcp::{self, Connection, Opened, Spoken};
 use crate::tunnel::{self, Form};
 use crate::worker::Worker;
-use crate::{connect, http, reply};
+use crate::{connect, http, outbound, reply};
 
 /// For a handshake, or for the first bytes of a caller that must speak first.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -378,7 +378,9 @@ async fn deliver(
     }
     exchange.set_destination(&target.own.host);
     let upgrade = request.upgrade;
+    let path = outbound::normal_path(exchange.head())?;
     let mut order = Order::new(request, exchange, false);
+    order.path = path;
     let application = &target.own.application;
     let wire = forward::wire_for(application, target.protocol, exchange, upgrade);
     let policy = &worker.inward;

@@ -204,7 +204,10 @@ fn route<'v>(
         .ok_or_else(|| no_port(destination, view, port))?;
     // No route: the service itself is the backend (GAMMA).
     if port_view.routes.is_empty() {
-        return Ok(Routed::Send(Way::default()));
+        return Ok(Routed::Send(Way {
+            path: normal_path(exchange.head())?,
+            ..Way::default()
+        }));
     }
     decide(
         std::iter::once(&port_view.routes),
@@ -212,6 +215,19 @@ fn route<'v>(
         port,
         exchange,
     )
+}
+
+/// The path in normal form with its query, where that is not the path as it came: whoever reads it
+/// after the proxy must not read another one than the policies did.
+pub(crate) fn normal_path(head: &RequestHead) -> Result<Option<String>, Failure> {
+    if head.path.is_empty() {
+        return Ok(None);
+    }
+    match path::normalize(head.path_only()) {
+        Ok(Cow::Borrowed(_)) => Ok(None),
+        Ok(Cow::Owned(normal)) => Ok(Some(with_query(&normal, head.query()))),
+        Err(error) => Err(Failure::new(Reason::BadRequest, error.to_string())),
+    }
 }
 
 /// Asks each table in turn which of its rules takes the request, and does what that says. `whose` and
