@@ -1,7 +1,8 @@
 //! Access log: one JSON object a line, keys stable, written by a thread of its own.
 //!
 //! [`Log::write`] formats the line into a bounded buffer of the calling thread, and a writer takes
-//! what has gathered there ten times a second: nobody is woken for a single line. When the reader of
+//! what has gathered there ten times a second: nobody is woken for a single line. So lines of
+//! different threads stand in batches; `time` orders them. When the reader of
 //! stdout or the disk is too slow, lines are dropped and counted, never waited for. Secrets stay out: paths
 //! are logged without query, authorities without user information, no header but `user-agent`.
 //! Texts that a client chooses are cut at [`MAX_TEXT`] bytes.

@@ -195,7 +195,7 @@ impl Proxy {
 #[derive(Debug, Clone, PartialEq, Eq, Default, clap::Args)]
 pub(crate) struct Outlets {
     /// Of a Gateway's proxy: where a line for each request goes: a file, `-` for stdout, or `off`
-    /// [default: -].
+    /// [default: off].
     #[arg(long, value_name = "PATH|-|off")]
     access_log: Option<String>,
     /// Of a Gateway's proxy: address of the admin endpoint, on loopback, or `off` [default:
@@ -210,8 +210,8 @@ pub(crate) struct Outlets {
 impl Outlets {
     pub(crate) fn access_log(&self) -> Option<AccessLog> {
         match self.access_log.as_deref() {
-            Some("off") => None,
-            None | Some("-") => Some(AccessLog::Stdout),
+            None | Some("off") => None,
+            Some("-") => Some(AccessLog::Stdout),
             Some(path) => Some(AccessLog::File(path.into())),
         }
     }
