@@ -39,7 +39,6 @@ mod spare;
 mod state;
 mod tcp;
 mod tunnel;
-#[allow(dead_code, reason = "for the listeners of gateways")]
 mod udp;
 mod worker;
 

@@ -383,7 +383,11 @@ pub(crate) async fn find(worker: &Worker, host: &str, port: u16) -> Result<Found
     }
 }
 
-async fn service(worker: &Worker, name: &model::ServiceName) -> Result<Arc<Destination>, Failure> {
+/// A service that a route leads to.
+pub(crate) async fn service(
+    worker: &Worker,
+    name: &model::ServiceName,
+) -> Result<Arc<Destination>, Failure> {
     match worker.shared.state.service(name).await {
         Lookup::Found(destination) => Ok(destination),
         Lookup::Absent => Err(Failure::no_backend(format!(
@@ -393,7 +397,7 @@ async fn service(worker: &Worker, name: &model::ServiceName) -> Result<Arc<Desti
     }
 }
 
-fn unknown(name: &model::ServiceName) -> Failure {
+pub(crate) fn unknown(name: &model::ServiceName) -> Failure {
     Failure::new(
         Reason::ConfigMissing,
         format!("the control plane has not told about service {name}"),

@@ -36,6 +36,10 @@ pub(crate) struct Target {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) address: SocketAddr,
     /// Held as long as the session: it counts towards the destination's limits.
+    #[expect(
+        dead_code,
+        reason = "only held: the session counts until it is dropped"
+    )]
     pub(crate) held: Option<(Load, Slot)>,
 }
 

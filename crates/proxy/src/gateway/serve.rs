@@ -29,7 +29,6 @@ use crate::io::Io;
 use crate::outbound::{self, Inlet};
 use crate::pool::Wire;
 use crate::record::{Caller, Exchange, NONE};
-use crate::state::Lookup;
 use crate::tcp::{self, Connection, Spoken};
 use crate::udp;
 use crate::worker::Worker;
@@ -270,18 +269,7 @@ fn refuse(worker: &Rc<Worker>, caller: &Caller, failure: &Failure) {
 
 async fn backend(worker: &Worker, route: &StreamRoute) -> Result<(Arc<Destination>, u16), Failure> {
     let (name, port) = choose(route)?;
-    match worker.shared.state.service(name).await {
-        Lookup::Found(destination) => Ok((destination, port)),
-        Lookup::Absent => Err(Failure::no_backend(format!(
-            "backend service {name} does not exist"
-        ))),
-        Lookup::Unknown => Err(unknown(name)),
-    }
-}
-
-fn unknown(name: &ServiceName) -> Failure {
-    let details = format!("the control plane has not told about service {name}");
-    Failure::new(Reason::ConfigMissing, details)
+    Ok((outbound::service(worker, name).await?, port))
 }
 
 /// One of a route's backends, by weight.
@@ -316,6 +304,8 @@ pub(crate) fn datagrams(worker: &Worker, number: u16) -> Result<udp::Target, Fai
         Failure::new(Reason::NoRoute, details)
     })?;
     let (name, port) = choose(route)?;
-    let destination = snapshot.service(name).ok_or_else(|| unknown(name))?;
+    let destination = snapshot
+        .service(name)
+        .ok_or_else(|| outbound::unknown(name))?;
     udp::pick(worker, destination, port)
 }
