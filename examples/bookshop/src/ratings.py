@@ -84,7 +84,8 @@ def main():
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    print("%s: listening on port %d" % (INSTANCE, server.server_address[1]), file=sys.stderr)
+    # One write: print() makes two, and whoever reads the first may be gone before the second.
+    sys.stderr.write("%s: listening on port %d\n" % (INSTANCE, server.server_address[1]))
     server.serve_forever(poll_interval=0.1)
 
 

@@ -1,5 +1,6 @@
 //! The services on free ports, wired to each other without a mesh.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -441,17 +442,14 @@ async fn ratings_in_python_answer_as_the_stand_in_does() {
     };
     let mut python = Python(child);
     // It says when it listens.
-    let mut stderr = python.0.stderr.take().expect("piped");
+    let mut stderr = BufReader::new(python.0.stderr.take().expect("piped"));
     let said = tokio::task::spawn_blocking(move || {
-        let mut said = [0; 64];
-        std::io::Read::read(&mut stderr, &mut said).map(|n| said[..n].to_vec())
+        let mut said = String::new();
+        // The pipe stays open: a process that speaks to nobody ends.
+        stderr.read_line(&mut said).map(|_| (said, stderr))
     });
-    let said = said.await.expect("no panic").expect("it speaks");
-    assert!(
-        said.starts_with(b"ratings-"),
-        "{}",
-        String::from_utf8_lossy(&said)
-    );
+    let (said, _stderr) = said.await.expect("no panic").expect("it speaks");
+    assert!(said.starts_with("ratings-") && said.ends_with('\n'), "{said}");
 
     let client = Client::new(Proxies::default());
     for isbn in books::isbns() {
