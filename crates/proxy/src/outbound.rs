@@ -142,12 +142,9 @@ async fn send(
         .ok_or_else(|| no_port(backend, &backend_view, backend_port))?;
     let limits = backend_port.policy.limits(way.rule);
     let web = match backend_port.protocol {
-        Protocol::Grpc | Protocol::Http2 => grpc_web::form(&exchange.head().fields),
+        Protocol::Grpc | Protocol::Http2 => grpc_web::enter(exchange.head_mut(), &mut request),
         _ => None,
     };
-    if let Some(form) = web {
-        grpc_web::enter(form, exchange.head_mut(), &mut request);
-    }
     let websocket = websocket::enter(exchange.head_mut());
     let mut order = Order::new(request, exchange, limits.retry.attempts > 0);
     // HTTP/1.0 may name no host; whoever serves the request is told one.
@@ -159,8 +156,8 @@ async fn send(
     if let Some(failure) = Failure::of_peer(&answer.head.fields) {
         exchange.told(failure);
     }
-    if let Some(form) = web {
-        grpc_web::leave(form, &mut answer);
+    if let Some(call) = web {
+        call.leave(&mut answer);
     }
     if let Some(handshake) = websocket {
         handshake.leave(&mut answer)?;

@@ -1,10 +1,16 @@
-//! `tulle proxy --static`: Gateways from a directory, without a control plane.
+//! `tulle proxy --static`: Gateways from a directory, without a control plane; and `tulle gateway`,
+//! with one.
+
+mod clients;
+mod process;
 
 use std::fmt::Write as _;
 use std::net::UdpSocket;
 use std::process::Command;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{CertificateParams, KeyPair};
 use testkit::certs::anonymous_client_config;
 use testkit::place::{DataDir, free_port};
@@ -97,6 +103,12 @@ fn indented(text: &str) -> String {
         let _ = writeln!(out, "    {line}");
     }
     out
+}
+
+/// A certificate in PEM.
+fn pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }
 
 /// A Secret with a new certificate for `host`.

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod grpc;
+mod grpc_web;
 mod h1;
 mod paths;
 mod response;

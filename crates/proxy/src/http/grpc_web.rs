@@ -13,6 +13,7 @@ use wire::{Fields, Length, RequestHead};
 use super::Request;
 use super::body::{Frame, Incoming};
 use crate::error::Failure;
+use crate::headers::is_grpc;
 use crate::http1::client::Response;
 
 const WEB: &str = "application/grpc-web";
@@ -23,13 +24,19 @@ const TRAILERS: u8 = 0x80;
 
 /// How messages are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+enum Form {
     Binary,
     Text,
 }
 
+/// A gRPC-Web call that was translated.
+pub(crate) struct Call {
+    /// Of the response.
+    form: Form,
+}
+
 /// The form of a gRPC-Web request, if it is one.
-pub(crate) fn form(fields: &Fields) -> Option<Form> {
+fn form(fields: &Fields) -> Option<Form> {
     let kind = fields.get_str("content-type")?;
     if kind.starts_with(TEXT) {
         Some(Form::Text)
@@ -38,8 +45,21 @@ pub(crate) fn form(fields: &Fields) -> Option<Form> {
     }
 }
 
+/// The form in which the response is wanted: the request's own, unless `Accept` names another.
+fn wanted(fields: &Fields, own: Form) -> Form {
+    match fields.get_str("accept") {
+        Some(accept) if accept.contains(TEXT) => Form::Text,
+        Some(accept) if accept.contains(WEB) => Form::Binary,
+        _ => own,
+    }
+}
+
 /// Makes a gRPC request of a gRPC-Web one.
-pub(crate) fn enter(form: Form, head: &mut RequestHead, request: &mut Request) {
+pub(crate) fn enter(head: &mut RequestHead, request: &mut Request) -> Option<Call> {
+    let form = form(&head.fields)?;
+    let call = Call {
+        form: wanted(&head.fields, form),
+    };
     let kind = head.fields.get_str("content-type").unwrap_or(WEB);
     let format = kind
         .strip_prefix(TEXT)
@@ -58,28 +78,33 @@ pub(crate) fn enter(form: Form, head: &mut RequestHead, request: &mut Request) {
             ended: false,
         }));
     }
+    Some(call)
 }
 
-/// Makes a gRPC-Web response of a gRPC one.
-pub(crate) fn leave(form: Form, response: &mut Response) {
-    let fields = &mut response.head.fields;
-    let format = fields
-        .get_str("content-type")
-        .and_then(|kind| kind.strip_prefix(GRPC))
-        .unwrap_or("");
-    let prefix = if form == Form::Text { TEXT } else { WEB };
-    let kind = format!("{prefix}{format}");
-    fields.set("content-type", kind.as_bytes());
-    fields.remove("content-length");
-    fields.remove("trailer");
-    let inner = std::mem::replace(&mut response.body, Incoming::Empty);
-    if !inner.is_end() {
-        response.length = Length::Chunked;
-        response.body = Incoming::Web(Box::new(Body {
-            inner,
-            work: Work::Encode(form),
-            ended: false,
-        }));
+impl Call {
+    /// Makes a gRPC-Web response of a gRPC one. Whatever else answered, an error page for instance,
+    /// is passed on as it is.
+    pub(crate) fn leave(&self, response: &mut Response) {
+        let fields = &mut response.head.fields;
+        if !is_grpc(fields) {
+            return;
+        }
+        let kind = fields.get_str("content-type").unwrap_or(GRPC);
+        let format = kind.strip_prefix(GRPC).unwrap_or("");
+        let prefix = if self.form == Form::Text { TEXT } else { WEB };
+        let kind = format!("{prefix}{format}");
+        fields.set("content-type", kind.as_bytes());
+        fields.remove("content-length");
+        fields.remove("trailer");
+        let inner = std::mem::replace(&mut response.body, Incoming::Empty);
+        if !inner.is_end() {
+            response.length = Length::Chunked;
+            response.body = Incoming::Web(Box::new(Body {
+                inner,
+                work: Work::Encode(self.form),
+                ended: false,
+            }));
+        }
     }
 }
 
@@ -236,5 +261,19 @@ mod tests {
             fields.append("content-type", kind.as_bytes());
             assert_eq!(form(&fields), want, "{kind}");
         }
+    }
+
+    #[test]
+    fn accept_says_in_which_form_the_response_is_wanted() {
+        for (accept, want) in [
+            ("application/grpc-web-text", Form::Text),
+            ("application/grpc-web+proto, */*", Form::Binary),
+            ("*/*", Form::Text),
+        ] {
+            let mut fields = Fields::new();
+            fields.append("accept", accept.as_bytes());
+            assert_eq!(wanted(&fields, Form::Text), want, "{accept}");
+        }
+        assert_eq!(wanted(&Fields::new(), Form::Binary), Form::Binary);
     }
 }

@@ -8,7 +8,7 @@ use tonic::Code;
 use crate::front::{Front, Kind, Setup};
 use crate::grpc::{Echo, client_at, runtime, serve, unary};
 
-fn front() -> Option<Front> {
+pub(super) fn front() -> Option<Front> {
     // The others are set up for HTTP/1 towards their back ends.
     if !Kind::chosen().is_ours() {
         return None;
