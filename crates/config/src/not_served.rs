@@ -62,7 +62,6 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("AccessLog", &["filter"]),
     ("ListenerPolicySpec", &["http3"]),
     ("LimitsSpec", &["maxPingsPerMinute"]),
-    ("GatewayTls", &["backend"]),
 ];
 
 /// Values by the enum that would have them.

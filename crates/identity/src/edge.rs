@@ -23,7 +23,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     ServerConfig, SignatureScheme,
@@ -228,8 +228,14 @@ impl ClientCertVerifier for Lenient {
     }
 }
 
-/// How to connect to backends that are no members of the mesh.
-pub fn client_config(policy: &BackendTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, EdgeError> {
+/// How to connect to backends that are no members of the mesh, with what to show to those that ask
+/// for a certificate. To be kept for as long as both are as they are: sessions are resumed within
+/// one configuration alone.
+pub fn client_config(
+    policy: &BackendTls,
+    shown: Option<&Certificate>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>, EdgeError> {
     let provider = provider();
     let verifier = Backend {
         roots: roots(&policy.roots)?,
@@ -237,12 +243,18 @@ pub fn client_config(policy: &BackendTls, alpn: &[&[u8]]) -> Result<Arc<ClientCo
         names: policy.names.clone(),
         algorithms: provider.signature_verification_algorithms,
     };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(EdgeError::Config)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match shown {
+        None => builder.with_no_client_auth(),
+        Some(certificate) => {
+            let key = certified(certificate, &provider)?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
+        }
+    };
     config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -35,6 +35,11 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Whether connections begin with a PROXY header that says where they come from.
     pub proxy_protocol: ProxyProtocol,
+    /// Proxies in front of it that are believed about whom requests come from and how
+    /// (`X-Forwarded-For` and its kin).
+    pub trusted_hops: u32,
+    /// What it shows to backends that ask for a certificate (BackendTLSPolicy).
+    pub backend_identity: BackendIdentity,
     /// Whether HTTP/3 is served on the same port, over UDP.
     pub http3: bool,
     /// Bounds for its clients.
@@ -94,6 +99,19 @@ pub struct ClientValidation {
     pub roots: Vec<Vec<u8>>,
     /// Whether a client without a valid certificate is taken all the same.
     pub optional: bool,
+}
+
+/// What a Gateway shows to backends that ask for a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum BackendIdentity {
+    /// Nothing.
+    #[default]
+    Nobody,
+    /// This certificate.
+    Certificate(Arc<Certificate>),
+    /// A certificate was asked for that cannot be had, with the reason: no TLS connection to a
+    /// backend is made.
+    Invalid(Box<str>),
 }
 
 /// A certificate with its key.

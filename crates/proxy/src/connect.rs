@@ -11,8 +11,10 @@ use model::Reason;
 use model::workload::Tunnel;
 use net::socket::{self, ConnectOptions};
 use policy::effective::Effective;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+use crate::behalf::Behalf;
 use crate::destination::{Endpoint, Slot};
 use crate::error::{Failure, Replay, chain};
 use crate::hbone;
@@ -24,24 +26,34 @@ use crate::pool::{Home, Link};
 use crate::tunnel::{self, Form};
 use crate::worker::Worker;
 
-/// Connects to `port` of an endpoint, ready for what `form` says.
+/// Connects to `port` of an endpoint, ready for what `form` says. A PROXY header comes before
+/// everything that is meant for the endpoint itself, TLS included.
 pub(crate) async fn connect(
     worker: &Worker,
     endpoint: &Arc<Endpoint>,
     port: u16,
     form: Form,
+    behalf: Option<&Behalf>,
     limit: Duration,
 ) -> Result<(Io, Link), Failure> {
+    let header = match behalf {
+        Some(behalf) => behalf.header(address(endpoint, port)?),
+        None => None,
+    };
     match endpoint.config.tunnel {
         Tunnel::None => {
             let address = address(endpoint, port)?;
             let begun = tokio::time::Instant::now();
-            let stream = tcp(worker, address, limit).await?;
+            let mut stream = tcp(worker, address, limit).await?;
+            if let Some(header) = header {
+                announce(&mut stream, &header, address).await?;
+            }
             let (io, group) = match endpoint.outside(port) {
                 None => (stream.into(), ""),
                 Some(outside) => {
                     let left = limit.saturating_sub(begun.elapsed());
-                    outside.connect(stream, form, left).await?
+                    let shown = behalf.and_then(|b| b.shown.as_ref());
+                    outside.connect(stream, form, shown, left).await?
                 }
             };
             Ok((
@@ -53,9 +65,46 @@ pub(crate) async fn connect(
                 },
             ))
         }
-        Tunnel::Tulle { port: tunnel } => tls(worker, endpoint, port, tunnel, form, limit).await,
-        Tunnel::Hbone { port: tunnel } => hbone::open(worker, endpoint, port, tunnel, limit).await,
+        Tunnel::Tulle { .. } if header.is_some() && form != Form::Tcp => Err(no_header(endpoint)),
+        Tunnel::Tulle { port: tunnel } => {
+            let (mut io, link) = tls(worker, endpoint, port, tunnel, form, limit).await?;
+            if let Some(header) = header {
+                announce(&mut io, &header, link.address).await?;
+            }
+            Ok((io, link))
+        }
+        Tunnel::Hbone { port: tunnel } => {
+            let (mut io, link) = hbone::open(worker, endpoint, port, tunnel, limit).await?;
+            if let Some(header) = header {
+                announce(&mut io, &header, link.address).await?;
+            }
+            Ok((io, link))
+        }
     }
+}
+
+/// Sends a PROXY header, which a new connection always has room for.
+async fn announce<S>(stream: &mut S, header: &[u8], address: SocketAddr) -> Result<(), Failure>
+where
+    S: tokio::io::AsyncWrite + Unpin,
+{
+    let sent = async {
+        stream.write_all(header).await?;
+        stream.flush().await
+    };
+    sent.await.map_err(|e| {
+        let details = format!("{address} did not take the PROXY header: {e}");
+        Failure::new(Reason::UpstreamReset, details).replay(Replay::Safe)
+    })
+}
+
+/// Another proxy of the mesh reads HTTP itself and would take the header for a malformed request.
+fn no_header(endpoint: &Endpoint) -> Failure {
+    let details = format!(
+        "the TrafficPolicy of service {} asks for a PROXY header, but workload {} has a proxy of the mesh, which takes one on TCP ports only; take out connections.proxyProtocol",
+        endpoint.config.service, endpoint.config.workload
+    );
+    Failure::no_backend(details)
 }
 
 /// Mutual TLS with an endpoint's proxy on `tunnel`, ready for what `form` says to `port`.
@@ -108,7 +157,8 @@ pub(crate) async fn http1(
 ) -> Result<Box<Conn>, Failure> {
     let slot = reserve(endpoint, policy)?;
     let limit = policy.connect_timeout;
-    let (io, link) = connect(worker, endpoint, port, Form::Http1, limit).await?;
+    let behalf = home.behalf();
+    let (io, link) = connect(worker, endpoint, port, Form::Http1, behalf, limit).await?;
     Ok(Conn::new(
         io,
         Rc::new(link),
@@ -124,10 +174,11 @@ pub(crate) async fn http2(
     endpoint: &Arc<Endpoint>,
     port: u16,
     policy: &Effective,
+    behalf: Option<&Behalf>,
 ) -> Result<Handle, Failure> {
     let slot = reserve(endpoint, policy)?;
     let limit = policy.connect_timeout;
-    let (io, link) = connect(worker, endpoint, port, Form::Http2, limit).await?;
+    let (io, link) = connect(worker, endpoint, port, Form::Http2, behalf, limit).await?;
     let address = link.address;
     http2::handshake(io, link, Some(slot)).await.map_err(|e| {
         Failure::new(Reason::UpstreamReset, format!("{address}: {}", chain(&e)))

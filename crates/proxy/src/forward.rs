@@ -195,7 +195,10 @@ pub(crate) async fn send(
     order: &mut Order,
     policy: &Effective,
 ) -> Result<Response, Failure> {
-    let home = worker.pool.home(endpoint, port, policy.idle_timeout);
+    let behalf = exchange.behalf(policy.proxy_protocol, endpoint.outside(port).is_some());
+    let home = worker
+        .pool
+        .home(endpoint, port, policy.idle_timeout, behalf);
     loop {
         let body = order.take_body(exchange);
         let (result, reused) = match wire {
@@ -215,7 +218,13 @@ pub(crate) async fn send(
                 let (handle, reused) = if let Some(handle) = home.http2() {
                     (handle, true)
                 } else {
-                    let connecting = Box::pin(connect::http2(worker, endpoint, port, policy));
+                    let connecting = Box::pin(connect::http2(
+                        worker,
+                        endpoint,
+                        port,
+                        policy,
+                        home.behalf(),
+                    ));
                     let handle = connecting.await?;
                     home.share(&handle);
                     (handle, false)

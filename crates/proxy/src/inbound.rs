@@ -94,10 +94,10 @@ async fn tls(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr) {
         .as_ref()
         .map_or_else(|| Arc::clone(&NONE), |id| worker.principal(id));
     let caller = Rc::new(Caller {
-        address,
         principal,
         mtls: true,
         group: peer.kx_group,
+        ..Caller::at(address)
     });
     let stream = Io::tls(stream);
     if form == Form::Hbone {
@@ -190,12 +190,7 @@ fn only_port(worker: &Worker) -> Option<u16> {
 }
 
 async fn plain(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, port: Option<u16>) {
-    let caller = Rc::new(Caller {
-        address,
-        principal: Arc::clone(&NONE),
-        mtls: false,
-        group: "",
-    });
+    let caller = Rc::new(Caller::at(address));
     let target = match port {
         Some(port) => target(&worker, port).and_then(|target| {
             let mode = target.own.workload.mtls.for_port(port);
@@ -282,6 +277,7 @@ async fn application(worker: &Worker, target: &Target) -> Result<(connect::Io, L
         &target.own.application,
         target.port,
         Form::Tcp,
+        None,
         limit,
     )
     .await

@@ -37,6 +37,12 @@ pub(crate) struct Outward {
     pub(crate) inlet: Inlet,
 }
 
+impl Drop for Outward {
+    fn drop(&mut self) {
+        self.worker.pool.forget(self.caller.client());
+    }
+}
+
 impl Service for Outward {
     fn begin(&self, head: RequestHead) -> Exchange {
         Exchange::begin(&self.worker, Direction::Outbound, &self.caller, head)
@@ -219,7 +225,7 @@ async fn serve(
         let failure = outbound::no_port(&destination, &destination.view(), port);
         return refuse(&worker, client, &caller, failure).await;
     }
-    match tcp::detect(&worker, client, &destination, port).await {
+    match tcp::detect(&worker, client, &caller, &destination, port).await {
         Ok(Spoken::Http(client, wire)) => {
             let service = Outward {
                 worker: Rc::clone(&worker),

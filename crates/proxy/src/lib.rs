@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod behalf;
 mod bootstrap;
 mod connect;
 mod destination;

@@ -99,6 +99,7 @@ async fn serve(
         },
         Inlet::Listener(entrance) => {
             let table = entrance.table(worker, head)?;
+            exchange.set_shown(table.shown());
             let tables = table.tables().map(Arc::as_ref);
             let way = match decide(tables, table.name(), entrance.port, exchange)? {
                 Routed::Reply(reply) => return Ok(Served::Reply(reply)),
@@ -426,10 +427,8 @@ pub(crate) fn local_caller(worker: &Worker, address: SocketAddr) -> Caller {
         |own| Arc::clone(&own.application.principal),
     );
     Caller {
-        address,
         principal,
-        mtls: false,
-        group: "",
+        ..Caller::at(address)
     }
 }
 

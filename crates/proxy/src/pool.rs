@@ -3,12 +3,17 @@
 //! Keyed by endpoint, port and wire form. HTTP/1 connections are handed out one request at a time,
 //! the most recently used first, so that surplus ones grow old and are closed; an HTTP/2
 //! connection is shared by as many streams as its peer allows.
+//!
+//! Connections that are made on somebody's behalf ([`Behalf`]) are kept apart, and go with that
+//! client's own connection or that certificate.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crate::behalf::{Behalf, Client, Shown};
 use crate::destination::Endpoint;
 use crate::http1::client::Conn;
 use crate::http2::client::Handle;
@@ -32,7 +37,25 @@ struct Key {
 
 /// The connections of one worker.
 #[derive(Default)]
-pub(crate) struct Pool(RefCell<Map<Key, Entry>>);
+pub(crate) struct Pool {
+    entries: RefCell<Map<Key, Entry>>,
+    apart: RefCell<BTreeMap<Whose, Apart>>,
+}
+
+/// Whose connections are kept apart: a client's, a certificate's by its id, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Whose {
+    client: Option<Client>,
+    /// As another version's header is another.
+    version: u8,
+    shown: u64,
+}
+
+#[derive(Default)]
+struct Apart {
+    shown: Option<Weak<Shown>>,
+    entries: Map<Key, Entry>,
+}
 
 struct Entry {
     /// Gone when the endpoint has left every configuration: its connections then go too.
@@ -64,6 +87,43 @@ pub(crate) struct Link {
 pub(crate) struct Home {
     pool: Rc<Pool>,
     key: Key,
+    behalf: Option<Rc<Behalf>>,
+}
+
+impl From<&Behalf> for Whose {
+    fn from(behalf: &Behalf) -> Self {
+        Self {
+            client: behalf.client.map(|(_, client)| client),
+            version: behalf.client.map_or(0, |(version, _)| 1 + version as u8),
+            shown: behalf.shown.as_ref().map_or(0, |shown| shown.id()),
+        }
+    }
+}
+
+impl Entry {
+    fn new(endpoint: &Arc<Endpoint>) -> Self {
+        Self {
+            endpoint: Arc::downgrade(endpoint),
+            idle_timeout: None,
+            h1: Vec::new(),
+            h2: Vec::new(),
+        }
+    }
+
+    /// Closes what is closed or was unused for too long; whether the endpoint is still there.
+    fn sweep(&mut self, now: Instant) -> bool {
+        if self.endpoint.strong_count() == 0 {
+            return false;
+        }
+        let limit = self.idle_timeout;
+        let fresh = |since: Instant| limit.is_none_or(|limit| now.duration_since(since) < limit);
+        self.h1.retain_mut(|c| fresh(c.since) && c.is_quiet());
+        self.h2.retain(|shared| {
+            // With a stream open the link is held by its body as well.
+            !shared.handle.is_closed() && (shared.handle.is_used() || fresh(shared.used))
+        });
+        true
+    }
 }
 
 impl Pool {
@@ -73,43 +133,63 @@ impl Pool {
         endpoint: &Arc<Endpoint>,
         port: u16,
         idle_timeout: Option<Duration>,
+        behalf: Option<Behalf>,
     ) -> Home {
         let key = Key {
             endpoint: endpoint.id,
             port,
         };
-        let mut entries = self.0.borrow_mut();
-        let entry = entries.entry(key).or_insert_with(|| Entry {
-            endpoint: Arc::downgrade(endpoint),
-            idle_timeout,
-            h1: Vec::new(),
-            h2: Vec::new(),
-        });
-        entry.idle_timeout = idle_timeout;
+        let fill = |entries: &mut Map<Key, Entry>| {
+            let entry = entries.entry(key).or_insert_with(|| Entry::new(endpoint));
+            entry.idle_timeout = idle_timeout;
+        };
+        match &behalf {
+            None => fill(&mut self.entries.borrow_mut()),
+            Some(behalf) => {
+                let mut all = self.apart.borrow_mut();
+                let apart = all.entry(behalf.into()).or_default();
+                apart.shown = behalf.shown.as_ref().map(Arc::downgrade);
+                fill(&mut apart.entries);
+            }
+        }
         Home {
             pool: Rc::clone(self),
             key,
+            behalf: behalf.map(Rc::new),
+        }
+    }
+
+    /// Closes what was kept for a client that has left.
+    pub(crate) fn forget(&self, client: Client) {
+        let mut all = self.apart.borrow_mut();
+        if all.is_empty() {
+            return;
+        }
+        let whose = |version, shown| Whose {
+            client: Some(client),
+            version,
+            shown,
+        };
+        let range = whose(0, 0)..=whose(u8::MAX, u64::MAX);
+        let left: Vec<Whose> = all.range(range).map(|(whose, _)| *whose).collect();
+        for whose in left {
+            all.remove(&whose);
         }
     }
 
     /// Closes what is closed, unused for too long, or leads to an endpoint that is gone.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
-        self.0.borrow_mut().retain(|_, entry| {
-            if entry.endpoint.strong_count() == 0 {
+        let mut entries = self.entries.borrow_mut();
+        entries.retain(|_, entry| entry.sweep(now));
+        self.apart.borrow_mut().retain(|_, apart| {
+            let gone = |shown: &Weak<Shown>| shown.strong_count() == 0;
+            if apart.shown.as_ref().is_some_and(gone) {
                 return false;
             }
-            let fresh = |since: Instant| {
-                entry
-                    .idle_timeout
-                    .is_none_or(|limit| now.duration_since(since) < limit)
-            };
-            entry.h1.retain_mut(|c| fresh(c.since) && c.is_quiet());
-            entry.h2.retain(|shared| {
-                // With a stream open the link is held by its body as well.
-                !shared.handle.is_closed() && (shared.handle.is_used() || fresh(shared.used))
-            });
-            true
+            let entries = &mut apart.entries;
+            entries.retain(|_, e| e.sweep(now) && !(e.h1.is_empty() && e.h2.is_empty()));
+            !entries.is_empty()
         });
     }
 }
@@ -117,49 +197,66 @@ impl Pool {
 impl Home {
     /// An HTTP/1 connection that is ready now, if there is one.
     pub(crate) fn http1(&self) -> Option<Box<Conn>> {
-        let mut entries = self.pool.0.borrow_mut();
-        let kept = &mut entries.get_mut(&self.key)?.h1;
-        loop {
-            let mut conn = kept.pop()?;
-            if conn.is_quiet() {
-                conn.reused = true;
-                return Some(conn);
+        self.with(|entry| {
+            loop {
+                let mut conn = entry.h1.pop()?;
+                if conn.is_quiet() {
+                    conn.reused = true;
+                    return Some(conn);
+                }
             }
-        }
+        })?
     }
 
     /// An HTTP/2 connection with room for a stream, if there is one.
     pub(crate) fn http2(&self) -> Option<Handle> {
-        let mut entries = self.pool.0.borrow_mut();
-        let kept = &mut entries.get_mut(&self.key)?.h2;
-        kept.retain(|shared| !shared.handle.is_closed());
-        let shared = kept
-            .iter_mut()
-            .filter(|shared| shared.handle.has_room())
-            .min_by_key(|shared| shared.handle.streams())?;
-        shared.used = Instant::now();
-        Some(shared.handle.clone())
+        self.with(|entry| {
+            let kept = &mut entry.h2;
+            kept.retain(|shared| !shared.handle.is_closed());
+            let shared = kept
+                .iter_mut()
+                .filter(|shared| shared.handle.has_room())
+                .min_by_key(|shared| shared.handle.streams())?;
+            shared.used = Instant::now();
+            Some(shared.handle.clone())
+        })?
     }
 
     /// Keeps an HTTP/2 connection for others too.
     pub(crate) fn share(&self, handle: &Handle) {
-        if let Some(entry) = self.pool.0.borrow_mut().get_mut(&self.key) {
+        self.with(|entry| {
             entry.h2.push(Shared {
                 handle: handle.clone(),
                 used: Instant::now(),
             });
-        }
+        });
     }
 
     /// Gives a connection back after an exchange that ended in order.
     pub(crate) fn give_back(mut conn: Box<Conn>) {
         let home = conn.home();
-        // No entry: the endpoint is gone, and so shall this connection be.
-        if let Some(entry) = home.pool.0.borrow_mut().get_mut(&home.key)
-            && entry.h1.len() < IDLE_LIMIT
-        {
-            conn.since = Instant::now();
-            entry.h1.push(conn);
+        home.with(|entry| {
+            if entry.h1.len() < IDLE_LIMIT {
+                conn.since = Instant::now();
+                entry.h1.push(conn);
+            }
+        });
+    }
+
+    /// For whom its connections are made.
+    pub(crate) fn behalf(&self) -> Option<&Behalf> {
+        self.behalf.as_deref()
+    }
+
+    /// No entry: the endpoint is gone, or the client, and so shall the connection be.
+    fn with<T>(&self, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        match self.behalf() {
+            None => self.pool.entries.borrow_mut().get_mut(&self.key).map(act),
+            Some(behalf) => {
+                let mut all = self.pool.apart.borrow_mut();
+                let apart = all.get_mut(&behalf.into())?;
+                apart.entries.get_mut(&self.key).map(act)
+            }
         }
     }
 }

@@ -15,12 +15,14 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use model::Reason;
+use model::traffic::ProxyVersion;
 use telemetry::Direction;
 use telemetry::access_log::Entry;
 use telemetry::trace::{self, Http, Span};
 use tokio::time::Sleep;
 use wire::{Fields, RequestHead, Version};
 
+use crate::behalf::{Behalf, Client, Shown};
 use crate::destination::{Destination, Endpoint};
 use crate::error::Failure;
 use crate::headers::{self, REQUEST_ID};
@@ -40,6 +42,11 @@ struct Inner {
     begun: Instant,
     begun_at: SystemTime,
     head: RequestHead,
+    /// The connection on which it came.
+    client: Client,
+    /// What its Gateway shows to backends.
+    shown: Option<Arc<Shown>>,
+    /// Whom it came from: the client of the connection, unless that is believed about another.
     caller: SocketAddr,
     /// Identity of the caller.
     principal: Arc<str>,
@@ -139,9 +146,34 @@ impl Drop for Load {
 /// Who sent a request, as its connection tells.
 pub(crate) struct Caller {
     pub(crate) address: SocketAddr,
+    /// Where the connection came to, where endpoints may have to be told.
+    pub(crate) local: Option<SocketAddr>,
+    /// What the Gateway that it came to shows to backends.
+    pub(crate) shown: Option<Arc<Shown>>,
     pub(crate) principal: Arc<str>,
     pub(crate) mtls: bool,
     pub(crate) group: &'static str,
+}
+
+impl Caller {
+    /// Of a connection that proves nothing.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            local: None,
+            shown: None,
+            principal: Arc::clone(&NONE),
+            mtls: false,
+            group: "",
+        }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client {
+            address: self.address,
+            local: self.local,
+        }
+    }
 }
 
 impl Exchange {
@@ -164,6 +196,8 @@ impl Exchange {
             direction,
             begun: Instant::now(),
             begun_at: SystemTime::now(),
+            client: caller.client(),
+            shown: caller.shown.clone(),
             caller: caller.address,
             principal: Arc::clone(&caller.principal),
             mtls: caller.mtls,
@@ -205,6 +239,23 @@ impl Exchange {
 
     pub(crate) fn begun(&self) -> Instant {
         self.0.begun
+    }
+
+    /// Somebody who is believed says that the request came from there.
+    pub(crate) fn set_caller(&mut self, address: SocketAddr) {
+        self.0.caller = address;
+    }
+
+    /// What its Gateway shows to backends.
+    pub(crate) fn set_shown(&mut self, shown: Option<&Arc<Shown>>) {
+        self.0.shown = shown.cloned();
+    }
+
+    /// For whom a connection must be, where the endpoint is told: by a PROXY header of this version,
+    /// or in TLS.
+    pub(crate) fn behalf(&self, version: Option<ProxyVersion>, tls: bool) -> Option<Behalf> {
+        let shown = self.0.shown.as_ref().filter(|_| tls);
+        Behalf::of(version, self.0.client, shown)
     }
 
     /// Where the bytes of the request's body are counted.

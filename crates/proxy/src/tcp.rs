@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 pub(crate) use connection::Connection;
 pub(crate) use race::{Opened, race};
 
+use crate::behalf::Behalf;
 use crate::connect;
 use crate::destination::{Destination, PortView, since_start};
 use crate::error::Failure;
@@ -49,6 +50,7 @@ pub(crate) enum Spoken<S> {
 pub(crate) async fn detect<S>(
     worker: &Rc<Worker>,
     client: S,
+    caller: &Caller,
     destination: &Arc<Destination>,
     port: u16,
 ) -> Result<Spoken<S>, Failure>
@@ -65,7 +67,7 @@ where
             Prefixed::new(client, bytes::Bytes::new()),
             None,
         )),
-        Protocol::Detect => race(client, open(worker, destination, port_view)).await,
+        Protocol::Detect => race(client, open(worker, caller, destination, port_view)).await,
     }
 }
 
@@ -87,6 +89,7 @@ where
 /// Connects to an endpoint of a port for bytes; to another when the first cannot be reached.
 async fn open(
     worker: &Rc<Worker>,
+    caller: &Caller,
     destination: &Arc<Destination>,
     port: &PortView,
 ) -> Result<Opened, Failure> {
@@ -107,7 +110,11 @@ async fn open(
         ));
         let limit = port.policy.connect_timeout;
         // On the heap until it is done: the connection outlives it by far.
-        let connecting = connect::connect(worker, &endpoint, target, Form::Tcp, limit);
+        let shown = caller.shown.as_ref();
+        let shown = shown.filter(|_| endpoint.outside(target).is_some());
+        let behalf = Behalf::of(port.policy.proxy_protocol, caller.client(), shown);
+        let behalf = behalf.as_ref();
+        let connecting = connect::connect(worker, &endpoint, target, Form::Tcp, behalf, limit);
         match Box::pin(connecting).await {
             Ok((io, link)) => {
                 return Ok(Opened {
@@ -153,7 +160,7 @@ where
     let connection = Connection::begin(worker, Direction::Outbound, caller, &destination.host);
     let opened = match opened {
         Some(opened) => Ok(opened),
-        None => open(worker, destination, port_view).await,
+        None => open(worker, caller, destination, port_view).await,
     };
     match opened {
         Ok(opened) => {

@@ -186,12 +186,7 @@ impl Datagrams {
             return;
         }
         self.counters.closed.inc();
-        let caller = Caller {
-            address: self.client,
-            principal: Arc::clone(&NONE),
-            mtls: false,
-            group: "",
-        };
+        let caller = Caller::at(self.client);
         let direction = Direction::Outbound;
         let mut session = Connection::begin(&self.worker, direction, &caller, &self.target.host)
             .datagrams(self.begun, self.begun_at);

@@ -316,7 +316,7 @@ fn nginx_front(dir: &DataDir, port: u16, port_h2: u16, backend: SocketAddr) -> C
 }
 
 /// nginx in the foreground, one process, everything it writes in its directory.
-fn nginx_command(dir: &DataDir, http: &str) -> Command {
+pub(crate) fn nginx_command(dir: &DataDir, http: &str) -> Command {
     let here = dir.path().display();
     let text = format!(
         "daemon off; master_process off; pid {here}/nginx.pid; error_log {here}/error.log;\n\

@@ -1,8 +1,11 @@
 //! `tulle proxy --static`: Gateways from a directory, without a control plane; and `tulle gateway`,
 //! with one.
 
+mod backend_certificate;
 mod clients;
+mod forwarded;
 mod process;
+mod upstream_header;
 
 use std::fmt::Write as _;
 use std::net::UdpSocket;

@@ -449,7 +449,10 @@ async fn ratings_in_python_answer_as_the_stand_in_does() {
         stderr.read_line(&mut said).map(|_| (said, stderr))
     });
     let (said, _stderr) = said.await.expect("no panic").expect("it speaks");
-    assert!(said.starts_with("ratings-") && said.ends_with('\n'), "{said}");
+    assert!(
+        said.starts_with("ratings-") && said.ends_with('\n'),
+        "{said}"
+    );
 
     let client = Client::new(Proxies::default());
     for isbn in books::isbns() {

@@ -17,8 +17,8 @@ use crate::reference::{NAME_RULE, check_name, check_namespace, shorten};
 mod tls;
 
 pub use tls::{
-    Frontend, FrontendMode, FrontendTls, FrontendValidation, GatewayTls, ListenerTls, ObjectRef,
-    PortTls, SecretRef, TlsMode,
+    BackendClient, Frontend, FrontendMode, FrontendTls, FrontendValidation, GatewayTls,
+    ListenerTls, ObjectRef, PortTls, SecretRef, TlsMode,
 };
 
 /// `spec` of a `Gateway`.

@@ -9,6 +9,9 @@ use super::limits::LimitsSpec;
 use crate::check::Check;
 use crate::reference::{TargetRef, check_targets};
 
+/// More proxies than anybody has in a row.
+const MOST_HOPS: u32 = 32;
+
 /// `spec` of a `ListenerPolicy`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,6 +22,10 @@ pub struct ListenerPolicySpec {
     /// Whether connections begin with a PROXY header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocolSpec>,
+    /// Proxies in front of the listener that are believed about whom a request comes from: as many
+    /// of the last entries of `X-Forwarded-For`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_trusted_hops: Option<u32>,
     /// Bounds for clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
@@ -50,8 +57,22 @@ impl ListenerPolicySpec {
             if let Some(limits) = &self.limits {
                 c.at("limits", |c| limits.check(c));
             }
-            if self.proxy_protocol.is_none() && self.limits.is_none() {
-                c.warn("sets nothing", "add `limits` or `proxyProtocol`");
+            if self.num_trusted_hops.is_some_and(|hops| hops > MOST_HOPS) {
+                let message = format!("must be at most {MOST_HOPS}");
+                c.error_at(
+                    "numTrustedHops",
+                    message,
+                    "count the proxies in front of Tulle",
+                );
+            }
+            if self.proxy_protocol.is_none()
+                && self.num_trusted_hops.is_none()
+                && self.limits.is_none()
+            {
+                c.warn(
+                    "sets nothing",
+                    "add `limits`, `numTrustedHops` or `proxyProtocol`",
+                );
             }
         });
     }

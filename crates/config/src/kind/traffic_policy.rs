@@ -300,6 +300,10 @@ impl TrafficPolicySpec {
                 "connections.maxRequests",
                 connections.is_some_and(|x| x.max_requests.is_some()),
             ),
+            (
+                "connections.proxyProtocol",
+                connections.is_some_and(|x| x.proxy_protocol.is_some()),
+            ),
             ("outlierDetection", self.outlier_detection.is_some()),
             (
                 "timeouts.request",
@@ -337,14 +341,6 @@ impl Connections {
                     "leave it out for the default",
                 );
             }
-        }
-        // The model and the wire have it; connections to endpoints do not begin with it yet.
-        if self.proxy_protocol.is_some() {
-            c.error_at(
-                "proxyProtocol",
-                "is not served by this version of Tulle",
-                "take it out; nothing is applied that would not be done",
-            );
         }
         traffic::Connections {
             connect_timeout: get(self.connect_timeout.as_ref()),

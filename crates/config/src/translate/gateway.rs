@@ -4,7 +4,7 @@ pub(super) mod policy;
 pub(super) mod tls;
 
 use model::ObjectName;
-use model::gateway::{Listener, ProxyProtocol};
+use model::gateway::{BackendIdentity, Listener, ProxyProtocol};
 use model::resource::Resource;
 
 use super::route::{Fault, resolved_refs};
@@ -66,10 +66,23 @@ pub(super) fn translate(
         return;
     }
     let mut served = 0;
+    let (identity, fault) = tls::backend_identity(object, spec, view);
     c.at("spec", |c| {
+        if let Some(fault) = &fault {
+            c.at("tls", |c| {
+                c.at("backend", |c| {
+                    c.at("clientCertificateRef", |c| {
+                        c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
+                    });
+                });
+            });
+        }
         c.each("listeners", &spec.listeners, |c, listener| {
             let about = about(object, listener);
-            let (model, faults) = to_model(object, name, spec, listener, view, defaults);
+            let (mut model, faults) = to_model(object, name, spec, listener, view, defaults);
+            if let Ok(model) = &mut model {
+                model.backend_identity = identity.clone();
+            }
             for fault in &faults {
                 c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
             }
@@ -90,6 +103,10 @@ pub(super) fn translate(
             }
         });
     });
+    if spec.tls.as_ref().is_some_and(|tls| tls.backend.is_some()) {
+        let faults: Vec<Fault> = fault.into_iter().collect();
+        output.conditions.push(resolved_refs(&faults));
+    }
     let all = served == spec.listeners.len();
     output.conditions.push(match served {
         0 => Condition::failed("Accepted", "ListenersNotValid", "no listener is valid"),
@@ -143,6 +160,8 @@ fn to_model(
         hostname: listener.hostname(),
         tls,
         proxy_protocol: ProxyProtocol::Off,
+        trusted_hops: 0,
+        backend_identity: BackendIdentity::Nobody,
         http3: false,
         limits,
     };

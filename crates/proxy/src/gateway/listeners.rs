@@ -17,6 +17,7 @@ use policy::route::RouteTable;
 use rustls::ServerConfig;
 
 use super::host::HostMap;
+use crate::behalf::Shown;
 use crate::error::chain;
 
 /// What HTTP clients are offered inside TLS.
@@ -37,6 +38,7 @@ pub(crate) struct Port {
     /// What its connections begin with.
     pub(crate) transport: Transport,
     pub(crate) proxy_protocol: ProxyProtocol,
+    pub(crate) trusted_hops: u32,
     pub(crate) limits: Limits,
     hosts: HostMap<Arc<Listener>>,
     /// Connections that are open, by all workers together.
@@ -69,6 +71,8 @@ pub(crate) struct Listener {
     pub(crate) name: Arc<str>,
     /// How TLS is ended, where it is.
     pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// What its Gateway shows to backends.
+    pub(crate) shown: Option<Arc<Shown>>,
     hosts: HostMap<Arc<Table>>,
     streams: HostMap<Arc<StreamRoute>>,
 }
@@ -76,6 +80,7 @@ pub(crate) struct Listener {
 /// The HTTP routes for one host of one listener.
 pub(crate) struct Table {
     name: Arc<str>,
+    shown: Option<Arc<Shown>>,
     own: Arc<Layer>,
     /// Those of less specific hosts that take this one too, the most specific first: what no rule
     /// of the own routes takes is put to them (Gateway API, `HTTPRoute.spec.hostnames`).
@@ -100,6 +105,7 @@ impl Listeners {
     pub(crate) fn compile(inputs: &Inputs<'_>, before: &Self) -> Self {
         let mut ports: BTreeMap<u16, Port> = BTreeMap::new();
         let mut datagrams: BTreeMap<u16, Port> = BTreeMap::new();
+        let mut shown: Vec<Arc<Shown>> = before.shown().cloned().collect();
         for config in inputs.listeners {
             let transport = match config.protocol {
                 Protocol::Http => Transport::Http,
@@ -115,6 +121,7 @@ impl Listeners {
                 addresses: config.addresses.clone(),
                 transport,
                 proxy_protocol: config.proxy_protocol,
+                trusted_hops: config.trusted_hops,
                 limits: config.limits.clone(),
                 hosts: HostMap::default(),
                 open: of_before
@@ -131,7 +138,8 @@ impl Listeners {
                 continue;
             }
             let old = before.find(config).map(Arc::as_ref);
-            let Some(listener) = Listener::compile(config, inputs, old) else {
+            let shown = intern(config, &mut shown);
+            let Some(listener) = Listener::compile(config, inputs, shown, old) else {
                 continue;
             };
             port.bind_to(&config.addresses);
@@ -160,6 +168,13 @@ impl Listeners {
             _ => &self.ports,
         };
         ports.get(&config.port)?.hosts.values().find(same)
+    }
+
+    /// What Gateways show to backends; the same more than once.
+    fn shown(&self) -> impl Iterator<Item = &Arc<Shown>> {
+        let ports = self.ports.values();
+        let listeners = ports.flat_map(|port| port.hosts.values());
+        listeners.filter_map(|listener| listener.shown.as_ref())
     }
 
     /// A port.
@@ -229,6 +244,7 @@ impl Listener {
     fn compile(
         config: &Arc<gateway::Listener>,
         inputs: &Inputs<'_>,
+        shown: Option<Arc<Shown>>,
         before: Option<&Self>,
     ) -> Option<Self> {
         let tls = match &config.tls {
@@ -236,11 +252,12 @@ impl Listener {
             Some(Tls::Passthrough) | None => None,
         };
         let name = format!("Gateway {}", config.gateway).into();
-        let hosts = tables(config, &name, inputs.routes, before);
+        let hosts = tables(config, &name, shown.as_ref(), inputs.routes, before);
         Some(Self {
             config: Arc::clone(config),
             name,
             tls,
+            shown,
             hosts,
             streams: streams(config, inputs.streams),
         })
@@ -278,9 +295,22 @@ fn server_config(
     made.ok().or_else(|| before.and_then(|b| b.tls.clone()))
 }
 
+/// What a listener's Gateway shows to backends: one for all its listeners, and for as long as it is
+/// as it is, since connections are kept by it.
+fn intern(config: &gateway::Listener, known: &mut Vec<Arc<Shown>>) -> Option<Arc<Shown>> {
+    let (gateway, identity) = (&config.gateway, &config.backend_identity);
+    if let Some(same) = known.iter().find(|s| s.is_for(gateway, identity)) {
+        return Some(Arc::clone(same));
+    }
+    let new = Shown::new(gateway, identity)?;
+    known.push(Arc::clone(&new));
+    Some(new)
+}
+
 fn tables(
     config: &gateway::Listener,
     name: &Arc<str>,
+    shown: Option<&Arc<Shown>>,
     routes: &[Arc<Route>],
     before: Option<&Listener>,
 ) -> HostMap<Arc<Table>> {
@@ -306,6 +336,7 @@ fn tables(
     for (host, own) in &layers {
         let table = Table {
             name: Arc::clone(name),
+            shown: shown.cloned(),
             own: Arc::clone(own),
             wider: wider(host.as_ref(), &layers),
         };
@@ -380,6 +411,11 @@ impl Table {
         std::iter::once(&self.own)
             .chain(&self.wider)
             .map(|layer| &layer.table)
+    }
+
+    /// What their Gateway shows to backends.
+    pub(crate) fn shown(&self) -> Option<&Arc<Shown>> {
+        self.shown.as_ref()
     }
 
     /// Whose routes they are.

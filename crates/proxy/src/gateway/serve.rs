@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use wire::{RequestHead, Scheme};
 
 use super::Entrance;
+use super::forwarded::Forwarded;
 use super::host::normal;
 use super::listeners::{Listener, Port, Transport};
 use super::tls;
@@ -55,18 +56,17 @@ pub(crate) async fn connection(
         return;
     };
     let mut seen = BytesMut::new();
-    let address = match client_address(&mut stream, peer, &mut seen, &port).await {
-        Ok(address) => address,
+    let (address, to) = match client_address(&mut stream, peer, &mut seen, &port).await {
+        Ok(addresses) => addresses,
         Err(error) => {
             tracing::debug!(%peer, port = number, error = chain(&error), "connection refused");
             return;
         }
     };
     let caller = Caller {
-        address,
-        principal: Arc::clone(&NONE),
-        mtls: false,
-        group: "",
+        // A header in front says whom the client had meant to connect to, as far as it is known.
+        local: to.or_else(|| stream.local_addr().ok()),
+        ..Caller::at(address)
     };
     match port.transport {
         Transport::Http => {
@@ -78,7 +78,8 @@ pub(crate) async fn connection(
             };
             let (client, ahead) = client.into_parts();
             let client = client.with_ahead(ahead);
-            serve_http(&worker, client, wire, caller, entrance, &port.limits).await;
+            let hops = port.trusted_hops;
+            serve_http(&worker, client, wire, caller, entrance, hops, &port.limits).await;
         }
         // Boxed, so that an idle connection in the clear is not as large as these.
         Transport::Tls => Box::pin(behind_tls(&worker, stream, seen, caller, &port)).await,
@@ -86,27 +87,32 @@ pub(crate) async fn connection(
             let client = Io::from(stream).with_ahead(seen.freeze());
             let listener = port.listener(None);
             let route = listener.and_then(|l| l.stream(None));
+            let caller = Caller {
+                shown: listener.and_then(|l| l.shown.clone()),
+                ..caller
+            };
             Box::pin(carry(&worker, client, &caller, route, None)).await;
         }
     }
 }
 
-/// Where the client is: as its connection says, or the PROXY header before it.
+/// Where the client is: as its connection says, or the PROXY header before it, which says as well
+/// where it connected to.
 async fn client_address(
     stream: &mut TcpStream,
     peer: SocketAddr,
     seen: &mut BytesMut,
     port: &Port,
-) -> Result<SocketAddr, proxy_protocol::ReadError> {
+) -> Result<(SocketAddr, Option<SocketAddr>), proxy_protocol::ReadError> {
     let mode = match port.proxy_protocol {
-        ProxyProtocol::Off => return Ok(peer),
+        ProxyProtocol::Off => return Ok((peer, None)),
         ProxyProtocol::Accept => Mode::Accept,
         ProxyProtocol::Require => Mode::Require,
     };
     let limit = port.limits.tls_handshake_timeout;
     let header = proxy_protocol::read(stream, seen, mode, limit).await?;
     let addresses = header.and_then(|header| header.addresses);
-    Ok(addresses.map_or(peer, |addresses| addresses.source))
+    Ok(addresses.map_or((peer, None), |a| (a.source, Some(a.destination))))
 }
 
 /// A connection that begins with TLS.
@@ -151,9 +157,11 @@ async fn behind_tls(
     if listener.config.protocol == Protocol::Https {
         let entrance = Entrance::behind(listener);
         let limits = &listener.config.limits;
-        serve_http(worker, client, wire, caller, entrance, limits).await;
+        let hops = listener.config.trusted_hops;
+        serve_http(worker, client, wire, caller, entrance, hops, limits).await;
     } else {
         let route = listener.stream(name.as_deref());
+        caller.shown.clone_from(&listener.shown);
         Box::pin(carry(worker, client, &caller, route, name.as_deref())).await;
     }
 }
@@ -193,7 +201,14 @@ struct Visitor {
     worker: Rc<Worker>,
     caller: Caller,
     inlet: Inlet,
+    forwarded: Forwarded,
     tls: bool,
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        self.worker.pool.forget(self.caller.client());
+    }
 }
 
 impl Service for Visitor {
@@ -201,7 +216,12 @@ impl Service for Visitor {
         if self.tls {
             head.scheme = Some(Scheme::Https);
         }
-        Exchange::begin(&self.worker, Direction::Outbound, &self.caller, head)
+        let told = self.forwarded.write(&mut head);
+        let mut exchange = Exchange::begin(&self.worker, Direction::Outbound, &self.caller, head);
+        if let Some(client) = told {
+            exchange.set_caller(SocketAddr::new(client, 0));
+        }
+        exchange
     }
 
     async fn call(&self, exchange: Exchange, request: Request) -> Reply {
@@ -215,11 +235,13 @@ async fn serve_http(
     wire: Wire,
     caller: Caller,
     entrance: Entrance,
+    trusted_hops: u32,
     limits: &Limits,
 ) {
     let bounds = bounds(worker, limits);
     let service = Visitor {
         worker: Rc::clone(worker),
+        forwarded: Forwarded::new(caller.address.ip(), entrance.is_behind_tls(), trusted_hops),
         caller,
         tls: entrance.is_behind_tls(),
         inlet: Inlet::Listener(Rc::new(entrance)),

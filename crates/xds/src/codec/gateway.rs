@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::gateway::{
-    Attachment, Certificate, ClientValidation, Listener, PrivateKey, Protocol, ProxyProtocol,
-    StreamBackend, StreamKind, StreamRoute, Termination, Tls,
+    Attachment, BackendIdentity, Certificate, ClientValidation, Listener, PrivateKey, Protocol,
+    ProxyProtocol, StreamBackend, StreamKind, StreamRoute, Termination, Tls,
 };
 use model::name::is_subdomain;
 use model::route::Target;
@@ -14,6 +14,7 @@ use super::field::{
 };
 use super::limits;
 use crate::proto::v1;
+use v1::listener::BackendIdentity as WireIdentity;
 use v1::listener::{Protocol as WireProtocol, ProxyProtocol as WireProxy, Tls as WireTls};
 
 pub(super) fn listener_to_message(listener: &Listener) -> v1::Listener {
@@ -38,6 +39,16 @@ pub(super) fn listener_to_message(listener: &Listener) -> v1::Listener {
         hostname: listener.hostname.as_ref().map(ToString::to_string),
         tls: listener.tls.as_ref().map(tls_to_message),
         proxy_protocol: proxy_protocol.into(),
+        trusted_hops: listener.trusted_hops,
+        backend_identity: match &listener.backend_identity {
+            BackendIdentity::Nobody => None,
+            BackendIdentity::Certificate(certificate) => Some(WireIdentity::BackendCertificate(
+                certificate_to_message(certificate),
+            )),
+            BackendIdentity::Invalid(why) => {
+                Some(WireIdentity::BackendCertificateInvalid(why.to_string()))
+            }
+        },
         http3: listener.http3,
         limits: Some(limits::to_message(&listener.limits)),
     }
@@ -52,10 +63,7 @@ fn tls_to_message(tls: &Tls) -> WireTls {
         certificates: termination
             .certificates
             .iter()
-            .map(|certificate| v1::Certificate {
-                chain: certificate.chain.clone(),
-                key: certificate.key.der().to_vec(),
-            })
+            .map(|certificate| certificate_to_message(certificate))
             .collect(),
         clients: termination
             .clients
@@ -65,6 +73,23 @@ fn tls_to_message(tls: &Tls) -> WireTls {
                 optional: clients.optional,
             }),
     })
+}
+
+fn certificate_to_message(certificate: &Certificate) -> v1::Certificate {
+    v1::Certificate {
+        chain: certificate.chain.clone(),
+        key: certificate.key.der().to_vec(),
+    }
+}
+
+fn certificate(message: v1::Certificate) -> Result<Arc<Certificate>> {
+    if message.chain.is_empty() {
+        return Err(Invalid::new("chain", "is empty"));
+    }
+    Ok(Arc::new(Certificate {
+        chain: message.chain,
+        key: PrivateKey::from_der(message.key),
+    }))
 }
 
 pub(super) fn listener_from_message(message: v1::Listener) -> Result<Listener> {
@@ -97,6 +122,16 @@ pub(super) fn listener_from_message(message: v1::Listener) -> Result<Listener> {
             WireProxy::Accept => ProxyProtocol::Accept,
             WireProxy::Require => ProxyProtocol::Require,
         },
+        trusted_hops: message.trusted_hops,
+        backend_identity: match message.backend_identity {
+            None => BackendIdentity::Nobody,
+            Some(WireIdentity::BackendCertificate(message)) => {
+                BackendIdentity::Certificate(certificate(message).within("backend_certificate")?)
+            }
+            Some(WireIdentity::BackendCertificateInvalid(why)) => {
+                BackendIdentity::Invalid(why.into())
+            }
+        },
         http3: message.http3,
         limits: limits::from_message(message.limits)?,
     })
@@ -116,16 +151,8 @@ fn tls(message: WireTls) -> Result<Tls> {
         WireTls::Passthrough(v1::Passthrough {}) => return Ok(Tls::Passthrough),
         WireTls::Terminate(termination) => termination,
     };
-    let certificates = each("certificates", termination.certificates, |message| {
-        if message.chain.is_empty() {
-            return Err(Invalid::new("chain", "is empty"));
-        }
-        Ok(Arc::new(Certificate {
-            chain: message.chain,
-            key: PrivateKey::from_der(message.key),
-        }))
-    })
-    .within("terminate")?;
+    let certificates =
+        each("certificates", termination.certificates, certificate).within("terminate")?;
     if certificates.is_empty() {
         let message = "is empty; without a certificate TLS cannot be ended";
         return Err(Invalid::new("terminate.certificates", message));

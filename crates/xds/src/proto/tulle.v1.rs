@@ -475,9 +475,15 @@ pub struct Listener {
     /// Bounds for its clients.
     #[prost(message, optional, tag = "11")]
     pub limits: ::core::option::Option<Limits>,
+    /// Proxies in front of it that are believed about whom requests come from.
+    #[prost(uint32, tag = "12")]
+    pub trusted_hops: u32,
     /// What becomes of TLS.
     #[prost(oneof = "listener::Tls", tags = "7, 8")]
     pub tls: ::core::option::Option<listener::Tls>,
+    /// What it shows to backends that ask for a certificate; unset for nothing.
+    #[prost(oneof = "listener::BackendIdentity", tags = "13, 14")]
+    pub backend_identity: ::core::option::Option<listener::BackendIdentity>,
 }
 /// Nested message and enum types in `Listener`.
 pub mod listener {
@@ -588,6 +594,16 @@ pub mod listener {
         /// It is ended here.
         #[prost(message, tag = "8")]
         Terminate(super::Termination),
+    }
+    /// What it shows to backends that ask for a certificate; unset for nothing.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum BackendIdentity {
+        /// This certificate.
+        #[prost(message, tag = "13")]
+        BackendCertificate(super::Certificate),
+        /// Why there is none, although one was asked for: no TLS connection to a backend is made.
+        #[prost(string, tag = "14")]
+        BackendCertificateInvalid(::prost::alloc::string::String),
     }
 }
 /// TLS is passed on unread.

@@ -161,5 +161,8 @@ fn without_roots_the_listener_stays_closed() {
     assert!(ask(port, &nobody).is_err());
     assert_eq!(server.requests(), 0);
     let said = proxy.proxy.stderr();
-    assert!(said.contains("ConfigMap \"nowhere\" does not exist"), "{said}");
+    assert!(
+        said.contains("ConfigMap \"nowhere\" does not exist"),
+        "{said}"
+    );
 }

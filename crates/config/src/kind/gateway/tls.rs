@@ -72,6 +72,19 @@ pub struct GatewayTls {
     /// With clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frontend: Option<Frontend>,
+    /// With backends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendClient>,
+}
+
+/// The Gateway as a client of backends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendClient {
+    /// A Secret of the type `kubernetes.io/tls`: what it shows to backends that ask for a
+    /// certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate_ref: Option<SecretRef>,
 }
 
 /// TLS with clients.
@@ -151,6 +164,14 @@ impl ListenerTls {
 
 impl GatewayTls {
     pub(super) fn check(&self, c: &mut Check<'_>) {
+        let certificate = self.backend.as_ref();
+        if let Some(reference) = certificate.and_then(|b| b.client_certificate_ref.as_ref()) {
+            c.at("backend", |c| {
+                c.at("clientCertificateRef", |c| {
+                    check_object_ref(&reference.name, reference.namespace.as_deref(), c);
+                });
+            });
+        }
         let Some(frontend) = &self.frontend else {
             return;
         };

@@ -43,6 +43,9 @@ pub(super) fn apply(gateway: &Object, listener: &mut Listener, view: &mut View<'
         if let Some(proxy) = spec.proxy_protocol {
             listener.proxy_protocol = proxy.mode.into();
         }
+        if let Some(hops) = spec.num_trusted_hops {
+            listener.trusted_hops = hops;
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use model::gateway::{Certificate, ClientValidation, PrivateKey, Termination, Tls};
+use model::gateway::{
+    BackendIdentity, Certificate, ClientValidation, PrivateKey, Termination, Tls,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -65,8 +67,33 @@ pub(super) fn resolve(
     (Some(Tls::Terminate(termination)), faults)
 }
 
+/// What a Gateway shows to backends. A certificate that cannot be had is not the same as none: what
+/// needs it must fail and say why.
+pub(super) fn backend_identity(
+    object: &Object,
+    spec: &GatewaySpec,
+    view: &mut View<'_>,
+) -> (BackendIdentity, Option<Fault>) {
+    let backend = spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+    let Some(reference) = backend.and_then(|b| b.client_certificate_ref.as_ref()) else {
+        return (BackendIdentity::Nobody, None);
+    };
+    match certificate(object, reference, view) {
+        Ok(certificate) => (BackendIdentity::Certificate(Arc::new(certificate)), None),
+        Err(fault) => {
+            let why = fault.message.as_str().into();
+            let reason = match fault.reason {
+                "InvalidCertificateRef" => "InvalidClientCertificateRef",
+                other => other,
+            };
+            let fault = Fault { reason, ..fault };
+            (BackendIdentity::Invalid(why), Some(fault))
+        }
+    }
+}
+
 /// Certificate and key of a Secret.
-pub(super) fn certificate(
+fn certificate(
     object: &Object,
     reference: &SecretRef,
     view: &mut View<'_>,

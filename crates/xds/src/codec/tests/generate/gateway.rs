@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use model::backend_tls::{BackendTls, Roots, SubjectName};
 use model::gateway::{
-    Attachment, Certificate, ClientValidation, Listener, PrivateKey, Protocol, ProxyProtocol,
-    StreamBackend, StreamKind, StreamRoute, Termination, Tls,
+    Attachment, BackendIdentity, Certificate, ClientValidation, Listener, PrivateKey, Protocol,
+    ProxyProtocol, StreamBackend, StreamKind, StreamRoute, Termination, Tls,
 };
 use model::hostname::Hostname;
 use model::limits::Limits;
@@ -72,6 +72,14 @@ fn tls() -> impl Strategy<Value = Tls> {
     ]
 }
 
+fn backend_identity() -> impl Strategy<Value = BackendIdentity> {
+    prop_oneof![
+        Just(BackendIdentity::Nobody),
+        certificate().prop_map(BackendIdentity::Certificate),
+        "[a-z]{0,8}".prop_map(|why| BackendIdentity::Invalid(why.into())),
+    ]
+}
+
 prop_compose! {
     pub(super) fn listener()(
         gateway in name(),
@@ -84,12 +92,15 @@ prop_compose! {
         ],
         hostname in of(hostname()),
         proxy_protocol in select(vec![ProxyProtocol::Off, ProxyProtocol::Accept, ProxyProtocol::Require]),
+        trusted_hops in any::<u32>(),
+        backend_identity in backend_identity(),
         http3 in any::<bool>(),
         limits in limits(),
     ) -> Listener {
         let (protocol, tls) = spoken;
         Listener {
-            gateway, name, addresses, port, protocol, hostname, tls, proxy_protocol, http3, limits,
+            gateway, name, addresses, port, protocol, hostname, tls, proxy_protocol, trusted_hops,
+            backend_identity, http3, limits,
         }
     }
 }
