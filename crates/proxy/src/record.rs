@@ -18,6 +18,7 @@ use model::Reason;
 use model::traffic::ProxyVersion;
 use telemetry::Direction;
 use telemetry::access_log::Entry;
+use telemetry::hex;
 use telemetry::trace::{self, Http, Span};
 use tokio::time::Sleep;
 use wire::{Fields, RequestHead, Version};
@@ -40,7 +41,6 @@ struct Inner {
     worker: Rc<Worker>,
     direction: Direction,
     begun: Instant,
-    begun_at: SystemTime,
     head: RequestHead,
     /// The connection on which it came.
     client: Client,
@@ -195,7 +195,6 @@ impl Exchange {
             worker: Rc::clone(worker),
             direction,
             begun: Instant::now(),
-            begun_at: SystemTime::now(),
             client: caller.client(),
             shown: caller.shown.clone(),
             caller: caller.address,
@@ -464,7 +463,7 @@ impl Inner {
             mtls: self.mtls,
             tls_group: self.group,
             user_agent: self.field("user-agent"),
-            ..Entry::at(self.begun_at, self.direction)
+            ..Entry::at(self.begun_at(), self.direction)
         });
     }
 
@@ -473,8 +472,8 @@ impl Inner {
             Direction::Outbound => trace::Kind::Client,
             Direction::Inbound => trace::Kind::Server,
         };
-        let mut span = Span::new(self.trace.clone(), self.parent, kind, self.begun_at);
-        span.end = self.begun_at + self.begun.elapsed();
+        let mut span = Span::new(self.trace.clone(), self.parent, kind, self.begun_at());
+        span.end = SystemTime::now();
         span.http(&Http {
             method: self.head.method.as_str(),
             scheme: "http",
@@ -518,6 +517,11 @@ impl Inner {
         self.worker.shared.exporter.send(span);
     }
 
+    /// By the calendar, which is read only where it is written down.
+    fn begun_at(&self) -> SystemTime {
+        SystemTime::now() - self.begun.elapsed()
+    }
+
     fn sent_bytes(&self) -> u64 {
         self.request_bytes.as_ref().map_or(0, |bytes| bytes.get())
     }
@@ -549,13 +553,19 @@ fn grpc_status(fields: &Fields) -> Option<u8> {
 
 /// A random UUID (RFC 9562, version 4), as Envoy writes `x-request-id`.
 fn request_id() -> [u8; 36] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let random: u128 = rand::random();
     let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let mut digits = [0; 32];
+    hex::write(&bits.to_be_bytes(), &mut digits);
     let mut text = [b'-'; 36];
-    let places = (0..36).filter(|at| !matches!(at, 8 | 13 | 18 | 23));
-    for (nibble, at) in places.enumerate() {
-        text[at] = DIGITS[(bits >> (124 - 4 * nibble)) as usize & 15];
+    for (group, at) in [
+        (0..8, 0),
+        (8..12, 9),
+        (12..16, 14),
+        (16..20, 19),
+        (20..32, 24),
+    ] {
+        text[at..at + group.len()].copy_from_slice(&digits[group]);
     }
     text
 }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access_log;
+pub mod hex;
 pub mod metrics;
 pub mod proto;
 pub mod store;

@@ -8,13 +8,13 @@ mod view;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::hex;
 use crate::proto::collector::trace::v1::ExportTraceServiceRequest;
 use crate::proto::common::v1::{KeyValue, any_value};
 use crate::proto::resource::v1::Resource;
 use crate::proto::trace::v1::Span as WireSpan;
 use crate::proto::trace::v1::span::SpanKind;
 use crate::proto::trace::v1::status::StatusCode;
-use crate::trace::unhex;
 
 pub use view::{Attribute, Edge, Span, Summary, Trace};
 
@@ -106,7 +106,7 @@ impl TraceStore {
 
     /// The trace with this id, given in hexadecimal.
     pub fn trace(&self, id: &str) -> Option<Trace> {
-        let key: TraceId = unhex(id, true)?;
+        let key: TraceId = hex::read(id, true)?;
         let inner = self.lock();
         let stored = inner.traces.get(&key)?;
         let spans: Vec<_> = stored.spans.values().cloned().collect();
@@ -205,11 +205,11 @@ fn decode(wire: WireSpan, service: &Arc<str>) -> Option<(TraceId, SpanId, Span)>
     }
     let status = wire.status.unwrap_or_default();
     let span = Span {
-        span_id: crate::trace::hex(&id),
+        span_id: crate::hex::text(&id),
         parent_span_id: <SpanId>::try_from(wire.parent_span_id.as_slice())
             .ok()
             .filter(|id| *id != [0; 8])
-            .map(|id| crate::trace::hex(&id)),
+            .map(|id| crate::hex::text(&id)),
         service: Arc::clone(service),
         name: wire.name,
         kind: match SpanKind::try_from(wire.kind) {

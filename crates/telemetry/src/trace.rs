@@ -5,6 +5,5 @@ mod exporter;
 mod span;
 
 pub use context::{Context, Sampler};
-pub(crate) use context::{hex, unhex};
 pub use exporter::Exporter;
 pub use span::{Http, Kind, Span, Status, Value};

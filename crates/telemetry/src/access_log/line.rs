@@ -6,8 +6,7 @@ use std::time::{Duration, SystemTime};
 use model::Reason;
 
 use super::{Entry, MAX_TEXT};
-
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
+use crate::hex;
 
 impl Entry<'_> {
     /// The line, with its newline.
@@ -126,10 +125,9 @@ impl Line<'_> {
     fn hex(&mut self, key: &str, value: Option<&[u8]>) {
         self.key(key);
         self.out.push(b'"');
-        for byte in value.unwrap_or_default() {
-            self.out.push(DIGITS[usize::from(byte >> 4)]);
-            self.out.push(DIGITS[usize::from(byte & 15)]);
-        }
+        let (value, start) = (value.unwrap_or_default(), self.out.len());
+        self.out.resize(start + value.len() * 2, 0);
+        hex::write(value, &mut self.out[start..]);
         self.out.push(b'"');
     }
 

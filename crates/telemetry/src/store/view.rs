@@ -122,7 +122,7 @@ impl Summary {
         services.sort_unstable();
         services.dedup();
         Self {
-            trace_id: crate::trace::hex(trace_id),
+            trace_id: crate::hex::text(trace_id),
             root_service: root.map(|s| s.service.to_string()).unwrap_or_default(),
             root_name: root.map(|s| s.name.clone()).unwrap_or_default(),
             start_us,
@@ -176,7 +176,7 @@ pub(super) fn edges<'a>(
             let parent = span
                 .parent_span_id
                 .as_deref()
-                .and_then(|id| crate::trace::unhex(id, false))
+                .and_then(|id| crate::hex::read(id, false))
                 .and_then(|id: [u8; 8]| spans.get(&id));
             let Some(parent) = parent.filter(|parent| parent.service != span.service) else {
                 continue;

@@ -7,6 +7,8 @@
 
 use wire::Fields;
 
+use crate::hex;
+
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 const B3: &str = "b3";
@@ -60,7 +62,7 @@ impl Context {
 
     /// Writes this span into the headers, in place of what they had.
     pub fn inject(&self, headers: &mut Fields) {
-        headers.set(TRACEPARENT, self.traceparent().as_bytes());
+        headers.set(TRACEPARENT, &self.traceparent());
         headers.remove(TRACESTATE);
         if let Some(state) = &self.tracestate {
             headers.set(TRACESTATE, state.as_bytes());
@@ -81,59 +83,23 @@ impl Context {
     }
 
     /// The value of `traceparent`.
-    pub fn traceparent(&self) -> String {
-        let mut out = String::with_capacity(55);
-        out.push_str("00-");
-        push_hex(&mut out, &self.trace_id);
-        out.push('-');
-        push_hex(&mut out, &self.span_id);
-        out.push_str(if self.sampled { "-01" } else { "-00" });
+    pub fn traceparent(&self) -> [u8; 55] {
+        let mut out = *b"00-________________________________-________________-00";
+        hex::write(&self.trace_id, &mut out[3..35]);
+        hex::write(&self.span_id, &mut out[36..52]);
+        out[54] += u8::from(self.sampled);
         out
     }
 
     /// The trace's id in lower-case hexadecimal.
     pub fn trace_hex(&self) -> String {
-        hex(&self.trace_id)
+        hex::text(&self.trace_id)
     }
 
     /// The span's id in lower-case hexadecimal.
     pub fn span_hex(&self) -> String {
-        hex(&self.span_id)
+        hex::text(&self.span_id)
     }
-}
-
-/// Bytes in lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() * 2);
-    push_hex(&mut out, bytes);
-    out
-}
-
-fn push_hex(out: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        out.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-}
-
-/// Reads exactly `N` bytes of hexadecimal; `upper` says whether upper case will do.
-pub(crate) fn unhex<const N: usize>(text: &str, upper: bool) -> Option<[u8; N]> {
-    let digit = |b: u8| match b {
-        b'0'..=b'9' => Some(b - b'0'),
-        b'a'..=b'f' => Some(b - b'a' + 10),
-        b'A'..=b'F' if upper => Some(b - b'A' + 10),
-        _ => None,
-    };
-    let text = text.as_bytes();
-    if text.len() != N * 2 {
-        return None;
-    }
-    let mut out = [0; N];
-    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(out)
 }
 
 fn non_zero<const N: usize>() -> [u8; N] {
@@ -147,7 +113,7 @@ fn non_zero<const N: usize>() -> [u8; N] {
 }
 
 fn id<const N: usize>(text: &str, upper: bool) -> Option<[u8; N]> {
-    unhex(text, upper).filter(|id| *id != [0; N])
+    hex::read(text, upper).filter(|id| *id != [0; N])
 }
 
 /// The header's text, if it stands there exactly once.
@@ -160,10 +126,10 @@ fn only<'f>(headers: &'f Fields, name: &'f str) -> Option<&'f str> {
 fn w3c(headers: &Fields) -> Option<Context> {
     let value = only(headers, TRACEPARENT)?.trim_matches([' ', '\t']);
     let mut parts = value.split('-');
-    let version: [u8; 1] = unhex(parts.next()?, false)?;
+    let version: [u8; 1] = hex::read(parts.next()?, false)?;
     let trace_id = id(parts.next()?, false)?;
     let span_id = id(parts.next()?, false)?;
-    let [flags]: [u8; 1] = unhex(parts.next()?, false)?;
+    let [flags]: [u8; 1] = hex::read(parts.next()?, false)?;
     // 3.2.2: version 255 is forbidden; 4.3: later versions may append what we do not know.
     match version {
         [0xff] => return None,
@@ -242,7 +208,7 @@ fn b3_single(headers: &Fields) -> Option<Context> {
         Some(_) => return None,
     };
     if let Some(parent) = parts.next() {
-        unhex::<8>(parent, true)?;
+        hex::read::<8>(parent, true)?;
     }
     parts.next().is_none().then_some(Context {
         trace_id,

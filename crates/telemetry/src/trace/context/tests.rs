@@ -23,7 +23,10 @@ fn a_valid_traceparent_is_read() {
     assert_eq!(context.trace_hex(), TRACE);
     assert_eq!(context.span_hex(), SPAN);
     assert!(context.sampled);
-    assert_eq!(context.traceparent(), format!("00-{TRACE}-{SPAN}-01"));
+    assert_eq!(
+        context.traceparent(),
+        format!("00-{TRACE}-{SPAN}-01").as_bytes()
+    );
     assert!(
         !parent(&format!("00-{TRACE}-{SPAN}-02"))
             .expect("valid")
