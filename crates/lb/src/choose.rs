@@ -182,8 +182,8 @@ fn draw<C: Candidates + ?Sized, R: Rng + ?Sized>(
     allowed: impl Fn(usize) -> bool,
 ) -> Option<usize> {
     let n = candidates.len();
-    if n == 0 {
-        return None;
+    if n < 2 {
+        return (n == 1 && allowed(0)).then_some(0);
     }
     let heaviest = candidates.heaviest().max(1);
     // Any index, kept with a chance in proportion to its weight: the same distribution as below.
