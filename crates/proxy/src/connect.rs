@@ -168,22 +168,30 @@ pub(crate) async fn http1(
     ))
 }
 
-/// A new HTTP/2 connection to an endpoint.
+/// A new HTTP/2 connection to an endpoint, made once for all who need one at this moment.
 pub(crate) async fn http2(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
     port: u16,
     policy: &Effective,
-    behalf: Option<&Behalf>,
+    home: &Home,
 ) -> Result<Handle, Failure> {
+    if let Some(opening) = home.opening() {
+        return opening.await;
+    }
     let slot = reserve(endpoint, policy)?;
     let limit = policy.connect_timeout;
-    let (io, link) = connect(worker, endpoint, port, Form::Http2, behalf, limit).await?;
-    let address = link.address;
-    http2::handshake(io, link, Some(slot)).await.map_err(|e| {
-        Failure::new(Reason::UpstreamReset, format!("{address}: {}", chain(&e)))
-            .replay(Replay::Safe)
-    })
+    let (worker, endpoint, whose) = (Rc::clone(worker), Arc::clone(endpoint), home.clone());
+    let opening = home.open(async move {
+        let behalf = whose.behalf();
+        let (io, link) = connect(&worker, &endpoint, port, Form::Http2, behalf, limit).await?;
+        let address = link.address;
+        http2::handshake(io, link, Some(slot)).await.map_err(|e| {
+            Failure::new(Reason::UpstreamReset, format!("{address}: {}", chain(&e)))
+                .replay(Replay::Safe)
+        })
+    });
+    opening.await
 }
 
 /// A place among the connections that the destination's policy allows.

@@ -218,16 +218,8 @@ pub(crate) async fn send(
                 let (handle, reused) = if let Some(handle) = home.http2() {
                     (handle, true)
                 } else {
-                    let connecting = Box::pin(connect::http2(
-                        worker,
-                        endpoint,
-                        port,
-                        policy,
-                        home.behalf(),
-                    ));
-                    let handle = connecting.await?;
-                    home.share(&handle);
-                    (handle, false)
+                    let connecting = connect::http2(worker, endpoint, port, policy, &home);
+                    (Box::pin(connecting).await?, false)
                 };
                 exchange.sent_on(&handle.link);
                 let request = written(exchange, order);

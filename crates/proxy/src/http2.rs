@@ -26,8 +26,6 @@ use crate::pool::Link;
 
 /// What a peer may send on one stream before it hears that some was taken.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same for all streams of a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Data held for a peer that does not take it, for each stream.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Frames of data that may wait unread, however small (empty ones cost memory too).

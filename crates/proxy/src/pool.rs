@@ -2,21 +2,26 @@
 //!
 //! Keyed by endpoint, port and wire form. HTTP/1 connections are handed out one request at a time,
 //! the most recently used first, so that surplus ones grow old and are closed; an HTTP/2
-//! connection is shared by as many streams as its peer allows.
+//! connection is shared by as many streams as its peer allows, and while one is being made those who
+//! need one wait for it together.
 //!
 //! Connections that are made on somebody's behalf ([`Behalf`]) are kept apart, and go with that
 //! client's own connection or that certificate.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use futures_util::future::{FutureExt, LocalBoxFuture, Shared, WeakShared};
+
 use crate::behalf::{Behalf, Client, Shown};
 use crate::destination::Endpoint;
+use crate::error::Failure;
 use crate::http1::client::Conn;
-use crate::http2::client::Handle;
+use crate::http2::client::{Handle, MOST};
 use crate::worker::Map;
 
 /// HTTP/1 connections kept for one endpoint, whatever happened before.
@@ -66,10 +71,16 @@ struct Entry {
         reason = "lent out and given back: a box moves as a pointer"
     )]
     h1: Vec<Box<Conn>>,
-    h2: Vec<Shared>,
+    h2: Vec<Open>,
+    /// On their way; gone when nobody waits any more.
+    opening: Vec<WeakShared<Connecting>>,
 }
 
-struct Shared {
+type Connecting = LocalBoxFuture<'static, Result<Handle, Failure>>;
+/// A connection on its way, for one of those who wait for it.
+pub(crate) type Opening = Shared<Connecting>;
+
+struct Open {
     handle: Handle,
     used: Instant,
 }
@@ -107,6 +118,7 @@ impl Entry {
             idle_timeout: None,
             h1: Vec::new(),
             h2: Vec::new(),
+            opening: Vec::new(),
         }
     }
 
@@ -118,11 +130,16 @@ impl Entry {
         let limit = self.idle_timeout;
         let fresh = |since: Instant| limit.is_none_or(|limit| now.duration_since(since) < limit);
         self.h1.retain_mut(|c| fresh(c.since) && c.is_quiet());
-        self.h2.retain(|shared| {
+        self.h2.retain(|open| {
             // With a stream open the link is held by its body as well.
-            !shared.handle.is_closed() && (shared.handle.is_used() || fresh(shared.used))
+            !open.handle.is_closed() && (open.handle.is_used() || fresh(open.used))
         });
+        self.opening.retain(|one| one.upgrade().is_some());
         true
+    }
+
+    fn is_empty(&self) -> bool {
+        self.h1.is_empty() && self.h2.is_empty() && self.opening.is_empty()
     }
 }
 
@@ -188,7 +205,7 @@ impl Pool {
                 return false;
             }
             let entries = &mut apart.entries;
-            entries.retain(|_, e| e.sweep(now) && !(e.h1.is_empty() && e.h2.is_empty()));
+            entries.retain(|_, entry| entry.sweep(now) && !entry.is_empty());
             !entries.is_empty()
         });
     }
@@ -208,24 +225,49 @@ impl Home {
         })?
     }
 
-    /// An HTTP/2 connection with room for a stream, if there is one.
+    /// An HTTP/2 connection with room for a stream, if there is one: always the first, since the more
+    /// streams share a connection the fewer system calls each costs; surplus ones grow old.
     pub(crate) fn http2(&self) -> Option<Handle> {
         self.with(|entry| {
-            let kept = &mut entry.h2;
-            kept.retain(|shared| !shared.handle.is_closed());
-            let shared = kept
-                .iter_mut()
-                .filter(|shared| shared.handle.has_room())
-                .min_by_key(|shared| shared.handle.streams())?;
-            shared.used = Instant::now();
-            Some(shared.handle.clone())
+            entry.h2.retain(|open| !open.handle.is_closed());
+            let open = entry.h2.iter_mut().find(|open| open.handle.has_room())?;
+            open.used = Instant::now();
+            Some(open.handle.clone())
         })?
     }
 
-    /// Keeps an HTTP/2 connection for others too.
-    pub(crate) fn share(&self, handle: &Handle) {
+    /// An HTTP/2 connection that others wait for already, if it will have room for one more.
+    pub(crate) fn opening(&self) -> Option<Opening> {
         self.with(|entry| {
-            entry.h2.push(Shared {
+            let waited_for =
+                |one: &WeakShared<_>| one.upgrade().is_some_and(|one| one.peek().is_none());
+            entry.opening.retain(waited_for);
+            let mut opening = entry.opening.iter().filter_map(WeakShared::upgrade);
+            // This one is counted already.
+            opening.find(|one| one.strong_count().is_some_and(|waiting| waiting <= MOST))
+        })?
+    }
+
+    /// Makes an HTTP/2 connection that all will share. It is given up when the last of those who wait
+    /// has gone.
+    pub(crate) fn open(
+        &self,
+        connecting: impl Future<Output = Result<Handle, Failure>> + 'static,
+    ) -> Opening {
+        let home = self.clone();
+        let opening = async move {
+            let handle = connecting.await?;
+            home.share(&handle);
+            Ok(handle)
+        };
+        let opening = opening.boxed_local().shared();
+        self.with(|entry| entry.opening.extend(opening.downgrade()));
+        opening
+    }
+
+    fn share(&self, handle: &Handle) {
+        self.with(|entry| {
+            entry.h2.push(Open {
                 handle: handle.clone(),
                 used: Instant::now(),
             });
@@ -260,3 +302,6 @@ impl Home {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

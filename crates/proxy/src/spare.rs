@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 
 use bytes::BytesMut;
+use http::HeaderMap;
 use wire::{RequestHead, ResponseHead};
 
 /// A buffer for heads and small bodies.
@@ -17,6 +18,8 @@ const KEPT: usize = 128;
 const KEPT_LARGE: usize = 16;
 /// Heads that grew beyond this are let go.
 const HEAD: usize = 4 * 1024;
+/// Maps with room for more fields are let go.
+const MAP: usize = 64;
 
 #[derive(Default)]
 struct Spare {
@@ -25,6 +28,7 @@ struct Spare {
     texts: Vec<Vec<u8>>,
     requests: Vec<RequestHead>,
     responses: Vec<ResponseHead>,
+    maps: Vec<HeaderMap>,
 }
 
 thread_local! {
@@ -94,6 +98,19 @@ pub(crate) fn keep_response_head(mut head: ResponseHead) {
     if head.fields.size() <= HEAD {
         head.clear();
         with(|s| push(&mut s.responses, head, KEPT));
+    }
+}
+
+/// An empty map of fields for HTTP/2.
+pub(crate) fn header_map() -> HeaderMap {
+    with(|s| s.maps.pop()).unwrap_or_else(|| HeaderMap::with_capacity(16))
+}
+
+/// Takes a map of fields back.
+pub(crate) fn keep_header_map(mut map: HeaderMap) {
+    if (1..=MAP).contains(&map.capacity()) {
+        map.clear();
+        with(|s| push(&mut s.maps, map, KEPT));
     }
 }
 

@@ -125,15 +125,29 @@ impl Fields {
     /// ends and NUL among them) become spaces, and bytes of the name that no name may hold become
     /// `-`, so a field can never become two. A field without a name is not stored.
     pub fn append(&mut self, name: &str, value: &[u8]) {
-        if name.is_empty() || self.text.len() + name.len() + value.len() + 4 > MAX_TEXT {
+        if grammar::is_token(name.as_bytes()) {
+            return self.append_known(name, value, name::special(name.as_bytes()));
+        }
+        if !name.is_empty() {
+            let mut token = name.as_bytes().to_vec();
+            replace(&mut token, grammar::is_token_byte, b'-');
+            self.append(&String::from_utf8_lossy(&token), value);
+        }
+    }
+
+    /// The same for a name that is known to be a token, and its meaning.
+    pub(crate) fn append_known(&mut self, name: &str, value: &[u8], special: Option<Special>) {
+        if self.text.len() + name.len() + value.len() + 4 > MAX_TEXT {
             return;
         }
-        let name = self.store_name(name.as_bytes());
         // Stored as it will be written.
+        self.text.reserve(name.len() + value.len() + 4);
+        let start = self.text.len();
+        self.text.extend_from_slice(name.as_bytes());
+        let name = Span::new(&(start..self.text.len()));
         self.text.extend_from_slice(b": ");
         let value = self.store_value(value);
         self.text.extend_from_slice(b"\r\n");
-        let special = name::special(name.of(&self.text));
         self.list.push(Field {
             name,
             value,
@@ -176,6 +190,14 @@ impl Fields {
     /// Keeps the fields for which `keep(name, value)` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
         self.retain_fields(|text, field| keep(field.name.of(text), field.value.of(text)));
+    }
+
+    /// As [`Self::iter`], with what each field means.
+    pub(crate) fn iter_known(&self) -> impl Iterator<Item = (&[u8], &[u8], Option<Special>)> {
+        let text = &self.text;
+        self.list
+            .iter()
+            .map(|field| (field.name.of(text), field.value.of(text), field.special))
     }
 
     /// Bytes of all names and values.
@@ -259,15 +281,6 @@ impl Fields {
     fn retain_fields(&mut self, mut keep: impl FnMut(&[u8], &Field) -> bool) {
         let text = &self.text;
         self.list.retain(|field| keep(text, field));
-    }
-
-    fn store_name(&mut self, name: &[u8]) -> Span {
-        let start = self.text.len();
-        self.text.extend_from_slice(name);
-        if !grammar::is_token(name) {
-            replace(&mut self.text[start..], grammar::is_token_byte, b'-');
-        }
-        Span::new(&(start..self.text.len()))
     }
 
     fn store_value(&mut self, value: &[u8]) -> Span {

@@ -3,7 +3,10 @@
 //! What comes from there is held to the rules of HTTP/1 too (RFC 9113 8.2.1, 10.3): it may leave by
 //! HTTP/1, where a field or path that ends a line would be a second request. What the `http` types
 //! cannot hold (upper case, pseudo-header fields) the engine below has refused.
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, request, response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, request,
+    response, uri,
+};
 
 use crate::Fields;
 use crate::grammar::{self, is_target_byte};
@@ -27,11 +30,9 @@ pub fn request_from_parts(parts: &request::Parts, head: &mut RequestHead) -> Res
         Some("https") => Some(Scheme::Https),
         Some(_) => return Err(HeadError::BadTarget("its scheme is neither http nor https")),
     };
-    check_fields(&parts.headers)?;
+    take_fields(&parts.headers, &mut head.fields)?;
     take_authority(parts, head)?;
     take_path(parts, head)?;
-    fields_from_map(&parts.headers, &mut head.fields);
-    head.fields.remove("proxy-authorization");
     join_cookies(&parts.headers, &mut head.fields);
     Ok(())
 }
@@ -44,16 +45,7 @@ pub fn response_from_parts(
     head.clear();
     head.status = parts.status.as_u16();
     head.version = parts.version;
-    check_fields(&parts.headers)?;
-    fields_from_map(&parts.headers, &mut head.fields);
-    Ok(())
-}
-
-/// Adds all fields of a map. Blanks at the ends of values are left out, as HTTP/1 has it.
-pub fn fields_from_map(map: &HeaderMap, out: &mut Fields) {
-    for (name, value) in map {
-        out.append(name.as_str(), grammar::trim(value.as_bytes()));
-    }
+    take_fields(&parts.headers, &mut head.fields)
 }
 
 /// The fields as a map: names in lower case, order kept among fields of one name. A field that a map
@@ -75,86 +67,106 @@ pub fn trailers_from_map(map: &HeaderMap, out: &mut Fields) {
     }
 }
 
-/// A request for HTTP/2 or HTTP/3. `Host` and the fields of a connection are left out (RFC 9113
-/// 8.2.2, 8.3.1), `TE: trailers` is kept.
+/// A request for HTTP/2 or HTTP/3, its fields in `map`, which is empty. `Host` and the fields of a
+/// connection are left out (RFC 9113 8.2.2, 8.3.1), `TE: trailers` is kept.
 pub fn request_to_http(
     head: &RequestHead,
     target: &Target<'_>,
     scheme: Scheme,
+    mut map: HeaderMap,
 ) -> Result<http::Request<()>, http::Error> {
-    let mut uri = Uri::builder().authority(target.authority);
+    let mut uri = uri::Parts::default();
+    uri.authority = Some(target.authority.try_into()?);
     if head.method != Method::CONNECT || head.protocol.is_some() {
-        uri = uri
-            .scheme(scheme.as_str())
-            .path_and_query(path_for_uri(target.path));
+        uri.scheme = Some(match scheme {
+            Scheme::Http => uri::Scheme::HTTP,
+            Scheme::Https => uri::Scheme::HTTPS,
+        });
+        uri.path_and_query = Some(path_and_query(target.path)?);
     }
-    let mut request = Request::builder()
-        .method(head.method.clone())
-        .version(http::Version::HTTP_2)
-        .uri(uri.build()?)
-        .body(())?;
-    let te = head.fields.get_all("te").any(is_trailers);
-    add(&head.fields, request.headers_mut(), passes);
-    if te {
-        request
-            .headers_mut()
-            .insert(http::header::TE, HeaderValue::from_static("trailers"));
+    add(&head.fields, &mut map, passes);
+    if head.fields.get_all("te").any(is_trailers) {
+        map.insert(http::header::TE, HeaderValue::from_static("trailers"));
     }
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.uri_mut() = Uri::from_parts(uri)?;
+    *request.headers_mut() = map;
     Ok(request)
 }
 
-/// A response for HTTP/2 or HTTP/3, without the fields of a connection (RFC 9113 8.2.2).
-pub fn response_to_http(head: &ResponseHead) -> Result<http::Response<()>, http::Error> {
-    let mut response = Response::builder()
-        .status(head.status)
-        .version(http::Version::HTTP_2)
-        .body(())?;
-    add(&head.fields, response.headers_mut(), passes);
+/// A response for HTTP/2 or HTTP/3, its fields in `map`, which is empty, without those of a connection
+/// (RFC 9113 8.2.2).
+pub fn response_to_http(
+    head: &ResponseHead,
+    mut map: HeaderMap,
+) -> Result<http::Response<()>, http::Error> {
+    add(&head.fields, &mut map, passes);
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(head.status)?;
+    *response.version_mut() = http::Version::HTTP_2;
+    *response.headers_mut() = map;
     Ok(response)
 }
 
 /// Whether a field may stand in HTTP/2, `TE` aside.
-fn passes(name: &[u8]) -> bool {
+fn passes(special: Option<Special>) -> bool {
     matches!(
-        name::special(name),
+        special,
         None | Some(Special::ContentLength | Special::Expect)
     )
 }
 
-fn add(fields: &Fields, map: &mut HeaderMap, passes: impl Fn(&[u8]) -> bool) {
-    for (name, value) in fields {
-        if !passes(name) {
+/// Names of fields whose value is another in each request. To index them would only drive others out of
+/// the peer's table (RFC 7541 6.2.3).
+static CHANGING: [HeaderName; 2] = [
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("x-request-id"),
+];
+
+fn add(fields: &Fields, map: &mut HeaderMap, passes: impl Fn(Option<Special>) -> bool) {
+    for (name, value, special) in fields.iter_known() {
+        if !passes(special) {
             continue;
         }
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
+        let changing = CHANGING
+            .iter()
+            .find(|known| known.as_str().as_bytes() == name);
+        let name = match changing {
+            Some(known) => Ok(known.clone()),
+            None => HeaderName::from_bytes(name),
+        };
+        if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_bytes(value)) {
+            value.set_sensitive(changing.is_some());
             // Fails only when the map is full.
             let _ = map.try_append(name, value);
         }
     }
 }
 
-/// RFC 9113 8.2.2: fields of a connection make a message malformed. RFC 9113 8.1.1: so does a length
-/// that is none.
-fn check_fields(map: &HeaderMap) -> Result<(), HeadError> {
+/// Adds all fields of a map. Blanks at the ends of values are left out, as HTTP/1 has it. RFC 9113 8.2.2:
+/// fields of a connection make a message malformed. RFC 9113 8.1.1: so does a length that is none.
+fn take_fields(map: &HeaderMap, out: &mut Fields) -> Result<(), HeadError> {
     let mut lengths = 0;
     for (name, value) in map {
-        match name::special(name.as_str().as_bytes()) {
+        let value = value.as_bytes();
+        let special = name::special(name.as_str().as_bytes());
+        match special {
             None | Some(Special::Host) => {}
             Some(Special::ContentLength) => {
                 lengths += 1;
-                if lengths > 1 || h1::parse_length(value.as_bytes()).is_none() {
+                if lengths > 1 || h1::parse_length(value).is_none() {
                     return Err(HeadError::BadLength);
                 }
             }
             Some(Special::Expect) => {
-                if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(HeadError::BadExpect);
                 }
             }
             Some(Special::Te) => {
-                if !is_trailers(value.as_bytes()) {
+                if !is_trailers(value) {
                     return Err(HeadError::field(
                         b"te",
                         "only `trailers` may stand in it in HTTP/2",
@@ -168,14 +180,16 @@ fn check_fields(map: &HeaderMap) -> Result<(), HeadError> {
                 | Special::HopByHop,
             ) => {
                 // Clients of a proxy may send this one; it is dropped as in HTTP/1.
-                if name != http::header::PROXY_AUTHORIZATION {
-                    return Err(HeadError::field(
-                        name.as_str().as_bytes(),
-                        "it concerns a connection of HTTP/1 and may not stand in HTTP/2",
-                    ));
+                if name == http::header::PROXY_AUTHORIZATION {
+                    continue;
                 }
+                return Err(HeadError::field(
+                    name.as_str().as_bytes(),
+                    "it concerns a connection of HTTP/1 and may not stand in HTTP/2",
+                ));
             }
         }
+        out.append_known(name.as_str(), grammar::trim(value), special);
     }
     Ok(())
 }
@@ -248,11 +262,15 @@ fn join_cookies(map: &HeaderMap, fields: &mut Fields) {
 
 /// The few visible characters that `http::Uri` does not take are percent-encoded, which names the same
 /// resource (RFC 3986 6.2.2.2 does not list them as reserved).
-fn path_for_uri(path: &str) -> String {
+fn path_and_query(path: &str) -> Result<uri::PathAndQuery, uri::InvalidUri> {
+    const OTHERS: [char; 4] = ['"', '<', '>', '`'];
     if path.is_empty() {
-        return "/".to_owned();
+        return Ok(uri::PathAndQuery::from_static("/"));
     }
-    let mut out = String::with_capacity(path.len());
+    if !path.contains(OTHERS) {
+        return path.try_into();
+    }
+    let mut out = String::with_capacity(path.len() + 8);
     for letter in path.chars() {
         match letter {
             '"' => out.push_str("%22"),
@@ -262,5 +280,5 @@ fn path_for_uri(path: &str) -> String {
             _ => out.push(letter),
         }
     }
-    out
+    out.try_into()
 }

@@ -14,7 +14,7 @@ use model::Reason;
 use wire::Scheme;
 use wire::h1::Length;
 
-use super::{Body, CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
+use super::{Body, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
 use crate::destination::Slot;
 use crate::error::{Failure, Replay};
 use crate::http::Informer;
@@ -30,9 +30,11 @@ const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(10);
 /// Streams that practically every peer allows.
 const USUAL: usize = 32;
-/// Fields whose value is another in each request: to index them would only drive others out of the
-/// peer's table (RFC 7541 6.2.3).
-const NEVER_INDEXED: [&str; 2] = ["traceparent", "x-request-id"];
+/// Streams on one connection, however many the peer would take; for more there is another one.
+pub(crate) const MOST: usize = 100;
+/// What a peer may send on a connection before it hears that some was taken: as much as all streams
+/// may hold together, so that one that nobody reads from stops no other.
+const WINDOW: u32 = MOST as u32 * STREAM_WINDOW;
 /// Most bytes of a response's head.
 const HEAD: u32 = 64 * 1024;
 
@@ -48,8 +50,10 @@ impl Handle {
     /// Whether a request may be sent on it: it is open and the peer allows one more stream.
     pub(crate) fn has_room(&self) -> bool {
         // Asking h2 takes a lock; few peers allow less than this.
+        let streams = self.streams();
         !self.closed.get()
-            && (self.streams() < USUAL || self.streams() <= self.send.current_max_send_streams())
+            && streams <= MOST
+            && (streams <= USUAL || streams <= self.send.current_max_send_streams())
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -70,7 +74,7 @@ impl Handle {
 pub(crate) async fn handshake(io: Io, link: Link, slot: Option<Slot>) -> Result<Handle, h2::Error> {
     let (send, mut connection) = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(WINDOW)
         .max_header_list_size(HEAD)
         .max_send_buffer_size(SEND_BUFFER)
         .enable_push(false)
@@ -178,7 +182,8 @@ pub(crate) async fn send(
             });
         }
     };
-    let request = wire::map::request_to_http(order.head, &order.target, Scheme::Http);
+    let map = spare::header_map();
+    let request = wire::map::request_to_http(order.head, &order.target, Scheme::Http, map);
     let mut request = match request {
         Ok(request) => request,
         Err(error) => {
@@ -192,11 +197,6 @@ pub(crate) async fn send(
     if order.trailers {
         let trailers = http::HeaderValue::from_static("trailers");
         request.headers_mut().insert(http::header::TE, trailers);
-    }
-    for name in NEVER_INDEXED {
-        if let Some(value) = request.headers_mut().get_mut(name) {
-            value.set_sensitive(true);
-        }
     }
     let tunnel = *request.method() == Method::CONNECT;
     let ended = !tunnel && body.is_end();
@@ -243,7 +243,9 @@ pub(crate) async fn send(
     };
     let (parts, recv) = answered.into_parts();
     let mut head = spare::response_head();
-    if let Err(error) = wire::map::response_from_parts(&parts, &mut head) {
+    let read = wire::map::response_from_parts(&parts, &mut head);
+    spare::keep_header_map(parts.headers);
+    if let Err(error) = read {
         let details = format!("{} sent what is no HTTP response: {error}", link.address);
         return Err(Unanswered {
             failure: Failure::new(Reason::UpstreamReset, details),

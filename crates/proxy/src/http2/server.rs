@@ -10,14 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
+use http::HeaderMap;
 use model::Reason;
 use tokio::time::Instant;
 use wire::h1::{HeadError, Length, Part};
 use wire::{Method, RequestHead, ResponseHead};
 
-use super::{
-    Asked, Body, CONNECTION_WINDOW, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel,
-};
+use super::{Asked, Body, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
 use crate::error::Failure;
 use crate::http::body::{Frame, Incoming};
 use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service};
@@ -31,6 +30,8 @@ const PING: Duration = Duration::from_mins(1);
 /// For the answer to one.
 const PONG: Duration = Duration::from_secs(20);
 
+/// What a client may send on all streams together before it hears that some was taken.
+const WINDOW: u32 = 1024 * 1024;
 /// For a client without open streams to close a connection after it was told to.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -43,7 +44,7 @@ pub(crate) async fn serve<S: Service>(
 ) {
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(bounds.streams)
         .max_header_list_size(bounds.codec.head as u32)
         .max_send_buffer_size(SEND_BUFFER)
@@ -79,6 +80,9 @@ pub(crate) async fn serve<S: Service>(
     // Whether the client knows that no more requests are taken.
     let mut told = false;
     let mut idle = pin!(tokio::time::sleep(bounds.idle_timeout));
+    // Whether there was a stream since the timer was set: nothing is done for it with each request,
+    // so a silent connection may stay for twice the time.
+    let mut busy = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -92,7 +96,8 @@ pub(crate) async fn serve<S: Service>(
             }
             () = keep_alive.as_mut() => return,
             () = idle.as_mut() => {
-                let wait = if connection.has_streams() {
+                let was_busy = std::mem::replace(&mut busy, connection.has_streams());
+                let wait = if (was_busy && !told) || busy {
                     bounds.idle_timeout
                 } else if told {
                     return;
@@ -107,10 +112,12 @@ pub(crate) async fn serve<S: Service>(
         };
         match accepted {
             Some(Ok((request, respond))) => {
+                busy = true;
                 let (service, bounds) = (Rc::clone(&service), Rc::clone(bounds));
-                tokio::task::spawn_local(async move {
+                // In a box: a task is moved several times before it runs, and this is large.
+                tokio::task::spawn_local(Box::pin(async move {
                     stream(&*service, &bounds, request, respond).await;
-                });
+                }));
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "an HTTP/2 connection ended");
@@ -140,6 +147,7 @@ async fn stream<S: Service>(
         .extensions
         .get::<h2::ext::Protocol>()
         .map(|protocol| protocol.as_str().to_owned());
+    spare::keep_header_map(parts.headers);
     let method = parts.method;
     let length = match read {
         Ok(length) => length,
@@ -199,7 +207,7 @@ async fn stream<S: Service>(
 pub(crate) fn inform(respond: &Responder, head: &ResponseHead) {
     // `100` answers an expectation, which the body's first read does by itself.
     if head.status != 100
-        && let Ok(response) = wire::map::response_to_http(head)
+        && let Ok(response) = wire::map::response_to_http(head, HeaderMap::new())
     {
         drop(respond.borrow_mut().send_informational(response));
     }
@@ -242,7 +250,8 @@ async fn deliver(respond: &Responder, mut reply: Reply, method: &Method, recv: O
     let takeover = reply.takeover.take();
     let bodiless = reply.length_for(method) == Length::None || reply.body.is_end();
     let ended = takeover.is_none() && bodiless;
-    let Ok(response) = wire::map::response_to_http(&reply.head) else {
+    let map = spare::header_map();
+    let Ok(response) = wire::map::response_to_http(&reply.head, map) else {
         respond.borrow_mut().send_reset(h2::Reason::INTERNAL_ERROR);
         return;
     };

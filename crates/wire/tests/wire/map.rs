@@ -1,8 +1,8 @@
 //! To and from the `http` crate: what HTTP/2 may say, and what must not reach HTTP/1.
 use http::{HeaderMap, HeaderValue, Request, Response};
 use wire::map::{
-    fields_from_map, map_from_fields, request_from_parts, request_to_http, response_from_parts,
-    response_to_http, trailers_from_map,
+    map_from_fields, request_from_parts, request_to_http, response_from_parts, response_to_http,
+    trailers_from_map,
 };
 use wire::{
     Fields, HeadError, Length, Method, RequestHead, ResponseHead, Scheme, Target, Version,
@@ -328,7 +328,7 @@ fn requests_go_out_without_fields_of_the_connection() {
         authority: "new:1",
         path: "/p?q<r>`",
     };
-    let request = request_to_http(&head, &target, Scheme::Https).unwrap();
+    let request = request_to_http(&head, &target, Scheme::Https, HeaderMap::new()).unwrap();
     assert_eq!(request.uri(), "https://new:1/p?q%3Cr%3E%60");
     let expected: HeaderMap = [
         ("x-upper", "1"),
@@ -353,6 +353,7 @@ fn requests_go_out_without_fields_of_the_connection() {
             path: "",
         },
         Scheme::Http,
+        HeaderMap::new(),
     )
     .unwrap();
     assert_eq!(tunnel.uri(), "a:443");
@@ -364,6 +365,7 @@ fn requests_go_out_without_fields_of_the_connection() {
             path: "/chat",
         },
         Scheme::Https,
+        HeaderMap::new(),
     )
     .unwrap();
     assert_eq!(extended.uri(), "https://a/chat");
@@ -375,8 +377,29 @@ fn requests_go_out_without_fields_of_the_connection() {
             path: "*",
         },
         Scheme::Http,
+        HeaderMap::new(),
     );
     assert_eq!(asterisk.unwrap().uri().path(), "*");
+}
+
+#[test]
+fn ids_of_requests_are_kept_out_of_the_peers_table() {
+    let mut head = RequestHead::new();
+    for (name, value) in [
+        ("traceparent", "00-1"),
+        ("x-request-id", "1"),
+        ("accept", "*"),
+    ] {
+        head.fields.append(name, value.as_bytes());
+    }
+    let target = Target {
+        authority: "a",
+        path: "/",
+    };
+    let request = request_to_http(&head, &target, Scheme::Http, HeaderMap::new()).unwrap();
+    let sensitive = |name: &str| request.headers()[name].is_sensitive();
+    assert!(sensitive("traceparent") && sensitive("x-request-id"));
+    assert!(!sensitive("accept"));
 }
 
 #[test]
@@ -384,7 +407,13 @@ fn a_target_that_is_no_uri_is_an_error_and_no_panic() {
     let head = RequestHead::new();
     for (authority, path) in [("a b", "/"), ("a", "/\r\n"), ("", "/"), ("a", "b")] {
         assert!(
-            request_to_http(&head, &Target { authority, path }, Scheme::Http).is_err(),
+            request_to_http(
+                &head,
+                &Target { authority, path },
+                Scheme::Http,
+                HeaderMap::new()
+            )
+            .is_err(),
             "{authority} {path}"
         );
     }
@@ -397,12 +426,12 @@ fn responses_go_out_without_fields_of_the_connection() {
     head.fields.append("Keep-Alive", b"1");
     head.fields.append("Set-Cookie", b"a");
     head.fields.append("set-cookie", b"b");
-    let response = response_to_http(&head).unwrap();
+    let response = response_to_http(&head, HeaderMap::new()).unwrap();
     assert_eq!(response.status(), 204);
     assert_eq!(response.headers().len(), 2);
     assert!(!response.headers().contains_key("keep-alive"));
     head.status = 42;
-    assert!(response_to_http(&head).is_err());
+    assert!(response_to_http(&head, HeaderMap::new()).is_err());
 }
 
 #[test]
@@ -416,8 +445,11 @@ fn fields_survive_the_way_through_a_map() {
     ] {
         fields.append(name, value.as_bytes());
     }
+    let map = map_from_fields(&fields);
     let mut back = Fields::new();
-    fields_from_map(&map_from_fields(&fields), &mut back);
+    for (name, value) in &map {
+        back.append(name.as_str(), value.as_bytes());
+    }
     assert_eq!(
         show::fields(&back),
         " {a: 1, a: 2, b: \\xc3\\xa9, connection: close}"
@@ -452,7 +484,8 @@ fn every_byte_of_a_target_survives_http_2() {
             authority: "h",
             path: &sent,
         };
-        let request = request_to_http(&RequestHead::new(), &target, Scheme::Http).unwrap();
+        let request =
+            request_to_http(&RequestHead::new(), &target, Scheme::Http, HeaderMap::new()).unwrap();
         let mut head = RequestHead::new();
         request_from_parts(&request.into_parts().0, &mut head).unwrap();
         let expected = sent

@@ -1,0 +1,71 @@
+//! HTTP/2 connections that several requests wait for.
+
+use std::pin::pin;
+
+use futures_util::poll;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::connect;
+use crate::outbound::tests::{destination, run};
+
+/// Listens, and says where an endpoint's connections are kept.
+async fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+#[test]
+fn requests_that_begin_together_share_one_connection() {
+    run(async |worker| {
+        let (_listener, port) = listener().await;
+        let destination = destination(&[port], None, Vec::new());
+        let view = destination.view();
+        let at = view.port(80).unwrap();
+        let home = worker.pool.home(&at.endpoints[0].0, port, None, None);
+        let connect = || connect::http2(&worker, &at.endpoints[0].0, port, &at.policy, &home);
+        let (first, second) = tokio::join!(connect(), connect());
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert!(Rc::ptr_eq(&first.link, &second.link));
+        let third = home.http2().expect("it has room");
+        assert!(Rc::ptr_eq(&first.link, &third.link));
+    });
+}
+
+#[test]
+fn a_request_that_goes_away_takes_no_connection_from_those_who_wait_for_it_too() {
+    run(async |worker| {
+        let (_listener, port) = listener().await;
+        let destination = destination(&[port], None, Vec::new());
+        let view = destination.view();
+        let at = view.port(80).unwrap();
+        let home = worker.pool.home(&at.endpoints[0].0, port, None, None);
+        let connect = || connect::http2(&worker, &at.endpoints[0].0, port, &at.policy, &home);
+        let mut second = pin!(connect());
+        {
+            let mut first = pin!(connect());
+            assert!(poll!(&mut first).is_pending());
+            assert!(poll!(&mut second).is_pending());
+        }
+        assert!(second.await.is_ok());
+    });
+}
+
+#[test]
+fn a_connection_has_no_more_streams_than_its_window_is_made_for() {
+    run(async |worker| {
+        let (_listener, port) = listener().await;
+        let destination = destination(&[port], None, Vec::new());
+        let view = destination.view();
+        let at = view.port(80).unwrap();
+        let home = worker.pool.home(&at.endpoints[0].0, port, None, None);
+        let connecting = connect::http2(&worker, &at.endpoints[0].0, port, &at.policy, &home);
+        let handle = connecting.await.unwrap();
+        let mut streams = vec![handle];
+        while let Some(handle) = home.http2() {
+            streams.push(handle);
+        }
+        assert_eq!(streams.len(), MOST);
+    });
+}
