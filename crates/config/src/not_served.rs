@@ -61,7 +61,6 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("Tracing", &["exporters"]),
     ("AccessLog", &["filter"]),
     ("ListenerPolicySpec", &["http3"]),
-    ("LimitsSpec", &["maxPingsPerMinute"]),
 ];
 
 /// Values by the enum that would have them.

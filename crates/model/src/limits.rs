@@ -33,7 +33,8 @@ pub struct Limits {
     /// Streams of one HTTP/2 connection that its client has reset and that are not yet wound up
     /// (rapid reset, CVE-2023-44487).
     pub max_reset_streams: u32,
-    /// PING frames of one HTTP/2 connection in a minute.
+    /// PING and SETTINGS frames of one HTTP/2 connection in a minute, beyond those for which a request
+    /// or data came.
     pub max_pings_per_minute: u32,
 }
 

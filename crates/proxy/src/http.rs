@@ -44,6 +44,8 @@ pub(crate) struct Bounds {
     pub(crate) streams: u32,
     /// HTTP/2 streams that a client may have reset and the proxy has not yet let go.
     pub(crate) resets: usize,
+    /// PING and SETTINGS frames that an HTTP/2 client may send in a minute.
+    pub(crate) pings: u32,
 }
 
 impl Default for Bounds {
@@ -70,6 +72,7 @@ impl From<&Limits> for Bounds {
             body: limits.max_request_body_bytes,
             streams: limits.max_concurrent_streams,
             resets: size(limits.max_reset_streams),
+            pings: limits.max_pings_per_minute,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! replies. Data is asked for only when the other side has taken what came before, so that each
 //! stream runs at the pace of its slower end.
 
+mod calm;
 pub(crate) mod client;
 pub(crate) mod server;
 

@@ -49,6 +49,10 @@ pub struct LimitsSpec {
     /// Streams of one HTTP/2 connection that were reset and are not yet wound up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_reset_streams: Option<u32>,
+    /// PING and SETTINGS frames of one HTTP/2 connection in a minute, beyond those for which a request
+    /// or data came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_pings_per_minute: Option<u32>,
 }
 
 /// The largest number of bytes that a head or trailers may be allowed.
@@ -73,6 +77,7 @@ impl LimitsSpec {
             ("requestHeaderCount", self.request_header_count),
             ("maxConnections", self.max_connections),
             ("maxConcurrentStreams", self.max_concurrent_streams),
+            ("maxPingsPerMinute", self.max_pings_per_minute),
         ] {
             if count == Some(0) {
                 c.error_at(field, "must be at least 1", "leave it out for the default");
@@ -107,6 +112,7 @@ impl LimitsSpec {
         let streams = self.max_concurrent_streams;
         count(&mut limits.max_concurrent_streams, streams);
         count(&mut limits.max_reset_streams, self.max_reset_streams);
+        count(&mut limits.max_pings_per_minute, self.max_pings_per_minute);
         let time = |to: &mut Duration, span: &Option<Span>| {
             if let Some(span) = span {
                 *to = span.get();

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use wire::h1::{HeadError, Length, Part};
 use wire::{Method, RequestHead, ResponseHead};
 
+use super::calm::{Calm, Counted};
 use super::{Asked, Body, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
 use crate::error::Failure;
 use crate::http::body::{Frame, Incoming};
@@ -42,6 +43,7 @@ pub(crate) async fn serve<S: Service>(
     bounds: &Rc<Bounds>,
     service: S,
 ) {
+    let calm = Calm::new(bounds.pings);
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -52,7 +54,7 @@ pub(crate) async fn serve<S: Service>(
         .max_pending_accept_reset_streams(bounds.resets)
         .max_local_error_reset_streams(Some(bounds.resets))
         .enable_connect_protocol()
-        .handshake::<_, Bytes>(io);
+        .handshake::<_, Bytes>(Counted::new(io, &calm));
     let mut connection = match tokio::time::timeout(bounds.head_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
@@ -94,6 +96,15 @@ pub(crate) async fn serve<S: Service>(
                 idle.as_mut().reset(Instant::now() + FAREWELL);
                 continue;
             }
+            () = calm.exceeded() => {
+                // As a request that was never made: there is no other record of it.
+                service.begin(RequestHead::new()).fail(&too_many(bounds.pings));
+                connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                let told = poll_fn(|cx| connection.poll_closed(cx));
+                // Whether it takes that in is up to the client.
+                drop(tokio::time::timeout(FAREWELL, told).await);
+                return;
+            }
             () = keep_alive.as_mut() => return,
             () = idle.as_mut() => {
                 let was_busy = std::mem::replace(&mut busy, connection.has_streams());
@@ -126,6 +137,14 @@ pub(crate) async fn serve<S: Service>(
             None => return,
         }
     }
+}
+
+fn too_many(pings: u32) -> Failure {
+    let details = format!(
+        "more than {pings} PING and SETTINGS frames in a minute came on one connection; \
+         maxPingsPerMinute of MeshConfig or ListenerPolicy says how many may"
+    );
+    Failure::new(Reason::RateLimited, details)
 }
 
 /// One request and its response.

@@ -5,8 +5,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use testkit::frames::{END_HEADERS, Frame, PREFACE, block, code, integer, kind, string};
+use testkit::frames::{self, END_HEADERS, Frame, PREFACE, block, code, integer, kind, string};
 use testkit::origin::Origin;
+use testkit::raw::Raw;
 
 use super::watch::{Bounds, Watch, check};
 use crate::front::Front;
@@ -186,23 +187,50 @@ fn a_field_block_that_grows_when_it_is_read_is_refused() {
 }
 
 #[test]
+fn frames_that_only_ask_for_answers_are_ended_and_counted() {
+    let mut setting = vec![0, 4];
+    setting.extend(65_535u32.to_be_bytes());
+    for (what, frame) in [
+        ("PING flood", Frame::new(kind::PING, 0, 0, [7; 8])),
+        ("SETTINGS flood", Frame::new(kind::SETTINGS, 0, 0, setting)),
+    ] {
+        let origin = Origin::start();
+        let front = Front::start(origin.addr());
+        let watch = Watch::begin(&front);
+        let bytes = frame.encode().repeat(200);
+        let poured = pour(front.addr_h2, &[], (0..2_000).map(|_| bytes.clone()));
+        let calm = matches!(poured.code, Some(code::ENHANCE_YOUR_CALM) | None);
+        check(&front, what, poured.ended && calm, &poured);
+        watch.counted(what, &["rate_limited"]);
+        watch.end(what, Bounds::default());
+    }
+}
+
+#[test]
+fn a_client_that_pings_no_more_than_it_may_is_answered() {
+    let origin = Origin::start();
+    let front = Front::start(origin.addr());
+    let raw = Raw::connect(front.addr_h2).expect("the front accepts");
+    let mut h2 = frames::Connection::open(raw).expect("it reads");
+    for n in 0..40 {
+        h2.send(&[Frame::new(kind::PING, 0, 0, [n; 8])])
+            .expect("the front reads");
+        loop {
+            let frame = h2.next(LONG).expect("the front answers");
+            assert_ne!(frame.kind, kind::GOAWAY, "after {n} pings");
+            if frame.kind == kind::PING && frame.payload == [n; 8] {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn frames_that_mean_nothing_cost_little() {
     let many = |frame: Frame| {
         let bytes = frame.encode().repeat(200);
         (0..2_000).map(move |_| bytes.clone())
     };
-    let mut setting = vec![0, 4];
-    setting.extend(65_535u32.to_be_bytes());
-    flood(
-        "SETTINGS flood",
-        &[],
-        many(Frame::new(kind::SETTINGS, 0, 0, setting)),
-    );
-    flood(
-        "PING flood",
-        &[],
-        many(Frame::new(kind::PING, 0, 0, [7; 8])),
-    );
     flood(
         "PRIORITY flood",
         &[],
