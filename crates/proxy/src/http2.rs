@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use h2::{RecvStream, SendStream};
+use h2::{Ping, PingPong, RecvStream, SendStream};
 use http::{Response, StatusCode};
 use model::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -182,6 +182,29 @@ impl Body {
                     link.address
                 ),
             ),
+        }
+    }
+}
+
+/// Returns when the peer no longer answers: one that vanished without a word is noticed so. It is asked
+/// `every` so often, while `wanted`, and has so much `patience` to answer.
+async fn vanished(
+    pings: Option<PingPong>,
+    every: Duration,
+    patience: Duration,
+    wanted: impl Fn() -> bool,
+) {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(every).await;
+        if !wanted() {
+            continue;
+        }
+        let pong = pings.ping(Ping::opaque());
+        if !matches!(tokio::time::timeout(patience, pong).await, Ok(Ok(_))) {
+            return;
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What comes from there is held to the rules of HTTP/1 too (RFC 9113 8.2.1, 10.3): it may leave by
 //! HTTP/1, where a field or path that ends a line would be a second request. What the `http` types
 //! cannot hold (upper case, pseudo-header fields) the engine below has refused.
+use http::header::{self, InvalidHeaderName};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, request,
     response, uri,
@@ -86,7 +87,7 @@ pub fn request_to_http(
     }
     add(&head.fields, &mut map, passes);
     if head.fields.get_all("te").any(is_trailers) {
-        map.insert(http::header::TE, HeaderValue::from_static("trailers"));
+        map.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let mut request = Request::new(());
     *request.method_mut() = head.method.clone();
@@ -118,31 +119,44 @@ fn passes(special: Option<Special>) -> bool {
     )
 }
 
-/// Names of fields whose value is another in each request. To index them would only drive others out of
-/// the peer's table (RFC 7541 6.2.3).
-static CHANGING: [HeaderName; 2] = [
-    HeaderName::from_static("traceparent"),
-    HeaderName::from_static("x-request-id"),
-];
-
 fn add(fields: &Fields, map: &mut HeaderMap, passes: impl Fn(Option<Special>) -> bool) {
     for (name, value, special) in fields.iter_known() {
         if !passes(special) {
             continue;
         }
-        let changing = CHANGING
-            .iter()
-            .find(|known| known.as_str().as_bytes() == name);
-        let name = match changing {
-            Some(known) => Ok(known.clone()),
-            None => HeaderName::from_bytes(name),
-        };
-        if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_bytes(value)) {
-            value.set_sensitive(changing.is_some());
+        if let (Ok(key), Ok(mut value)) = (header_name(name), HeaderValue::from_bytes(value)) {
+            // Another in each request: to index it would only drive others out of the peer's table
+            // (RFC 7541 6.2.3).
+            value.set_sensitive(matches!(name, b"traceparent" | b"x-request-id"));
             // Fails only when the map is full.
-            let _ = map.try_append(name, value);
+            let _ = map.try_append(key, value);
         }
     }
+}
+
+/// The name as `http` has it. Those that most messages have are ready: to make one costs a search, and
+/// memory if `http` does not know it either.
+fn header_name(name: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
+    Ok(match name {
+        b"accept" => header::ACCEPT,
+        b"accept-encoding" => header::ACCEPT_ENCODING,
+        b"content-length" => header::CONTENT_LENGTH,
+        b"content-type" => header::CONTENT_TYPE,
+        b"date" => header::DATE,
+        b"server" => header::SERVER,
+        b"user-agent" => header::USER_AGENT,
+        b"grpc-accept-encoding" => const { HeaderName::from_static("grpc-accept-encoding") },
+        b"grpc-encoding" => const { HeaderName::from_static("grpc-encoding") },
+        b"grpc-message" => const { HeaderName::from_static("grpc-message") },
+        b"grpc-status" => const { HeaderName::from_static("grpc-status") },
+        b"grpc-timeout" => const { HeaderName::from_static("grpc-timeout") },
+        b"traceparent" => const { HeaderName::from_static("traceparent") },
+        b"x-forwarded-for" => const { HeaderName::from_static("x-forwarded-for") },
+        b"x-forwarded-host" => const { HeaderName::from_static("x-forwarded-host") },
+        b"x-forwarded-proto" => const { HeaderName::from_static("x-forwarded-proto") },
+        b"x-request-id" => const { HeaderName::from_static("x-request-id") },
+        _ => return HeaderName::from_bytes(name),
+    })
 }
 
 /// Adds all fields of a map. Blanks at the ends of values are left out, as HTTP/1 has it. RFC 9113 8.2.2:
@@ -180,7 +194,7 @@ fn take_fields(map: &HeaderMap, out: &mut Fields) -> Result<(), HeadError> {
                 | Special::HopByHop,
             ) => {
                 // Clients of a proxy may send this one; it is dropped as in HTTP/1.
-                if name == http::header::PROXY_AUTHORIZATION {
+                if name == header::PROXY_AUTHORIZATION {
                     continue;
                 }
                 return Err(HeadError::field(
@@ -200,7 +214,7 @@ fn is_trailers(value: &[u8]) -> bool {
 
 /// RFC 9113 8.3.1: `:authority`, which `Host` must not contradict, else `Host`.
 fn take_authority(parts: &request::Parts, head: &mut RequestHead) -> Result<(), HeadError> {
-    let mut hosts = parts.headers.get_all(http::header::HOST).iter();
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
     let named = hosts.next().map(|value| grammar::trim(value.as_bytes()));
     if hosts.next().is_some() {
         return Err(HeadError::BadHost);
@@ -248,7 +262,7 @@ fn take_path(parts: &request::Parts, head: &mut RequestHead) -> Result<(), HeadE
 
 /// RFC 9113 8.2.3: what HTTP/2 may split for compression is one field elsewhere.
 fn join_cookies(map: &HeaderMap, fields: &mut Fields) {
-    let mut cookies = map.get_all(http::header::COOKIE).iter();
+    let mut cookies = map.get_all(header::COOKIE).iter();
     let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else {
         return;
     };

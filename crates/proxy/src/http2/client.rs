@@ -14,7 +14,7 @@ use model::Reason;
 use wire::Scheme;
 use wire::h1::Length;
 
-use super::{Body, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
+use super::{Body, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel, vanished};
 use crate::destination::Slot;
 use crate::error::{Failure, Replay};
 use crate::http::Informer;
@@ -82,33 +82,20 @@ pub(crate) async fn handshake(io: Io, link: Link, slot: Option<Slot>) -> Result<
         .await?;
     let closed = Rc::new(Cell::new(false));
     let (flag, link) = (Rc::clone(&closed), Rc::new(link));
-    let mut pings = connection.ping_pong();
+    let pings = connection.ping_pong();
     let watched = Rc::downgrade(&link);
     tokio::task::spawn_local(async move {
         let _slot = slot;
-        let keep_alive = async {
-            let Some(pings) = &mut pings else {
-                return std::future::pending().await;
-            };
-            loop {
-                tokio::time::sleep(PING).await;
-                // Only while somebody waits for something.
-                if watched.strong_count() <= 1 {
-                    continue;
-                }
-                let pong = pings.ping(h2::Ping::opaque());
-                if !matches!(tokio::time::timeout(PONG, pong).await, Ok(Ok(_))) {
-                    return;
-                }
-            }
-        };
+        // Only while somebody waits for something.
+        let wanted = || watched.strong_count() > 1;
+        let vanished = vanished(pings, PING, PONG, wanted);
         tokio::select! {
             result = &mut connection => {
                 if let Err(error) = result {
                     tracing::debug!(%error, "connection to an endpoint ended");
                 }
             }
-            () = keep_alive => tracing::debug!("an endpoint does not answer pings"),
+            () = vanished => tracing::debug!("an endpoint does not answer pings"),
         }
         flag.set(true);
     });

@@ -17,7 +17,7 @@ use wire::h1::{HeadError, Length, Part};
 use wire::{Method, RequestHead, ResponseHead};
 
 use super::calm::{Calm, Counted};
-use super::{Asked, Body, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
+use super::{Asked, Body, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel, vanished};
 use crate::error::Failure;
 use crate::http::body::{Frame, Incoming};
 use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service};
@@ -64,19 +64,8 @@ pub(crate) async fn serve<S: Service>(
         Err(_) => return,
     };
     let service = Rc::new(service);
-    let mut pings = connection.ping_pong();
-    let mut keep_alive = pin!(async {
-        let Some(pings) = &mut pings else {
-            return std::future::pending().await;
-        };
-        loop {
-            tokio::time::sleep(PING).await;
-            let pong = pings.ping(h2::Ping::opaque());
-            if !matches!(tokio::time::timeout(PONG, pong).await, Ok(Ok(_))) {
-                return;
-            }
-        }
-    });
+    let pings = connection.ping_pong();
+    let mut vanished = pin!(vanished(pings, PING, PONG, || true));
     let mut drain = pin!(worker.shared.drain.begun());
     let mut draining = false;
     // Whether the client knows that no more requests are taken.
@@ -105,7 +94,7 @@ pub(crate) async fn serve<S: Service>(
                 drop(tokio::time::timeout(FAREWELL, told).await);
                 return;
             }
-            () = keep_alive.as_mut() => return,
+            () = vanished.as_mut() => return,
             () = idle.as_mut() => {
                 let was_busy = std::mem::replace(&mut busy, connection.has_streams());
                 let wait = if (was_busy && !told) || busy {
