@@ -19,8 +19,10 @@ pub struct Mesh {
     pub mtls: MtlsMode,
     /// Share of new traces that are sampled, from 0 to 10,000 (hundredths of a percent).
     pub trace_sampling: u32,
-    /// Whether proxies write an access log.
-    pub access_log: bool,
+    /// New traces in a second that each thread of a proxy samples before the share counts.
+    pub trace_reservoir: u32,
+    /// What stands in the access log.
+    pub access_log: AccessLog,
     /// Where services and workloads of the mesh have their addresses: an address outside these
     /// is never looked up.
     pub networks: Vec<IpNet>,
@@ -38,14 +40,27 @@ pub enum OutboundPolicy {
     RegistryOnly,
 }
 
+/// What stands in the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AccessLog {
+    /// No access log is written.
+    Off,
+    /// Requests and connections that failed, and those that are sampled.
+    #[default]
+    Notable,
+    /// Every request and every connection.
+    All,
+}
+
 impl Default for Mesh {
     fn default() -> Self {
         Self {
             trust_domain: TrustDomain::default(),
             outbound: OutboundPolicy::default(),
             mtls: MtlsMode::default(),
-            trace_sampling: 10_000,
-            access_log: true,
+            trace_sampling: 100,
+            trace_reservoir: 100,
+            access_log: AccessLog::default(),
             networks: Vec::new(),
             limits: Limits::default(),
         }

@@ -186,7 +186,8 @@ impl Exchange {
     ) -> Self {
         let fields = &mut head.fields;
         let received = trace::Context::parse(fields);
-        let context = worker.shared.sampler().start(received.as_ref());
+        let begun = Instant::now();
+        let context = worker.trace(received.as_ref(), begun);
         context.inject(fields);
         if !fields.contains(REQUEST_ID) {
             fields.append(REQUEST_ID, &request_id());
@@ -194,7 +195,7 @@ impl Exchange {
         Self(Box::new(Inner {
             worker: Rc::clone(worker),
             direction,
-            begun: Instant::now(),
+            begun,
             client: caller.client(),
             shown: caller.shown.clone(),
             caller: caller.address,
@@ -418,7 +419,9 @@ impl Inner {
             request_bytes,
             self.response_bytes,
         );
-        if self.worker.shared.state.snapshot().mesh.access_log {
+        // gRPC tells of failures in its own way, with status 200.
+        let failed = reason.is_some() || self.status >= 500 || grpc_status.is_some_and(|s| s != 0);
+        if self.worker.logs(failed, self.trace.sampled) {
             self.log(duration, workload, version);
         }
         if self.trace.sampled {

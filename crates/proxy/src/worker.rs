@@ -4,11 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use identity::tls::{ClientAuth, Credentials};
 use identity::verify::Expected;
 use lb::Balancer;
 use model::limits::Limits;
+use model::mesh::AccessLog;
 use model::{SpiffeId, WorkloadName};
 use policy::Effective;
 use runtime::Drain;
@@ -16,7 +18,7 @@ use telemetry::access_log::Log;
 use telemetry::metrics::{
     Counter, Registry, RequestLabels, RequestSeries, Shard, TcpLabels, TcpSeries,
 };
-use telemetry::trace::{Exporter, Sampler};
+use telemetry::trace::{self, Exporter, Reservoir, Sampler};
 
 use crate::hbone::Tunnels;
 use crate::http::Bounds;
@@ -54,12 +56,6 @@ pub(crate) struct Shared {
     pub(crate) handshake_failures: Counter,
 }
 
-impl Shared {
-    pub(crate) fn sampler(&self) -> Sampler {
-        Sampler::new(self.state.snapshot().mesh.trace_sampling)
-    }
-}
-
 /// What one worker thread has to itself.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
@@ -70,6 +66,7 @@ pub(crate) struct Worker {
     principals: RefCell<Map<SpiffeId, Arc<str>>>,
     balancers: RefCell<Map<(u64, u16), Balancer>>,
     pub(crate) tunnels: RefCell<Tunnels>,
+    reservoir: RefCell<Reservoir>,
     /// Whether the proxy drains: connections are not kept.
     pub(crate) draining: Cell<bool>,
     /// Bounds of what endpoints answer.
@@ -132,6 +129,7 @@ impl Worker {
             principals: RefCell::default(),
             balancers: RefCell::default(),
             tunnels: RefCell::default(),
+            reservoir: RefCell::default(),
             draining: Cell::new(false),
             limits: wire::Limits::default(),
             inward: Effective::default(),
@@ -148,6 +146,22 @@ impl Worker {
             known.1 = Rc::new(Bounds::from(&known.0));
         }
         Rc::clone(&known.1)
+    }
+
+    /// The place in a trace of what arrives now: below its caller's, or at the root of a new one.
+    pub(crate) fn trace(&self, caller: Option<&trace::Context>, now: Instant) -> trace::Context {
+        let mesh = &self.shared.state.snapshot().mesh;
+        let sampler = Sampler::new(mesh.trace_sampling, mesh.trace_reservoir);
+        sampler.start(caller, &mut self.reservoir.borrow_mut(), now)
+    }
+
+    /// Whether what ends now stands in the access log.
+    pub(crate) fn logs(&self, failed: bool, sampled: bool) -> bool {
+        match self.shared.state.snapshot().mesh.access_log {
+            AccessLog::Off => false,
+            AccessLog::Notable => failed || sampled,
+            AccessLog::All => true,
+        }
     }
 
     /// The series of requests for a key, resolved once.

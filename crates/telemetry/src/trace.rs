@@ -4,6 +4,6 @@ mod context;
 mod exporter;
 mod span;
 
-pub use context::{Context, Sampler};
+pub use context::{Context, Reservoir, Sampler};
 pub use exporter::Exporter;
 pub use span::{Http, Kind, Span, Status, Value};

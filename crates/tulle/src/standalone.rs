@@ -9,6 +9,7 @@ use config::translate::{self, Defaults, Translator};
 use control::change::{Applied, Change, ChangeSet};
 use control::source::Source as _;
 use control::source::files::Files;
+use model::mesh::AccessLog;
 use model::resource::{Key, Resource};
 use tokio::signal::unix::{SignalKind, signal};
 use xds::local::Feed;
@@ -81,9 +82,14 @@ impl Directory {
         let mut resources = outcome.resources;
         for (_, resource) in &mut resources {
             if let Some(Resource::Mesh(mesh)) = resource {
-                mesh.access_log &= self.access_log;
+                // Whoever asks for an access log here, on the command line, wants all of it.
+                mesh.access_log = if self.access_log {
+                    AccessLog::All
+                } else {
+                    AccessLog::Off
+                };
                 // There is nobody to send spans to.
-                mesh.trace_sampling = 0;
+                (mesh.trace_sampling, mesh.trace_reservoir) = (0, 0);
             }
         }
         resources

@@ -1,7 +1,7 @@
 //! `MeshConfig` (`tulle.dev/v1alpha1`): what holds for the whole mesh. There is one, named `default`.
 
 use model::limits::Limits;
-use model::mesh::{Mesh, OutboundPolicy as ModelOutbound};
+use model::mesh::{AccessLog as ModelLog, Mesh, OutboundPolicy as ModelOutbound};
 use model::{TrustDomain, workload::MtlsMode};
 use serde::{Deserialize, Serialize};
 
@@ -64,22 +64,26 @@ impl Default for MeshMtls {
 }
 
 /// Traces.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tracing {
-    /// Share of new traces that are sampled, in percent, to a hundredth.
-    #[serde(default = "all")]
-    pub sample_percent: f64,
+    /// Share of new traces that are sampled, in percent, to a hundredth. Unset: see [`Tracing::shares`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_percent: Option<f64>,
+    /// New traces in a second that each thread of a proxy samples before the share counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservoir: Option<u32>,
 }
 
-fn all() -> f64 {
-    100.0
-}
-
-impl Default for Tracing {
-    fn default() -> Self {
-        Self {
-            sample_percent: all(),
+impl Tracing {
+    /// The share, in hundredths of a percent, and the reservoir. Who says one means just that: the
+    /// other is then nothing.
+    fn shares(self) -> (u32, u32) {
+        let default = Mesh::default();
+        let hundredths = |percent: f64| (percent * 100.0).round().clamp(0.0, 10_000.0) as u32;
+        match (self.sample_percent.map(hundredths), self.reservoir) {
+            (None, None) => (default.trace_sampling, default.trace_reservoir),
+            (share, reservoir) => (share.unwrap_or(0), reservoir.unwrap_or(0)),
         }
     }
 }
@@ -90,6 +94,9 @@ pub struct AccessLog {
     /// Whether proxies write one.
     #[serde(default = "yes")]
     pub enabled: bool,
+    /// What stands in it.
+    #[serde(default)]
+    pub requests: LoggedRequests,
     /// Its format.
     #[serde(default)]
     pub format: LogFormat,
@@ -103,9 +110,20 @@ impl Default for AccessLog {
     fn default() -> Self {
         Self {
             enabled: true,
+            requests: LoggedRequests::default(),
             format: LogFormat::Json,
         }
     }
+}
+
+/// What stands in the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum LoggedRequests {
+    /// Requests and connections that failed, and those that are sampled for traces.
+    #[default]
+    Notable,
+    /// All.
+    All,
 }
 
 /// Format of the access log.
@@ -143,7 +161,8 @@ impl MeshConfigSpec {
             if let Some(limits) = &self.limits {
                 c.at("limits", |c| limits.check(c));
             }
-            if !(0.0..=100.0).contains(&self.tracing.sample_percent) {
+            let percent = self.tracing.sample_percent.unwrap_or(0.0);
+            if !(0.0..=100.0).contains(&percent) {
                 c.at("tracing", |c| {
                     c.error_at("samplePercent", "must be from 0 to 100", "");
                 });
@@ -161,6 +180,7 @@ impl MeshConfigSpec {
         if let Some(spec) = &self.limits {
             spec.apply(&mut limits);
         }
+        let (trace_sampling, trace_reservoir) = self.tracing.shares();
         Mesh {
             trust_domain: defaults.trust_domain.clone(),
             outbound: match self.outbound_policy {
@@ -168,10 +188,13 @@ impl MeshConfigSpec {
                 OutboundPolicy::RegistryOnly => ModelOutbound::RegistryOnly,
             },
             mtls: self.mtls_mode(),
-            trace_sampling: (self.tracing.sample_percent * 100.0)
-                .round()
-                .clamp(0.0, 10_000.0) as u32,
-            access_log: self.access_log.enabled,
+            trace_sampling,
+            trace_reservoir,
+            access_log: match (self.access_log.enabled, self.access_log.requests) {
+                (false, _) => ModelLog::Off,
+                (true, LoggedRequests::Notable) => ModelLog::Notable,
+                (true, LoggedRequests::All) => ModelLog::All,
+            },
             networks: defaults.networks.clone(),
             limits,
         }

@@ -166,7 +166,9 @@ impl<'a> Connection<'a> {
     /// Writes the line of the access log.
     pub(crate) fn log(&self, failure: Option<&Failure>, sent: u64, received: u64) {
         let shared = &self.worker.shared;
-        if !shared.state.snapshot().mesh.access_log {
+        // A connection of bytes belongs to no trace: it is sampled as the root of one would be.
+        let sampled = self.worker.trace(None, Instant::now()).sampled;
+        if !self.worker.logs(failure.is_some(), sampled) {
             return;
         }
         let source = if self.direction == Direction::Outbound {

@@ -5,6 +5,8 @@
 //! request starts a new trace. `traceparent` is always written; B3 only where the request had it,
 //! so that applications which know nothing else stay in the trace.
 
+use std::time::{Duration, Instant};
+
 use wire::Fields;
 
 use crate::hex;
@@ -239,35 +241,72 @@ fn b3_multiple(headers: &Fields) -> Option<Context> {
 }
 
 /// Decides which new traces are recorded; a caller's decision is followed.
+///
+/// The first few of each second are (the reservoir, as in AWS X-Ray's sampling rules), and of the
+/// others a share: where little happens all of it can be seen, and where much happens it costs
+/// little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampler {
     /// Traces whose id's last 8 bytes, as a number, lie below this are recorded.
     below: u128,
+    reservoir: u32,
+}
+
+/// What is left of a thread's reservoir in the present second.
+#[derive(Debug, Default)]
+pub struct Reservoir {
+    since: Option<Instant>,
+    used: u32,
+}
+
+impl Reservoir {
+    fn take(&mut self, size: u32, now: Instant) -> bool {
+        if size == 0 {
+            return false;
+        }
+        let over = |since| now.saturating_duration_since(since) >= Duration::from_secs(1);
+        if self.since.is_none_or(over) {
+            *self = Self {
+                since: Some(now),
+                used: 0,
+            };
+        }
+        let left = self.used < size;
+        self.used += u32::from(left);
+        left
+    }
 }
 
 impl Sampler {
-    /// Records a share of traces, in hundredths of a percent (10,000 is all).
-    pub fn new(hundredths: u32) -> Self {
+    /// Records the first `reservoir` traces of each second, and of the others a share in
+    /// hundredths of a percent (10,000 is all).
+    pub fn new(hundredths: u32, reservoir: u32) -> Self {
         let share = u128::from(hundredths.min(10_000));
         Self {
             below: (1u128 << 64) * share / 10_000,
+            reservoir,
         }
     }
 
-    /// Whether a new trace of this id is recorded; the same everywhere in the mesh.
-    pub fn samples(self, trace_id: &[u8; 16]) -> bool {
+    /// Whether a new trace of this id is recorded at `now`.
+    pub fn samples(self, trace_id: &[u8; 16], reservoir: &mut Reservoir, now: Instant) -> bool {
         let low = u128::from_be_bytes(*trace_id) & u128::from(u64::MAX);
-        low < self.below
+        low < self.below || reservoir.take(self.reservoir, now)
     }
 
     /// The context of the span for an arriving request: the caller's child, or a new trace's root.
-    pub fn start(self, caller: Option<&Context>) -> Context {
+    pub fn start(
+        self,
+        caller: Option<&Context>,
+        reservoir: &mut Reservoir,
+        now: Instant,
+    ) -> Context {
         let mut context = match caller {
             Some(caller) if !caller.deferred => return caller.child(),
             Some(caller) => caller.child(),
             None => Context::root(false),
         };
-        context.sampled = self.samples(&context.trace_id);
+        context.sampled = self.samples(&context.trace_id, reservoir, now);
         context.deferred = false;
         context
     }

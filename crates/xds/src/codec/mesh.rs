@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::TrustDomain;
-use model::mesh::{Mesh, OutboundPolicy, TrustBundle};
+use model::mesh::{AccessLog, Mesh, OutboundPolicy, TrustBundle};
 use model::resource::Kind;
 
 use super::DecodeError;
@@ -17,12 +17,18 @@ pub(super) fn to_message(mesh: &Mesh) -> v1::Mesh {
         OutboundPolicy::AllowAny => v1::OutboundPolicy::AllowAny,
         OutboundPolicy::RegistryOnly => v1::OutboundPolicy::RegistryOnly,
     };
+    let access_log = match mesh.access_log {
+        AccessLog::Off => v1::AccessLog::Off,
+        AccessLog::Notable => v1::AccessLog::Notable,
+        AccessLog::All => v1::AccessLog::All,
+    };
     v1::Mesh {
         trust_domain: mesh.trust_domain.to_string(),
         outbound: outbound.into(),
         mtls: mode_to_message(mesh.mtls).into(),
         trace_sampling: mesh.trace_sampling,
-        access_log: mesh.access_log,
+        trace_reservoir: mesh.trace_reservoir,
+        access_log: access_log.into(),
         networks: mesh.networks.iter().map(ToString::to_string).collect(),
         limits: Some(limits::to_message(&mesh.limits)),
     }
@@ -46,7 +52,12 @@ pub(super) fn from_message(message: v1::Mesh) -> Result<Mesh> {
         },
         mtls: mode_from_message("mtls", message.mtls)?,
         trace_sampling: message.trace_sampling,
-        access_log: message.access_log,
+        trace_reservoir: message.trace_reservoir,
+        access_log: match known("access_log", message.access_log)? {
+            v1::AccessLog::Off => AccessLog::Off,
+            v1::AccessLog::Notable => AccessLog::Notable,
+            v1::AccessLog::All => AccessLog::All,
+        },
         networks: each("networks", message.networks, |text| parse("", &text))?,
         limits: limits::from_message(message.limits)?,
     })

@@ -14,15 +14,18 @@ pub struct Mesh {
     /// Share of new traces that are sampled, from 0 to 10,000.
     #[prost(uint32, tag = "4")]
     pub trace_sampling: u32,
-    /// Whether proxies write an access log.
-    #[prost(bool, tag = "5")]
-    pub access_log: bool,
+    /// What stands in the access log.
+    #[prost(enumeration = "AccessLog", tag = "5")]
+    pub access_log: i32,
     /// Address ranges of services and workloads, in CIDR notation.
     #[prost(string, repeated, tag = "6")]
     pub networks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Bounds for clients, where a listener has none of its own.
     #[prost(message, optional, tag = "7")]
     pub limits: ::core::option::Option<Limits>,
+    /// New traces in a second that each thread of a proxy samples before the share counts.
+    #[prost(uint32, tag = "8")]
+    pub trace_reservoir: u32,
 }
 /// Bounds for clients; what is unset is at its default.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1032,6 +1035,39 @@ pub struct ServicePort {
     /// Port.
     #[prost(uint32, tag = "2")]
     pub port: u32,
+}
+/// What stands in the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AccessLog {
+    /// No access log is written.
+    Off = 0,
+    /// Requests and connections that failed, and those that are sampled.
+    Notable = 1,
+    /// Every request and every connection.
+    All = 2,
+}
+impl AccessLog {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Off => "ACCESS_LOG_OFF",
+            Self::Notable => "ACCESS_LOG_NOTABLE",
+            Self::All => "ACCESS_LOG_ALL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ACCESS_LOG_OFF" => Some(Self::Off),
+            "ACCESS_LOG_NOTABLE" => Some(Self::Notable),
+            "ACCESS_LOG_ALL" => Some(Self::All),
+            _ => None,
+        }
+    }
 }
 /// What becomes of traffic to hosts that the mesh does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

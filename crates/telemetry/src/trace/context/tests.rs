@@ -152,27 +152,44 @@ fn injection_replaces_and_keeps_b3_only_where_it_was() {
 #[test]
 fn a_caller_decides_for_those_below_it() {
     let caller = Context::root(true);
-    let started = Sampler::new(0).start(Some(&caller));
+    let mut reservoir = Reservoir::default();
+    let started = Sampler::new(0, 0).start(Some(&caller), &mut reservoir, Instant::now());
     assert!(started.sampled);
     assert_eq!(started.trace_id, caller.trace_id);
     assert_ne!(started.span_id, caller.span_id);
-    assert!(
-        !Sampler::new(10_000)
-            .start(Some(&Context::root(false)))
-            .sampled
-    );
+    let all = Sampler::new(10_000, 0);
+    assert!(!starts(all, Some(&Context::root(false))));
     let deferred = Context {
         deferred: true,
         ..Context::root(false)
     };
-    assert!(Sampler::new(10_000).start(Some(&deferred)).sampled);
+    assert!(starts(all, Some(&deferred)));
+}
+
+/// Whether a trace is recorded by a thread that has recorded none yet.
+fn starts(sampler: Sampler, caller: Option<&Context>) -> bool {
+    let mut reservoir = Reservoir::default();
+    sampler.start(caller, &mut reservoir, Instant::now()).sampled
+}
+
+#[test]
+fn the_first_traces_of_each_second_are_recorded() {
+    let (sampler, mut reservoir, begin) = (Sampler::new(0, 3), Reservoir::default(), Instant::now());
+    let mut at = |millis| {
+        let now = begin + Duration::from_millis(millis);
+        sampler.start(None, &mut reservoir, now).sampled
+    };
+    assert_eq!([0, 1, 2, 3, 999].map(&mut at), [true, true, true, false, false]);
+    assert_eq!([1000, 1900, 1950, 1999].map(&mut at), [true, true, true, false]);
+    // What was not used is not saved up.
+    assert_eq!([9000, 9001, 9002, 9003].map(&mut at), [true, true, true, false]);
 }
 
 #[test]
 fn the_sampler_keeps_its_share() {
     let share = |hundredths| {
-        let sampler = Sampler::new(hundredths);
-        (0..20_000).filter(|_| sampler.start(None).sampled).count()
+        let sampler = Sampler::new(hundredths, 0);
+        (0..20_000).filter(|_| starts(sampler, None)).count()
     };
     assert_eq!(share(0), 0);
     assert_eq!(share(10_000), 20_000);

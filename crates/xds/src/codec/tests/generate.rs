@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use model::endpoint::{Endpoint, Health};
-use model::mesh::{Mesh, OutboundPolicy, TrustBundle};
+use model::mesh::{AccessLog, Mesh, OutboundPolicy, TrustBundle};
 use model::name::ObjectName;
 use model::pattern::Pattern;
 use model::resource::Resource;
@@ -96,13 +96,22 @@ fn duration() -> impl Strategy<Value = Duration> {
     (0..=i64::MAX as u64, 0..1_000_000_000_u32).prop_map(|(s, n)| Duration::new(s, n))
 }
 
+fn access_log() -> impl Strategy<Value = AccessLog> {
+    prop_oneof![
+        Just(AccessLog::Off),
+        Just(AccessLog::Notable),
+        Just(AccessLog::All)
+    ]
+}
+
 prop_compose! {
     fn mesh()(
         trust_domain in domain(),
         registry_only in any::<bool>(),
         mtls in mode(),
         trace_sampling in 0..=10_000_u32,
-        access_log in any::<bool>(),
+        trace_reservoir in any::<u32>(),
+        access_log in access_log(),
         networks in vec((any::<IpAddr>(), 0..=32_u8), 0..3),
         limits in gateway::limits(),
     ) -> Mesh {
@@ -115,7 +124,7 @@ prop_compose! {
             .into_iter()
             .map(|(address, prefix)| ipnet::IpNet::new(address, prefix).expect("valid"))
             .collect();
-        Mesh { trust_domain, outbound, mtls, trace_sampling, access_log, networks, limits }
+        Mesh { trust_domain, outbound, mtls, trace_sampling, trace_reservoir, access_log, networks, limits }
     }
 }
 
