@@ -155,7 +155,7 @@ pub(crate) async fn http1(
     policy: &Effective,
     home: &Home,
 ) -> Result<Box<Conn>, Failure> {
-    let slot = reserve(endpoint, policy)?;
+    let slot = reserve(worker, endpoint, policy)?;
     let limit = policy.connect_timeout;
     let behalf = home.behalf();
     let (io, link) = connect(worker, endpoint, port, Form::Http1, behalf, limit).await?;
@@ -179,7 +179,7 @@ pub(crate) async fn http2(
     if let Some(opening) = home.opening() {
         return opening.await;
     }
-    let slot = reserve(endpoint, policy)?;
+    let slot = reserve(worker, endpoint, policy)?;
     let limit = policy.connect_timeout;
     let (worker, endpoint, whose) = (Rc::clone(worker), Arc::clone(endpoint), home.clone());
     let opening = home.open(async move {
@@ -194,10 +194,19 @@ pub(crate) async fn http2(
     opening.await
 }
 
-/// A place among the connections that the destination's policy allows.
-pub(crate) fn reserve(endpoint: &Endpoint, policy: &Effective) -> Result<Slot, Failure> {
+/// A place among the connections that the destination's policy allows; where all are taken, that of
+/// a kept connection which nobody uses.
+pub(crate) fn reserve(
+    worker: &Worker,
+    endpoint: &Endpoint,
+    policy: &Effective,
+) -> Result<Slot, Failure> {
     let limit = policy.max_connections;
-    endpoint.live.reserve(limit).ok_or_else(|| {
+    let place = endpoint.live.reserve(limit).or_else(|| {
+        worker.pool.give_up_one(endpoint);
+        endpoint.live.reserve(limit)
+    });
+    place.ok_or_else(|| {
         let service = &endpoint.config.service;
         Failure::new(
             Reason::CircuitOpen,

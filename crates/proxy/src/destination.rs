@@ -80,16 +80,19 @@ pub(crate) struct Endpoint {
 pub(crate) struct EndpointLive {
     pub(crate) in_flight: AtomicU32,
     pub(crate) outlier: Record,
+    /// Connections to this endpoint.
+    open: AtomicU32,
     /// Connections to all endpoints of the destination.
     connections: Arc<AtomicU32>,
 }
 
 /// A connection that counts towards its destination's limit for as long as it is open.
-pub(crate) struct Slot(Arc<AtomicU32>);
+pub(crate) struct Slot(Arc<EndpointLive>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -323,6 +326,7 @@ impl EndpointLive {
         Arc::new(Self {
             in_flight: AtomicU32::new(0),
             outlier: Record::new(Arc::clone(group)),
+            open: AtomicU32::new(0),
             connections: Arc::clone(connections),
         })
     }
@@ -332,13 +336,22 @@ impl EndpointLive {
         Self::new(&Group::new(), &Arc::default())
     }
 
-    /// A place for one more connection; `None` when `limit` are open.
-    pub(crate) fn reserve(&self, limit: u32) -> Option<Slot> {
-        let room = |open: u32| (open < limit).then_some(open + 1);
+    /// A place for one more connection; `None` when `limit` are open to the destination. An endpoint
+    /// to which there is none may always have one: kept connections to the others must not shut it
+    /// out.
+    pub(crate) fn reserve(self: &Arc<Self>, limit: u32) -> Option<Slot> {
+        let first = self.open.load(Ordering::Relaxed) == 0;
+        let room = |open: u32| (first || open < limit).then_some(open + 1);
         self.connections
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
             .ok()?;
-        Some(Slot(Arc::clone(&self.connections)))
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Some(Slot(Arc::clone(self)))
+    }
+
+    /// Whether both count towards the limits of one destination.
+    pub(crate) fn is_sibling(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.connections, &other.connections)
     }
 }
 

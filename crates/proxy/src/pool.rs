@@ -194,6 +194,21 @@ impl Pool {
         }
     }
 
+    /// Closes the connection of the same destination that was kept for longest without use, if there
+    /// is one.
+    pub(crate) fn give_up_one(&self, of: &Endpoint) {
+        let (mut shared, mut apart) = (self.entries.borrow_mut(), self.apart.borrow_mut());
+        let apart = apart.values_mut().flat_map(|a| a.entries.values_mut());
+        let siblings = shared.values_mut().chain(apart).filter(|entry| {
+            let endpoint = entry.endpoint.upgrade();
+            !entry.h1.is_empty() && endpoint.is_some_and(|e| e.live.is_sibling(&of.live))
+        });
+        // The most recently used is the last.
+        if let Some(entry) = siblings.min_by_key(|entry| entry.h1[0].since) {
+            entry.h1.remove(0);
+        }
+    }
+
     /// Closes what is closed, unused for too long, or leads to an endpoint that is gone.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();

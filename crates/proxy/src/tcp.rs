@@ -106,7 +106,7 @@ async fn open(
         })?;
         let held = Some((
             Load::on(&endpoint),
-            connect::reserve(&endpoint, &port.policy)?,
+            connect::reserve(worker, &endpoint, &port.policy)?,
         ));
         let limit = port.policy.connect_timeout;
         // On the heap until it is done: the connection outlives it by far.

@@ -70,7 +70,7 @@ pub(crate) fn pick(
     })?;
     let held = Some((
         Load::on(&endpoint),
-        connect::reserve(&endpoint, &port.policy)?,
+        connect::reserve(worker, &endpoint, &port.policy)?,
     ));
     Ok(Target {
         host: Arc::clone(&destination.host),

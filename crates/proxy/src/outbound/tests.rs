@@ -375,6 +375,32 @@ fn connections_beyond_the_limit_are_refused_with_the_reason() {
 }
 
 #[test]
+fn kept_connections_do_not_shut_other_endpoints_out() {
+    run(async |worker| {
+        let answer = || Step::send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine");
+        let upstreams =
+            [0, 1, 2].map(|_| Upstream::start(move |_| vec![Step::ReadRequest, answer(), Step::Again]));
+        let ports = [0, 1, 2].map(|at| upstreams[at].port());
+        let mut limited = policy();
+        limited.connections.max_connections = Some(1);
+        limited.load_balancer = Some(model::traffic::Algorithm::RoundRobin);
+        let destination = destination(&ports, Some(limited), Vec::new());
+        let responses = send(&worker, &destination, &[GET; 6]).await;
+        assert!(
+            responses.iter().all(|r| r.starts_with("HTTP/1.1 200")),
+            "{responses:?}"
+        );
+        // Each has one now, which nobody uses: they make room, and what is in use does not.
+        let view = destination.view();
+        let mut policy = view.port(80).unwrap().policy.clone();
+        policy.max_connections = 3;
+        let place = || crate::connect::reserve(&worker, &view.endpoints()[0], &policy);
+        let places = [place(), place(), place(), place()];
+        assert_eq!(places.map(|place| place.is_ok()), [true, true, true, false]);
+    });
+}
+
+#[test]
 fn a_connection_serves_one_request_after_another() {
     run(async |worker| {
         let upstream = Upstream::start(|_| {
