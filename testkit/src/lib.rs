@@ -6,6 +6,7 @@
 //! | [`raw`] | a client that sends exact bytes, plain or TLS, and reads with deadlines |
 //! | [`upstream`] | a server that plays a script: answers, stalls, resets, lies |
 //! | [`origin`] | a real HTTP server that writes down every request it sees |
+//! | [`tunnels`] | a server of HTTP/2 tunnels: WebSocket (RFC 8441) and HBONE |
 //! | [`frames`] | HTTP/2 frames as an attacker writes them |
 //! | [`process`] | a child process with its logs, killed with all its children |
 //! | [`deadline`] | waiting for a condition instead of sleeping |
@@ -23,6 +24,7 @@ pub mod origin;
 pub mod place;
 pub mod process;
 pub mod raw;
+pub mod tunnels;
 pub mod upstream;
 
 pub use deadline::wait_for;

@@ -276,8 +276,8 @@ pub(crate) fn wire_for(
         Wire::Http1
     };
     match (endpoint.config.tunnel, protocol) {
-        _ if upgrade => Wire::Http1,
         (Tunnel::None, Protocol::Grpc | Protocol::Http2) => Wire::Http2,
+        _ if upgrade => Wire::Http1,
         (Tunnel::None, Protocol::Http) if !exchange.is_grpc() => Wire::Http1,
         _ => same,
     }

@@ -6,7 +6,7 @@ mod calm;
 pub(crate) mod client;
 pub(crate) mod server;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,6 +18,7 @@ use h2::{Ping, PingPong, RecvStream, SendStream};
 use http::{Response, StatusCode};
 use model::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 use wire::Fields;
 
@@ -187,25 +188,63 @@ impl Body {
 }
 
 /// Returns when the peer no longer answers: one that vanished without a word is noticed so. It is asked
-/// `every` so often, while `wanted`, and has so much `patience` to answer.
+/// `every` so often, while `wanted`, and at once for who waits for its `settings`, and has so much
+/// `patience` to answer.
 async fn vanished(
     pings: Option<PingPong>,
     every: Duration,
     patience: Duration,
     wanted: impl Fn() -> bool,
+    settings: Option<&Settings>,
 ) {
     let Some(mut pings) = pings else {
         return std::future::pending().await;
     };
     loop {
-        tokio::time::sleep(every).await;
-        if !wanted() {
-            continue;
+        let asked = async {
+            match settings {
+                Some(settings) => settings.asked.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(every) => {
+                if !wanted() {
+                    continue;
+                }
+            }
+            () = asked => {}
         }
         let pong = pings.ping(Ping::opaque());
         if !matches!(tokio::time::timeout(patience, pong).await, Ok(Ok(_))) {
             return;
         }
+        if let Some(settings) = settings {
+            settings.have_come();
+        }
+    }
+}
+
+/// Whether a server's first SETTINGS have come, which `h2` does not say: they come before the answer
+/// to any ping (RFC 9113 3.4).
+#[derive(Default)]
+struct Settings {
+    asked: Notify,
+    known: Cell<bool>,
+    came: Notify,
+}
+
+impl Settings {
+    async fn known(&self) {
+        if !self.known.get() {
+            self.asked.notify_one();
+            self.came.notified().await;
+        }
+    }
+
+    fn have_come(&self) {
+        self.known.set(true);
+        self.came.notify_waiters();
     }
 }
 

@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use crate::behalf::Shown;
-use crate::error::{Failure, Replay, chain};
+use crate::error::{Failure, Replay, Side, chain};
 use crate::io::Io;
 use crate::tunnel::Form;
 
@@ -83,7 +83,11 @@ impl Outside {
         let ready = self.ready(shown);
         let ready = (*ready)
             .as_ref()
-            .map_err(|why| fail(format!("BackendTLSPolicy {}: {why}", self.policy.name)))?;
+            // Our own fault, not the endpoint's.
+            .map_err(|why| Failure {
+                side: Side::Internal,
+                ..fail(format!("BackendTLSPolicy {}: {why}", self.policy.name))
+            })?;
         let config = match form {
             Form::Http1 => &ready.http1,
             Form::Http2 | Form::Hbone => &ready.http2,

@@ -6,6 +6,7 @@ mod grpc_web;
 mod h1;
 mod paths;
 mod response;
+mod websocket;
 
 use std::time::Duration;
 

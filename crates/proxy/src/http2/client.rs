@@ -14,11 +14,12 @@ use model::Reason;
 use wire::Scheme;
 use wire::h1::Length;
 
-use super::{Body, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel, vanished};
+use super::{Body, SEND_BUFFER, STREAM_WINDOW, Settings, Side, Sink, Tunnel, vanished};
 use crate::destination::Slot;
-use crate::error::{Failure, Replay};
+use crate::error::{self, Failure, Replay};
 use crate::http::Informer;
 use crate::http::body::{Frame, Incoming, RequestBody};
+use crate::http::websocket;
 use crate::http1::client::{Order, Response, Unanswered};
 use crate::io::Io;
 use crate::pool::Link;
@@ -44,6 +45,7 @@ pub(crate) struct Handle {
     send: SendRequest<Bytes>,
     pub(crate) link: Rc<Link>,
     closed: Rc<Cell<bool>>,
+    settings: Rc<Settings>,
 }
 
 impl Handle {
@@ -82,13 +84,15 @@ pub(crate) async fn handshake(io: Io, link: Link, slot: Option<Slot>) -> Result<
         .await?;
     let closed = Rc::new(Cell::new(false));
     let (flag, link) = (Rc::clone(&closed), Rc::new(link));
+    let settings = Rc::new(Settings::default());
+    let pinged = Rc::clone(&settings);
     let pings = connection.ping_pong();
     let watched = Rc::downgrade(&link);
     tokio::task::spawn_local(async move {
         let _slot = slot;
         // Only while somebody waits for something.
         let wanted = || watched.strong_count() > 1;
-        let vanished = vanished(pings, PING, PONG, wanted);
+        let vanished = vanished(pings, PING, PONG, wanted, Some(&pinged));
         tokio::select! {
             result = &mut connection => {
                 if let Err(error) = result {
@@ -98,8 +102,15 @@ pub(crate) async fn handshake(io: Io, link: Link, slot: Option<Slot>) -> Result<
             () = vanished => tracing::debug!("an endpoint does not answer pings"),
         }
         flag.set(true);
+        // Whoever still waits finds the connection closed.
+        pinged.have_come();
     });
-    Ok(Handle { send, link, closed })
+    Ok(Handle {
+        send,
+        link,
+        closed,
+        settings,
+    })
 }
 
 /// A request's body on its way out.
@@ -159,7 +170,12 @@ pub(crate) async fn send(
     body: RequestBody,
     informer: &Informer,
 ) -> Result<Response, Unanswered> {
-    let Handle { send, link, .. } = handle;
+    let Handle {
+        send,
+        link,
+        closed,
+        settings,
+    } = handle;
     let mut send = match send.ready().await {
         Ok(send) => send,
         Err(error) => {
@@ -185,6 +201,18 @@ pub(crate) async fn send(
         let trailers = http::HeaderValue::from_static("trailers");
         request.headers_mut().insert(http::header::TE, trailers);
     }
+    let asked = order.upgrade.then(|| websocket::Asked::of(order.head));
+    let websocket = asked.flatten();
+    if websocket.is_some() {
+        settings.known().await;
+        if !closed.get() && !send.is_extended_connect_protocol_enabled() {
+            return Err(Unanswered {
+                failure: no_websocket(&link),
+                body: Some(body),
+            });
+        }
+        websocket::Asked::write(&mut request);
+    }
     let tunnel = *request.method() == Method::CONNECT;
     let ended = !tunnel && body.is_end();
     let (mut response, stream) = match send.send_request(request, ended) {
@@ -197,7 +225,11 @@ pub(crate) async fn send(
         }
     };
     if tunnel {
-        return connect(response, stream, link).await;
+        let mut response = connect(response, stream, link).await?;
+        if let Some(websocket) = websocket {
+            websocket.read(&mut response);
+        }
+        return Ok(response);
     }
     let mut upload = (!ended).then(|| {
         Box::new(Upload {
@@ -336,6 +368,20 @@ fn poll_head(
     match ready!(Pin::new(response).poll(cx)) {
         Ok(answered) => Poll::Ready(Ok(Progress::Final(answered))),
         Err(error) => Poll::Ready(Err(HeadFailure::Endpoint(error))),
+    }
+}
+
+/// RFC 8441 3: extended CONNECT is for those who announce it.
+fn no_websocket(link: &Link) -> Failure {
+    let details = format!(
+        "{} speaks HTTP/2 and does not announce extended CONNECT (RFC 8441), so it takes no WebSocket; if it takes them over HTTP/1.1, declare its port with appProtocol http",
+        link.address
+    );
+    Failure {
+        own_status: Some(502),
+        // Whoever asks often must not have the endpoint ejected.
+        side: error::Side::Internal,
+        ..Failure::new(Reason::ConnectRefused, details)
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) async fn serve<S: Service>(
     };
     let service = Rc::new(service);
     let pings = connection.ping_pong();
-    let mut vanished = pin!(vanished(pings, PING, PONG, || true));
+    let mut vanished = pin!(vanished(pings, PING, PONG, || true, None));
     let mut drain = pin!(worker.shared.drain.begun());
     let mut draining = false;
     // Whether the client knows that no more requests are taken.
