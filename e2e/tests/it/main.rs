@@ -12,6 +12,7 @@ mod control;
 mod front;
 mod gateway;
 mod grpc;
+mod hbone;
 mod hostile;
 mod http;
 mod life;
