@@ -2,25 +2,10 @@
 #[path = "../../../fuzz/checks/wire.rs"]
 mod checks;
 
-use std::fs;
-use std::path::Path;
+#[path = "../../../fuzz/checks/replay.rs"]
+mod replay;
 
-fn replay(target: &str, check: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fuzz/corpus")
-        .join(target);
-    let mut count = 0;
-    for entry in fs::read_dir(&folder).expect("a corpus") {
-        let path = entry.expect("a file").path();
-        let bytes = fs::read(&path).expect("readable");
-        if let Err(panic) = std::panic::catch_unwind(|| check(&bytes)) {
-            eprintln!("{target}: {} {}", path.display(), bytes.escape_ascii());
-            std::panic::resume_unwind(panic);
-        }
-        count += 1;
-    }
-    assert!(count > 10, "{} holds only {count} files", folder.display());
-}
+use replay::replay;
 
 #[test]
 fn request_head() {
