@@ -414,9 +414,9 @@ async fn deliver(
 }
 
 /// HBONE: each stream is a connection (HTTP/2 CONNECT to an address and port of this workload).
-struct Hbone {
-    worker: Rc<Worker>,
-    caller: Rc<Caller>,
+pub(crate) struct Hbone {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) caller: Rc<Caller>,
 }
 
 impl Service for Hbone {

@@ -18,6 +18,8 @@ mod dns;
 mod error;
 mod external;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzed;
 mod gateway;
 mod hbone;
 mod headers;

@@ -1,5 +1,8 @@
 //! What one worker thread has to itself, and what all of them read.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod alone;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;

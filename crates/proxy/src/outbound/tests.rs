@@ -1,21 +1,16 @@
 //! Requests through the outbound path, from raw bytes of a client to scripted upstreams on loopback.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use identity::ca::Authority;
-use identity::tls::Credentials;
+use model::ServiceName;
 use model::endpoint::{Endpoint as EndpointConfig, Health};
 use model::retry;
 use model::route::{Backend, Match, Route, RouteKind, Rule, Timeouts};
 use model::service::{Port, Protocol, Service};
 use model::traffic::{Connections, TrafficPolicy};
 use model::workload::{Locality, Tunnel};
-use model::{ServiceName, TrustDomain};
-use runtime::Drain;
-use telemetry::access_log::Log;
-use telemetry::metrics::{Format, Registry};
-use telemetry::trace::Exporter;
+use telemetry::metrics::Format;
 use testkit::upstream::{Step, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,46 +18,10 @@ use tokio::task::LocalSet;
 
 use super::*;
 use crate::intake::Outward;
-use crate::options::Mode;
-use crate::peers::Peers;
 use crate::pool::Wire;
-use crate::state::State;
-use crate::worker::Shared;
+pub(crate) use crate::worker::alone::worker;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A worker without a control plane.
-pub(crate) fn worker() -> Rc<Worker> {
-    let dir = tempfile::tempdir().unwrap();
-    let domain = TrustDomain::default();
-    let now = SystemTime::now();
-    let authority = Authority::load_or_create(dir.path(), &domain, now).unwrap();
-    let id = "spiffe://mesh.local/ns/shop/sa/client".parse().unwrap();
-    let svid = authority.issue(&id, Duration::from_mins(10), now).unwrap();
-    let registry = Registry::new();
-    let channel = xds::client::channel(Arc::new(|| {
-        Box::pin(async { Err(std::io::Error::other("none")) })
-    }));
-    let (state, wants) = State::new();
-    // Nobody answers lookups; the tests ask for none.
-    drop(wants);
-    Rc::new(Worker::new(Arc::new(Shared {
-        workload: name("shop/client-0"),
-        source: "client".into(),
-        mode: Mode::Explicit,
-        mark: None,
-        state,
-        credentials: Credentials::new(svid, authority.trust_bundle()),
-        peers: Peers::default(),
-        drain: Drain::new(),
-        connection_limit: 1024,
-        connections_refused: registry.counter("refused_total", "None."),
-        handshake_failures: registry.counter("failures_total", "None."),
-        log: Log::to_writer(std::io::sink(), 64).unwrap(),
-        exporter: Exporter::start(channel, Vec::new()),
-        registry,
-    })))
-}
 
 fn name(text: &str) -> ServiceName {
     text.parse().unwrap()
