@@ -282,7 +282,7 @@ impl Outgoing {
             Poll::Ready(Some(Ok(Frame::Data(data)))) => {
                 streamed.exchange.response_bytes(data.len() as u64);
                 if streamed.incoming.is_end() {
-                    streamed.exchange.complete(None);
+                    streamed.exchange.complete(streamed.incoming.trailers());
                 }
                 Poll::Ready(Some(Ok(Frame::Data(data))))
             }
@@ -295,7 +295,7 @@ impl Outgoing {
                 Poll::Ready(Some(Err(Broken)))
             }
             Poll::Ready(None) => {
-                streamed.exchange.complete(None);
+                streamed.exchange.complete(streamed.incoming.trailers());
                 Poll::Ready(None)
             }
             Poll::Pending => match streamed.exchange.poll_expired(cx) {

@@ -146,6 +146,9 @@ async fn send(
         Protocol::Grpc | Protocol::Http2 => grpc_web::enter(exchange.head_mut(), &mut request),
         _ => None,
     };
+    if web.is_some() {
+        exchange.set_grpc_web();
+    }
     let websocket = websocket::enter(exchange.head_mut());
     let mut order = Order::new(request, exchange, limits.retry.attempts > 0);
     // HTTP/1.0 may name no host; whoever serves the request is told one.

@@ -55,6 +55,8 @@ struct Inner {
     trace: trace::Context,
     parent: Option<[u8; 8]>,
     grpc: bool,
+    /// As gRPC-Web, to the client.
+    web: bool,
     destination: Arc<str>,
     route: Arc<str>,
     endpoint: Option<Arc<Endpoint>>,
@@ -205,6 +207,7 @@ impl Exchange {
             trace: context,
             parent: received.map(|c| c.span_id),
             grpc: headers::is_grpc(&head.fields),
+            web: false,
             head,
             destination: Arc::clone(&NONE),
             route: Arc::clone(&NONE),
@@ -233,8 +236,15 @@ impl Exchange {
         &mut self.0.head
     }
 
+    /// Whether the client speaks gRPC.
     pub(crate) fn is_grpc(&self) -> bool {
-        self.0.grpc
+        self.0.grpc && !self.0.web
+    }
+
+    /// The client speaks gRPC-Web: a call like others for whoever counts them.
+    pub(crate) fn set_grpc_web(&mut self) {
+        self.0.grpc = true;
+        self.0.web = true;
     }
 
     pub(crate) fn begun(&self) -> Instant {

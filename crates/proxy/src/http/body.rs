@@ -49,6 +49,14 @@ impl Incoming {
         }
     }
 
+    /// Trailers that were passed on as data, once they were.
+    pub(crate) fn trailers(&self) -> Option<&Fields> {
+        match self {
+            Self::Web(body) => body.trailers(),
+            _ => None,
+        }
+    }
+
     /// The next piece; `None` at the end.
     pub(crate) fn poll_frame(
         &mut self,

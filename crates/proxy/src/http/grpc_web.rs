@@ -76,6 +76,7 @@ pub(crate) fn enter(head: &mut RequestHead, request: &mut Request) -> Option<Cal
             inner,
             work: Work::Decode(BytesMut::new()),
             ended: false,
+            trailers: None,
         }));
     }
     Some(call)
@@ -103,6 +104,7 @@ impl Call {
                 inner,
                 work: Work::Encode(self.form),
                 ended: false,
+                trailers: None,
             }));
         }
     }
@@ -113,6 +115,8 @@ pub(crate) struct Body {
     inner: Incoming,
     work: Work,
     ended: bool,
+    /// As they were written.
+    trailers: Option<Fields>,
 }
 
 enum Work {
@@ -124,6 +128,10 @@ enum Work {
 impl Body {
     pub(crate) fn is_end(&self) -> bool {
         self.ended
+    }
+
+    pub(crate) fn trailers(&self) -> Option<&Fields> {
+        self.trailers.as_ref()
     }
 
     pub(crate) fn poll_frame(
@@ -140,7 +148,9 @@ impl Body {
                 (Ok(Some(Frame::Data(data))), Work::Encode(form)) => written(*form, data),
                 (Ok(Some(Frame::Trailers(fields))), Work::Encode(form)) => {
                     self.ended = true;
-                    written(*form, trailers(&fields))
+                    let data = written(*form, trailers(&fields));
+                    self.trailers = Some(fields);
+                    data
                 }
                 (Ok(Some(Frame::Data(data))), Work::Decode(rest)) => {
                     rest.extend_from_slice(&data);

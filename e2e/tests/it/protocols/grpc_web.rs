@@ -8,7 +8,7 @@ use testkit::raw::{Raw, Response};
 
 use super::SOON;
 use super::grpc::front;
-use crate::front::Front;
+use crate::front::{Front, Kind};
 
 // As the server has it: one of plain `application/grpc`.
 const BINARY: &str = "application/grpc-web";
@@ -145,6 +145,26 @@ fn failures_keep_status_message_and_details() {
             ["grpc-message: no%20more", "grpc-status: 8", "x-detail: 7"]
         );
     }
+}
+
+#[test]
+fn a_call_is_counted_with_its_grpc_status() {
+    let Some(front) = front() else { return };
+    if front.kind != Kind::Tulle {
+        return;
+    }
+    call(&front, "FailLate", BINARY, &message(""));
+    let line = testkit::wait_for("a line of the access log", SOON, || {
+        let lines = front.access_log();
+        lines
+            .into_iter()
+            .find(|line| line["path"] == "/test.Echo/FailLate")
+    });
+    assert_eq!(
+        (&line["grpc_status"], &line["protocol"]),
+        (&8.into(), &"grpc".into()),
+        "{line}"
+    );
 }
 
 #[test]
