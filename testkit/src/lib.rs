@@ -8,6 +8,7 @@
 //! | [`origin`] | a real HTTP server that writes down every request it sees |
 //! | [`tunnels`] | a server of HTTP/2 tunnels: WebSocket (RFC 8441) and HBONE |
 //! | [`frames`] | HTTP/2 frames as an attacker writes them |
+//! | [`h3`] | an HTTP/3 client, for whole requests and for exact bytes |
 //! | [`process`] | a child process with its logs, killed with all its children |
 //! | [`deadline`] | waiting for a condition instead of sleeping |
 //! | [`place`] | free ports and data directories |
@@ -20,6 +21,7 @@
 pub mod certs;
 pub mod deadline;
 pub mod frames;
+pub mod h3;
 pub mod origin;
 pub mod place;
 pub mod process;

@@ -60,7 +60,6 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("AuthenticationPolicySpec", &["jwt", "oidc"]),
     ("Tracing", &["exporters"]),
     ("AccessLog", &["filter"]),
-    ("ListenerPolicySpec", &["http3"]),
 ];
 
 /// Values by the enum that would have them.

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::hostname::Hostname;
 use crate::limits::Limits;
@@ -40,8 +41,8 @@ pub struct Listener {
     pub trusted_hops: u32,
     /// What it shows to backends that ask for a certificate (BackendTLSPolicy).
     pub backend_identity: BackendIdentity,
-    /// Whether HTTP/3 is served on the same port, over UDP.
-    pub http3: bool,
+    /// Whether and how HTTP/3 is served on the same port, over UDP; only of [`Protocol::Https`].
+    pub http3: Option<Http3>,
     /// Bounds for its clients.
     pub limits: Limits,
 }
@@ -72,6 +73,16 @@ impl Protocol {
             Self::Udp => "UDP",
         }
     }
+}
+
+/// HTTP/3 on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http3 {
+    /// The port that clients are told of: another than the listener's where something before it
+    /// translates ports.
+    pub port: u16,
+    /// How long clients may remember it.
+    pub max_age: Duration,
 }
 
 /// What becomes of TLS.

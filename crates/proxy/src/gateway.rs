@@ -9,6 +9,7 @@ mod entrance;
 mod forwarded;
 mod host;
 mod listeners;
+mod quic;
 mod serve;
 mod sockets;
 mod tls;

@@ -1,5 +1,6 @@
 //! HTTP as the proxy handles it, whatever its version: requests come in, replies go out, bodies
-//! stream. [`serve`] runs a connection; the versions' own ways are in `http1` and `http2`.
+//! stream. [`serve`] runs a connection; the versions' own ways are in `http1`, `http2` and
+//! `http3`.
 
 pub(crate) mod body;
 pub(crate) mod grpc_web;
@@ -24,7 +25,7 @@ use crate::io::Io;
 use crate::pool::Wire;
 use crate::record::Exchange;
 use crate::worker::Worker;
-use crate::{http1, http2};
+use crate::{http1, http2, http3};
 use body::{Frame, Incoming};
 
 /// Bounds of one connection; on by default.
@@ -40,7 +41,7 @@ pub(crate) struct Bounds {
     pub(crate) body_timeout: Duration,
     /// Most bytes of a request's body.
     pub(crate) body: Option<u64>,
-    /// HTTP/2 streams that a client may have open.
+    /// HTTP/2 or HTTP/3 streams that a client may have open.
     pub(crate) streams: u32,
     /// HTTP/2 streams that a client may have reset and the proxy has not yet let go.
     pub(crate) resets: usize,
@@ -132,6 +133,7 @@ pub(crate) trait Service: 'static {
 pub(crate) enum Informer {
     Http1(Rc<http1::server::Conn>),
     Http2(Rc<RefCell<h2::server::SendResponse<Bytes>>>),
+    Http3(Rc<http3::Interims>),
     /// The proxy itself asks.
     Nobody,
 }
@@ -143,6 +145,7 @@ impl Informer {
         match self {
             Self::Http1(conn) => conn.inform(head).await,
             Self::Http2(respond) => http2::server::inform(respond, head),
+            Self::Http3(interims) => interims.inform(head),
             Self::Nobody => {}
         }
     }

@@ -26,6 +26,7 @@ mod headers;
 mod http;
 mod http1;
 mod http2;
+mod http3;
 mod inbound;
 mod intake;
 mod io;

@@ -492,10 +492,10 @@ impl Inner {
             scheme: "http",
             authority: &self.head.authority,
             path: self.head.path_only(),
-            version: if self.head.version == Version::HTTP_2 {
-                "2"
-            } else {
-                "1.1"
+            version: match self.head.version {
+                Version::HTTP_3 => "3",
+                Version::HTTP_2 => "2",
+                _ => "1.1",
             },
             status: self.status,
             grpc_status: self.grpc.then_some(self.grpc_status).flatten(),
@@ -546,6 +546,7 @@ impl Inner {
     fn protocol(&self) -> &'static str {
         match self.head.version {
             _ if self.grpc => "grpc",
+            Version::HTTP_3 => "http/3",
             Version::HTTP_2 => "http/2",
             Version::HTTP_10 => "http/1.0",
             _ => "http/1.1",

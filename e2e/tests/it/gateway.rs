@@ -7,6 +7,8 @@ mod forwarded;
 mod process;
 mod upstream_header;
 
+mod http3;
+
 use std::fmt::Write as _;
 use std::net::UdpSocket;
 use std::process::Command;

@@ -4,7 +4,7 @@ pub(super) mod policy;
 pub(super) mod tls;
 
 use model::ObjectName;
-use model::gateway::{BackendIdentity, Listener, ProxyProtocol};
+use model::gateway::{BackendIdentity, Listener, Protocol, ProxyProtocol};
 use model::resource::Resource;
 
 use super::route::{Fault, resolved_refs};
@@ -89,7 +89,11 @@ pub(super) fn translate(
             let resolved = resolved_refs(&faults);
             output.conditions.push(resolved.about(about.clone()));
             match model {
-                Ok(model) => {
+                Ok(mut model) => {
+                    if let Some(why) = without_http3(&mut model, spec) {
+                        let hint = "HTTP/1 and HTTP/2 are served; see docs/gateway.md";
+                        c.found(Severity::Warning, why, hint);
+                    }
                     served += 1;
                     output.resources.push(Resource::Listener(model));
                     let accepted = Condition::holds("Accepted", "Accepted", "valid and in force");
@@ -117,6 +121,25 @@ pub(super) fn translate(
         ),
         _ => Condition::accepted(),
     });
+}
+
+/// Takes HTTP/3 back where it cannot be served beside what else is asked for; says why.
+fn without_http3(listener: &mut Listener, gateway: &GatewaySpec) -> Option<String> {
+    listener.http3?;
+    let port = listener.port;
+    let datagrams = |l: &&ListenerSpec| l.port == port && l.protocol() == Some(Protocol::Udp);
+    let why = if listener.proxy_protocol == ProxyProtocol::Off {
+        let other = gateway.listeners.iter().find(datagrams)?;
+        format!(
+            "HTTP/3 is not served: UDP port {port} is taken by listener \"{}\"",
+            other.name
+        )
+    } else {
+        "HTTP/3 is not served together with proxyProtocol: its datagrams carry no PROXY header"
+            .to_owned()
+    };
+    listener.http3 = None;
+    Some(why)
 }
 
 /// A listener, as conditions name it.
@@ -162,7 +185,7 @@ fn to_model(
         proxy_protocol: ProxyProtocol::Off,
         trusted_hops: 0,
         backend_identity: BackendIdentity::Nobody,
-        http3: false,
+        http3: None,
         limits,
     };
     policy::apply(object, &mut listener, view);

@@ -16,12 +16,18 @@ pub(crate) struct Entrance {
     pub(crate) port: u16,
     /// The listener whose certificate the client was shown. It may have changed since.
     shown: Option<(GatewayName, String)>,
+    /// Whether HTTP/3 was served beside it when the connection came.
+    announces: bool,
 }
 
 impl Entrance {
     /// A way in without TLS.
     pub(crate) fn plain(port: u16) -> Self {
-        Self { port, shown: None }
+        Self {
+            port,
+            shown: None,
+            announces: false,
+        }
     }
 
     /// A way in behind a listener's certificate.
@@ -30,11 +36,22 @@ impl Entrance {
         Self {
             port: config.port,
             shown: Some((config.gateway.clone(), config.name.clone())),
+            announces: listener.alt_svc.is_some(),
         }
     }
 
     pub(crate) fn is_behind_tls(&self) -> bool {
         self.shown.is_some()
+    }
+
+    /// What the client is told of HTTP/3 (`Alt-Svc`, RFC 7838), as long as it is served.
+    pub(crate) fn alternative(&self, worker: &Worker, head: &RequestHead) -> Option<Arc<str>> {
+        if !self.announces {
+            return None;
+        }
+        let snapshot = worker.shared.state.snapshot();
+        let port = snapshot.listeners.port(self.port).filter(|p| p.http3())?;
+        port.listener(Some(&normal(head.host())))?.alt_svc.clone()
     }
 
     /// The routes for a request, as they are now.

@@ -19,6 +19,7 @@ use rustls::ServerConfig;
 use super::host::HostMap;
 use crate::behalf::Shown;
 use crate::error::chain;
+use crate::http3;
 
 /// What HTTP clients are offered inside TLS.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -40,6 +41,8 @@ pub(crate) struct Port {
     pub(crate) proxy_protocol: ProxyProtocol,
     pub(crate) trusted_hops: u32,
     pub(crate) limits: Limits,
+    /// Whether HTTP/3 is served on the same number, over UDP.
+    http3: bool,
     hosts: HostMap<Arc<Listener>>,
     /// Connections that are open, by all workers together.
     open: Arc<AtomicU32>,
@@ -73,6 +76,10 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// What its Gateway shows to backends.
     pub(crate) shown: Option<Arc<Shown>>,
+    /// The same inside QUIC, where HTTP/3 is served.
+    pub(crate) quic: Option<Arc<ServerConfig>>,
+    /// What clients are told of HTTP/3 (RFC 7838).
+    pub(crate) alt_svc: Option<Arc<str>>,
     hosts: HostMap<Arc<Table>>,
     streams: HostMap<Arc<StreamRoute>>,
 }
@@ -123,6 +130,7 @@ impl Listeners {
                 proxy_protocol: config.proxy_protocol,
                 trusted_hops: config.trusted_hops,
                 limits: config.limits.clone(),
+                http3: false,
                 hosts: HostMap::default(),
                 open: of_before
                     .get(&config.port)
@@ -143,12 +151,24 @@ impl Listeners {
                 continue;
             };
             port.bind_to(&config.addresses);
+            let http3 = listener.quic.is_some();
             let host = config.hostname.as_ref();
             if !port.hosts.insert(host, Arc::new(listener)) {
                 tracing::error!(
                     port = config.port,
                     "{name} has port and hostname of another listener: not served"
                 );
+                continue;
+            }
+            port.http3 |= http3;
+        }
+        for (number, port) in &mut ports {
+            if port.http3 && datagrams.contains_key(number) {
+                tracing::error!(
+                    port = number,
+                    "HTTP/3 is not served: a listener for UDP has the port; change one of them"
+                );
+                port.http3 = false;
             }
         }
         let shared = |ports: BTreeMap<u16, Port>| {
@@ -203,6 +223,11 @@ impl Port {
         }
     }
 
+    /// Whether HTTP/3 is served on the same number, over UDP.
+    pub(crate) fn http3(&self) -> bool {
+        self.http3
+    }
+
     /// A place for one more connection; `None` when there are as many as may be.
     pub(crate) fn admit(&self) -> Option<Place> {
         let place = Place(Arc::clone(&self.open));
@@ -247,10 +272,26 @@ impl Listener {
         shown: Option<Arc<Shown>>,
         before: Option<&Self>,
     ) -> Option<Self> {
+        let alpn: &[&[u8]] = match config.protocol {
+            Protocol::Https => &ALPN,
+            _ => &[],
+        };
         let tls = match &config.tls {
-            Some(Tls::Terminate(_)) => Some(server_config(config, before)?),
+            Some(Tls::Terminate(_)) => {
+                let old = before.and_then(|b| Some((&*b.config, b.tls.as_ref()?)));
+                Some(server_config(config, alpn, old)?)
+            }
             Some(Tls::Passthrough) | None => None,
         };
+        // Tickets of its own: what is resumed in QUIC was begun there.
+        let quic = config.http3.filter(|_| tls.is_some()).and_then(|_| {
+            let old = before.and_then(|b| Some((&*b.config, b.quic.as_ref()?)));
+            server_config(config, &[http3::ALPN], old)
+        });
+        let alt_svc = config.http3.filter(|_| quic.is_some()).map(|http3| {
+            let age = http3.max_age.as_secs();
+            format!("h3=\":{}\"; ma={age}", http3.port).into()
+        });
         let name = format!("Gateway {}", config.gateway).into();
         let hosts = tables(config, &name, shown.as_ref(), inputs.routes, before);
         Some(Self {
@@ -258,6 +299,8 @@ impl Listener {
             name,
             tls,
             shown,
+            quic,
+            alt_svc,
             hosts,
             streams: streams(config, inputs.streams),
         })
@@ -267,20 +310,17 @@ impl Listener {
 /// How TLS is ended; the configuration of before where nothing about it has changed.
 fn server_config(
     config: &gateway::Listener,
-    before: Option<&Listener>,
+    alpn: &[&[u8]],
+    before: Option<(&gateway::Listener, &Arc<ServerConfig>)>,
 ) -> Option<Arc<ServerConfig>> {
-    if let Some(before) = before
-        && before.config.tls == config.tls
-        && before.config.protocol == config.protocol
+    if let Some((before, made)) = before
+        && before.tls == config.tls
+        && before.protocol == config.protocol
     {
-        return before.tls.clone();
+        return Some(Arc::clone(made));
     }
     let Some(Tls::Terminate(termination)) = &config.tls else {
         return None;
-    };
-    let alpn: &[&[u8]] = match config.protocol {
-        Protocol::Https => &ALPN,
-        _ => &[],
     };
     let made = identity::edge::server_config(termination, alpn);
     if let Err(error) = &made {
@@ -292,7 +332,8 @@ fn server_config(
         );
     }
     // A certificate that cannot be used does not take down the one that can.
-    made.ok().or_else(|| before.and_then(|b| b.tls.clone()))
+    made.ok()
+        .or_else(|| before.map(|(_, made)| Arc::clone(made)))
 }
 
 /// What a listener's Gateway shows to backends: one for all its listeners, and for as long as it is

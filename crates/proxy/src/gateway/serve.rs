@@ -197,12 +197,30 @@ fn no_handshake(worker: &Worker, caller: &Caller, error: &io::Error) {
 }
 
 /// HTTP requests of a client.
-struct Visitor {
+pub(super) struct Visitor {
     worker: Rc<Worker>,
     caller: Caller,
+    entrance: Rc<Entrance>,
     inlet: Inlet,
     forwarded: Forwarded,
-    tls: bool,
+}
+
+impl Visitor {
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        caller: Caller,
+        entrance: Entrance,
+        trusted_hops: u32,
+    ) -> Self {
+        let entrance = Rc::new(entrance);
+        Self {
+            worker: Rc::clone(worker),
+            forwarded: Forwarded::new(caller.address.ip(), entrance.is_behind_tls(), trusted_hops),
+            caller,
+            inlet: Inlet::Listener(Rc::clone(&entrance)),
+            entrance,
+        }
+    }
 }
 
 impl Drop for Visitor {
@@ -213,7 +231,7 @@ impl Drop for Visitor {
 
 impl Service for Visitor {
     fn begin(&self, mut head: RequestHead) -> Exchange {
-        if self.tls {
+        if self.entrance.is_behind_tls() {
             head.scheme = Some(Scheme::Https);
         }
         let told = self.forwarded.write(&mut head);
@@ -225,7 +243,14 @@ impl Service for Visitor {
     }
 
     async fn call(&self, exchange: Exchange, request: Request) -> Reply {
-        outbound::handle(&self.worker, &self.inlet, exchange, request).await
+        let alternative = self.entrance.alternative(&self.worker, exchange.head());
+        let mut reply = outbound::handle(&self.worker, &self.inlet, exchange, request).await;
+        if let Some(alternative) = alternative {
+            // What a server behind the gateway offers is not to be had from here.
+            let fields = &mut reply.head.fields;
+            fields.set("alt-svc", alternative.as_bytes());
+        }
+        reply
     }
 }
 
@@ -239,18 +264,12 @@ async fn serve_http(
     limits: &Limits,
 ) {
     let bounds = bounds(worker, limits);
-    let service = Visitor {
-        worker: Rc::clone(worker),
-        forwarded: Forwarded::new(caller.address.ip(), entrance.is_behind_tls(), trusted_hops),
-        caller,
-        tls: entrance.is_behind_tls(),
-        inlet: Inlet::Listener(Rc::new(entrance)),
-    };
-    http::serve(worker, client, wire, &bounds, service).await;
+    let visitor = Visitor::new(worker, caller, entrance, trusted_hops);
+    http::serve(worker, client, wire, &bounds, visitor).await;
 }
 
 /// The bounds of a connection; those of the worker where they are the same.
-fn bounds(worker: &Worker, limits: &Limits) -> Rc<Bounds> {
+pub(super) fn bounds(worker: &Worker, limits: &Limits) -> Rc<Bounds> {
     let new = Bounds::from(limits);
     let usual = worker.bounds();
     if new == *usual {
@@ -285,7 +304,7 @@ async fn carry(
     }
 }
 
-fn refuse(worker: &Rc<Worker>, caller: &Caller, failure: &Failure) {
+pub(super) fn refuse(worker: &Rc<Worker>, caller: &Caller, failure: &Failure) {
     Connection::begin(worker, Direction::Outbound, caller, &NONE).failed(failure);
 }
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use net::socket::{self, ListenOptions};
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::datagrams;
 use super::listeners::Transport;
+use super::{datagrams, quic};
 use crate::server::{Door, accept};
 use crate::udp;
 use crate::worker::Worker;
@@ -39,7 +40,7 @@ pub(crate) async fn listen(worker: Rc<Worker>) {
                 Ok(serving) => {
                     failed.remove(&place);
                     open.insert(place, serving);
-                    tracing::info!(address = %place.address, udp = place.udp, "listening");
+                    tracing::info!(address = %place.address, kind = ?place.kind, "listening");
                 }
                 Err(error) => report(place, &error, &mut failed),
             }
@@ -54,16 +55,32 @@ pub(crate) async fn listen(worker: Rc<Worker>) {
 /// Where a socket is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    udp: bool,
+    kind: Kind,
     address: SocketAddr,
 }
 
-/// A task that serves a socket; it ends, and the socket is closed, when this is dropped.
-struct Serving(JoinHandle<()>);
+/// What a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Tcp,
+    Udp,
+    /// HTTP/3.
+    Quic,
+}
+
+/// A task that serves a socket; it ends when this is dropped.
+enum Serving {
+    /// At once, and the socket is closed.
+    Aborted(JoinHandle<()>),
+    /// When its connections have finished, which live on its socket.
+    Told(#[expect(dead_code, reason = "it tells when it is dropped")] DropGuard),
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Self::Aborted(task) = self {
+            task.abort();
+        }
     }
 }
 
@@ -71,36 +88,52 @@ fn wanted(worker: &Worker) -> Vec<Place> {
     let snapshot = worker.shared.state.snapshot();
     let mut places = Vec::new();
     for (number, port) in snapshot.listeners.ports() {
-        let udp = port.transport == Transport::Udp;
+        let kind = match port.transport {
+            Transport::Udp => Kind::Udp,
+            Transport::Http | Transport::Tls | Transport::Tcp => Kind::Tcp,
+        };
         let everywhere = [Ipv6Addr::UNSPECIFIED.into()];
         let addresses = match port.addresses.as_slice() {
             [] => &everywhere,
             addresses => addresses,
         };
-        places.extend(addresses.iter().map(|ip| Place {
-            udp,
-            address: SocketAddr::new(*ip, number),
-        }));
+        for ip in addresses {
+            let address = SocketAddr::new(*ip, number);
+            places.push(Place { kind, address });
+            if port.http3() {
+                let kind = Kind::Quic;
+                places.push(Place { kind, address });
+            }
+        }
     }
     places
 }
 
 fn serve(worker: &Rc<Worker>, place: Place) -> io::Result<Serving> {
     let number = place.address.port();
-    if !place.udp {
+    if place.kind == Kind::Tcp {
         let listener = Arc::new(bind(place.address)?);
         let task = accept(Rc::clone(worker), Door::Listener(number), listener);
-        return Ok(Serving(tokio::task::spawn_local(task)));
+        return Ok(Serving::Aborted(tokio::task::spawn_local(task)));
     }
     let socket = or_without_ipv6(place.address, socket::share_udp)?;
+    let unusable = move |error: io::Error| {
+        tracing::error!(port = number, %error, "a socket for datagrams cannot be used");
+    };
     let (worker, picker) = (Rc::clone(worker), Rc::clone(worker));
+    if place.kind == Kind::Quic {
+        let gone = CancellationToken::new();
+        let serving = quic::serve(worker, socket, number, gone.clone());
+        tokio::task::spawn_local(async move { serving.await.unwrap_or_else(unusable) });
+        return Ok(Serving::Told(gone.drop_guard()));
+    }
     let task = async move {
         let pick = move |_| datagrams(&picker, number);
-        if let Err(error) = udp::serve(worker, socket, pick).await {
-            tracing::error!(port = number, %error, "a socket for datagrams cannot be used");
-        }
+        udp::serve(worker, socket, pick)
+            .await
+            .unwrap_or_else(unusable);
     };
-    Ok(Serving(tokio::task::spawn_local(task)))
+    Ok(Serving::Aborted(tokio::task::spawn_local(task)))
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

@@ -9,7 +9,7 @@ use wire::Fields;
 
 use crate::error::Failure;
 use crate::http::grpc_web;
-use crate::{http1, http2};
+use crate::{http1, http2, http3};
 
 /// How much of a request's body is kept so that it can be sent again. Envoy's default is of the
 /// same order (its per-connection buffer limit).
@@ -33,7 +33,9 @@ pub(crate) enum Incoming {
     Response(Box<http1::client::Body>),
     /// Of a request or response over HTTP/2.
     Stream(Box<http2::Body>),
-    /// Of either, between gRPC-Web and gRPC.
+    /// Of a request over HTTP/3.
+    Http3(Box<http3::Body>),
+    /// Of a request or response, between gRPC-Web and gRPC.
     Web(Box<grpc_web::Body>),
 }
 
@@ -45,6 +47,7 @@ impl Incoming {
             Self::Request(conn) => conn.body_ended(),
             Self::Response(body) => body.is_end(),
             Self::Stream(body) => body.is_end(),
+            Self::Http3(body) => body.is_end(),
             Self::Web(body) => body.is_end(),
         }
     }
@@ -67,6 +70,7 @@ impl Incoming {
             Self::Request(conn) => conn.poll_body(cx),
             Self::Response(body) => body.poll_frame(cx),
             Self::Stream(body) => body.poll_frame(cx),
+            Self::Http3(body) => body.poll_frame(cx),
             Self::Web(body) => body.poll_frame(cx),
         }
     }

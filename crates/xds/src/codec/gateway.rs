@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use model::gateway::{
-    Attachment, BackendIdentity, Certificate, ClientValidation, Listener, PrivateKey, Protocol,
-    ProxyProtocol, StreamBackend, StreamKind, StreamRoute, Termination, Tls,
+    Attachment, BackendIdentity, Certificate, ClientValidation, Http3, Listener, PrivateKey,
+    Protocol, ProxyProtocol, StreamBackend, StreamKind, StreamRoute, Termination, Tls,
 };
 use model::name::is_subdomain;
 use model::route::Target;
 
 use super::field::{
-    Invalid, Result, Within, addresses, addresses_to_message, each, known, parse, port, required,
+    Invalid, Result, Within, addresses, addresses_to_message, duration, duration_to_message, each,
+    known, parse, port, required,
 };
 use super::limits;
 use crate::proto::v1;
@@ -49,7 +50,7 @@ pub(super) fn listener_to_message(listener: &Listener) -> v1::Listener {
                 Some(WireIdentity::BackendCertificateInvalid(why.to_string()))
             }
         },
-        http3: listener.http3,
+        http3: listener.http3.map(http3_to_message),
         limits: Some(limits::to_message(&listener.limits)),
     }
 }
@@ -132,8 +133,23 @@ pub(super) fn listener_from_message(message: v1::Listener) -> Result<Listener> {
                 BackendIdentity::Invalid(why.into())
             }
         },
-        http3: message.http3,
+        http3: message.http3.map(http3).transpose()?,
         limits: limits::from_message(message.limits)?,
+    })
+}
+
+fn http3_to_message(http3: Http3) -> v1::Http3 {
+    v1::Http3 {
+        port: http3.port.into(),
+        max_age: Some(duration_to_message(http3.max_age)),
+    }
+}
+
+fn http3(message: v1::Http3) -> Result<Http3> {
+    let max_age = required("http3.max_age", message.max_age)?;
+    Ok(Http3 {
+        port: port("http3.port", message.port)?,
+        max_age: duration("http3.max_age", max_age)?,
     })
 }
 

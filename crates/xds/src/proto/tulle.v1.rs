@@ -472,9 +472,9 @@ pub struct Listener {
     /// Whether connections begin with a PROXY header.
     #[prost(enumeration = "listener::ProxyProtocol", tag = "9")]
     pub proxy_protocol: i32,
-    /// Whether HTTP/3 is served on the same port.
-    #[prost(bool, tag = "10")]
-    pub http3: bool,
+    /// How HTTP/3 is served on the same port; unset: it is not.
+    #[prost(message, optional, tag = "10")]
+    pub http3: ::core::option::Option<Http3>,
     /// Bounds for its clients.
     #[prost(message, optional, tag = "11")]
     pub limits: ::core::option::Option<Limits>,
@@ -608,6 +608,16 @@ pub mod listener {
         #[prost(string, tag = "14")]
         BackendCertificateInvalid(::prost::alloc::string::String),
     }
+}
+/// HTTP/3 on a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Http3 {
+    /// The port that clients are told of.
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// How long clients may remember it.
+    #[prost(message, optional, tag = "2")]
+    pub max_age: ::core::option::Option<::prost_types::Duration>,
 }
 /// TLS is passed on unread.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use model::gateway::Listener;
+use model::gateway::{Listener, Protocol};
 
 use crate::check::Check;
 use crate::diagnostic::Severity;
@@ -40,6 +40,11 @@ pub(super) fn apply(gateway: &Object, listener: &mut Listener, view: &mut View<'
         if let Some(limits) = &spec.limits {
             limits.apply(&mut listener.limits);
         }
+        if let Some(http3) = &spec.http3
+            && listener.protocol == Protocol::Https
+        {
+            listener.http3 = http3.to_model(listener.port);
+        }
         if let Some(proxy) = spec.proxy_protocol {
             listener.proxy_protocol = proxy.mode.into();
         }
@@ -64,6 +69,17 @@ pub(in crate::translate) fn conditions(
             let found = view.get(&key).map(|gateway| &gateway.spec);
             let missing = if let Some(Spec::Gateway(gateway)) = found {
                 let section = target.section_name.as_deref();
+                let listener = section.and_then(|s| gateway.listeners.iter().find(|l| l.name == s));
+                if spec.http3.is_some()
+                    && let Some(listener) = listener
+                    && listener.protocol() != Some(Protocol::Https)
+                {
+                    let (name, protocol) = (&listener.name, &listener.protocol);
+                    let message = format!(
+                        "http3 changes nothing: listener \"{name}\" is for {protocol}, not HTTPS"
+                    );
+                    c.found(Severity::Warning, message, "name an HTTPS listener");
+                }
                 let has = |s: &str| gateway.listeners.iter().any(|l| l.name == s);
                 section.filter(|s| !has(s)).map(|section| {
                     let names = gateway.listeners.iter().map(|l| l.name.as_str());

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use model::backend_tls::{BackendTls, Roots, SubjectName};
 use model::gateway::{
-    Attachment, BackendIdentity, Certificate, ClientValidation, Listener, PrivateKey, Protocol,
-    ProxyProtocol, StreamBackend, StreamKind, StreamRoute, Termination, Tls,
+    Attachment, BackendIdentity, Certificate, ClientValidation, Http3, Listener, PrivateKey,
+    Protocol, ProxyProtocol, StreamBackend, StreamKind, StreamRoute, Termination, Tls,
 };
 use model::hostname::Hostname;
 use model::limits::Limits;
@@ -81,6 +81,12 @@ fn backend_identity() -> impl Strategy<Value = BackendIdentity> {
 }
 
 prop_compose! {
+    fn http3()(port in port(), max_age in duration()) -> Http3 {
+        Http3 { port, max_age }
+    }
+}
+
+prop_compose! {
     pub(super) fn listener()(
         gateway in name(),
         name in "[a-z]{1,8}",
@@ -94,7 +100,7 @@ prop_compose! {
         proxy_protocol in select(vec![ProxyProtocol::Off, ProxyProtocol::Accept, ProxyProtocol::Require]),
         trusted_hops in any::<u32>(),
         backend_identity in backend_identity(),
-        http3 in any::<bool>(),
+        http3 in of(http3()),
         limits in limits(),
     ) -> Listener {
         let (protocol, tls) = spoken;
