@@ -17,7 +17,9 @@ SOAK_SECONDS ?= 1800
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TULLE := $(TARGET_DIR)/release/tulle
-XTASK := $(TARGET_DIR)/release/xtask
+# What tests and tools are compiled into; `cargo build --profile quick` puts a binary there too.
+TOOLS := $(TARGET_DIR)/quick
+XTASK := $(TOOLS)/xtask
 
 STAND_IN := $(shell sh scripts/toolchain.sh)
 ifneq ($(STAND_IN),)
@@ -32,7 +34,6 @@ help: ## this list
 setup: ## installs what is needed, or says in one line what is missing
 	@sh scripts/setup.sh
 
-# `--workspace` unifies features as the tests do: neither compiles anything that the other has.
 build: setup ## the binary: target/release/tulle
 	$(CARGO) build --release --workspace --bin tulle $(CARGO_FLAGS)
 
@@ -42,12 +43,11 @@ demo: build ## a whole mesh at work; Ctrl-C ends it (ARGS='--mode explicit')
 demo-check: build ## the demo proves its claims, each with the figure seen, and ends
 	@$(TULLE) demo --check $(ARGS)
 
-# Builds target/release/tulle too.
-test-build: setup
-	$(CARGO) test --release --no-run $(TESTS) $(CARGO_FLAGS)
+test-build: build
+	$(CARGO) test --profile quick --no-run $(TESTS) $(CARGO_FLAGS)
 
-test: setup ## all tests, end to end too; in network namespaces where root (TESTS='-p tulle-policy')
-	TULLE_BIN=$(TULLE) $(CARGO) test --release --no-fail-fast $(TESTS) $(CARGO_FLAGS)
+test: build ## all tests, end to end too; in network namespaces where root (TESTS='-p tulle-policy')
+	TULLE_BIN=$(TULLE) $(CARGO) test --profile quick --no-fail-fast $(TESTS) $(CARGO_FLAGS)
 	@$(MAKE) check-docs
 
 lint: lint-format lint-files lint-bans lint-source lint-clippy ## format, clippy, generated code, directions between crates, what must not be committed
@@ -62,32 +62,32 @@ lint-bans:
 	sh scripts/check-bans.sh
 
 lint-source:
-	$(CARGO) build --release --workspace --bin xtask -q $(CARGO_FLAGS)
+	$(CARGO) build --profile quick --workspace --bin xtask -q $(CARGO_FLAGS)
 	$(XTASK) gen --check
 	$(XTASK) lint-directions
 
-# The release profile shares compiled C code and macros with `make build` and `make test`.
+# The same profile as the tests': compiled C code and macros are shared.
 lint-clippy:
-	$(CARGO) clippy --release --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
+	$(CARGO) clippy --profile quick --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 
 check-docs: ## do the commands that the documentation shows exist, with those flags?
 	@if [ -x $(TULLE) ]; then sh scripts/check-docs.sh $(TULLE); else echo "check-docs: there is no $(TULLE); run: make build" >&2; exit 1; fi
 
 docs: setup ## docs/reasons.md anew, and the crates' documentation in target/doc
-	UPDATE_GOLDEN=1 $(CARGO) test --release -q -p tulle-model reasons $(CARGO_FLAGS)
-	$(CARGO) doc --release --workspace --no-deps --document-private-items $(CARGO_FLAGS)
+	UPDATE_GOLDEN=1 $(CARGO) test --profile quick -q -p tulle-model reasons $(CARGO_FLAGS)
+	$(CARGO) doc --profile quick --workspace --no-deps --document-private-items $(CARGO_FLAGS)
 	@echo "open $(TARGET_DIR)/doc/tulle/index.html"
 
 bench: build ## Tulle beside HAProxy, nginx and Envoy, as ratios (ARGS='--rounds 5 --work h1,pair')
-	$(CARGO) build --release --workspace --bin bench-upstream --bin bench-open --bin bench-handshake $(CARGO_FLAGS)
-	TULLE_BIN=$(TULLE) BENCH_BIN=$(TARGET_DIR)/release python3 benches/bench.py $(ARGS)
+	$(CARGO) build --profile quick --workspace --bin bench-upstream --bin bench-open --bin bench-handshake $(CARGO_FLAGS)
+	TULLE_BIN=$(TULLE) BENCH_BIN=$(TOOLS) python3 benches/bench.py $(ARGS)
 
 count: ## instructions of hot functions, beside the committed counts (needs valgrind)
-	$(CARGO) build --release --workspace --bin bench-instructions $(CARGO_FLAGS)
-	python3 benches/instructions/count.py $(TARGET_DIR)/release/bench-instructions
+	$(CARGO) build --profile quick --workspace --bin bench-instructions $(CARGO_FLAGS)
+	python3 benches/instructions/count.py $(TOOLS)/bench-instructions
 
 soak: test-build ## 30 minutes of mixed traffic while everything changes (SOAK_SECONDS=60)
-	TULLE_BIN=$(TULLE) SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --release --workspace --test it $(CARGO_FLAGS) -- --ignored --exact soak::mixed_traffic_while_everything_changes --nocapture
+	TULLE_BIN=$(TULLE) SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --profile quick --workspace --test it $(CARGO_FLAGS) -- --ignored --exact soak::mixed_traffic_while_everything_changes --nocapture
 
 suites: build ## h2spec, gRPC interop and Autobahn through the proxy; installs them with go and pip
 	TULLE_BIN=$(TULLE) bash scripts/suites/all.sh

@@ -30,7 +30,7 @@ import time
 import peers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TOOLS = os.environ.get("BENCH_BIN") or os.path.join(HERE, "..", "target", "release")
+TOOLS = os.environ.get("BENCH_BIN") or os.path.join(HERE, "..", "target", "quick")
 PROXY_CORE, LOAD_CORE = "0", "1"
 REQUEST = b"GET / HTTP/1.1\r\nHost: app.local\r\n\r\n"
 

@@ -31,6 +31,8 @@ use testkit::process::{Finished, Process};
 use testkit::raw::{Raw, Response};
 use testkit::wait_for;
 
+use crate::mesh::binary;
+
 /// For anything that should happen at once; long, because the test host may be busy.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -50,20 +52,6 @@ spec:
   parentRefs: [{group: "", kind: Service, name: reviews}]
   rules: [{backendRefs: [{name: reviews, port: 80}]}]
 "#;
-
-/// The binary under test.
-fn binary() -> PathBuf {
-    let path = env::var_os("TULLE_BIN").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/tulle"),
-        PathBuf::from,
-    );
-    assert!(
-        path.is_file(),
-        "{} is not there: `cargo build --release -p tulle` first, or set TULLE_BIN",
-        path.display()
-    );
-    path
-}
 
 /// The binary with this data directory, and nothing else of the tester's environment.
 fn tulle(data_dir: &Path) -> Command {

@@ -1,6 +1,6 @@
 //! End-to-end tests: they start the real binary and talk to it through real sockets.
 //!
-//! The binary is `$TULLE_BIN`, else `target/release/tulle`. Each test has a mesh of its own, with
+//! The binary is `$TULLE_BIN`, else the one beside it (`target/quick/tulle`). Each test has a mesh of its own, with
 //! its own data directory and free ports.
 
 #![allow(

@@ -92,14 +92,14 @@ pub(crate) fn binary() -> PathBuf {
         if let Some(path) = std::env::var_os("TULLE_BIN") {
             return path.into();
         }
-        // target/release/deps/it-0123 -> target/release/tulle
+        // target/quick/deps/it-0123 -> target/quick/tulle
         let this = std::env::current_exe().expect("the test knows where it is");
         let target = this.ancestors().nth(2).expect("tests are built into deps");
         target.join("tulle")
     });
     assert!(
         found.is_file(),
-        "{} is not there: cargo build --release -p tulle, or set TULLE_BIN",
+        "{} is not there: cargo build --profile quick --workspace, or set TULLE_BIN",
         found.display()
     );
     found.clone()

@@ -2,7 +2,7 @@
 //! changes every second and servers come and go. No request may fail, and the proxy may not grow.
 //!
 //! Not part of a normal run: `make soak` (30 minutes), or by hand
-//! `SOAK_SECONDS=60 cargo test --release --workspace --test it -- --ignored soak --nocapture`.
+//! `SOAK_SECONDS=60 cargo test --profile quick --workspace --test it -- --ignored soak --nocapture`.
 
 mod world;
 

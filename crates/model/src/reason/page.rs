@@ -1,6 +1,6 @@
 //! The reference page docs/reasons.md: made here, compared with what is checked in.
 //!
-//! After a change: `UPDATE_GOLDEN=1 cargo test --release -p tulle-model reasons`.
+//! After a change: `UPDATE_GOLDEN=1 cargo test --profile quick -p tulle-model reasons`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -49,6 +49,6 @@ fn the_page_of_reasons_says_what_the_code_does() {
     let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         checked_in == page(),
-        "docs/reasons.md is out of date; run UPDATE_GOLDEN=1 cargo test --release -p tulle-model reasons"
+        "docs/reasons.md is out of date; run UPDATE_GOLDEN=1 cargo test --profile quick -p tulle-model reasons"
     );
 }
