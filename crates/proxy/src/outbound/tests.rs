@@ -337,8 +337,8 @@ fn connections_beyond_the_limit_are_refused_with_the_reason() {
 fn kept_connections_do_not_shut_other_endpoints_out() {
     run(async |worker| {
         let answer = || Step::send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine");
-        let upstreams =
-            [0, 1, 2].map(|_| Upstream::start(move |_| vec![Step::ReadRequest, answer(), Step::Again]));
+        let upstreams = [0, 1, 2]
+            .map(|_| Upstream::start(move |_| vec![Step::ReadRequest, answer(), Step::Again]));
         let ports = [0, 1, 2].map(|at| upstreams[at].port());
         let mut limited = policy();
         limited.connections.max_connections = Some(1);

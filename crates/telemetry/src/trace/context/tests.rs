@@ -169,20 +169,32 @@ fn a_caller_decides_for_those_below_it() {
 /// Whether a trace is recorded by a thread that has recorded none yet.
 fn starts(sampler: Sampler, caller: Option<&Context>) -> bool {
     let mut reservoir = Reservoir::default();
-    sampler.start(caller, &mut reservoir, Instant::now()).sampled
+    sampler
+        .start(caller, &mut reservoir, Instant::now())
+        .sampled
 }
 
 #[test]
 fn the_first_traces_of_each_second_are_recorded() {
-    let (sampler, mut reservoir, begin) = (Sampler::new(0, 3), Reservoir::default(), Instant::now());
+    let (sampler, mut reservoir, begin) =
+        (Sampler::new(0, 3), Reservoir::default(), Instant::now());
     let mut at = |millis| {
         let now = begin + Duration::from_millis(millis);
         sampler.start(None, &mut reservoir, now).sampled
     };
-    assert_eq!([0, 1, 2, 3, 999].map(&mut at), [true, true, true, false, false]);
-    assert_eq!([1000, 1900, 1950, 1999].map(&mut at), [true, true, true, false]);
+    assert_eq!(
+        [0, 1, 2, 3, 999].map(&mut at),
+        [true, true, true, false, false]
+    );
+    assert_eq!(
+        [1000, 1900, 1950, 1999].map(&mut at),
+        [true, true, true, false]
+    );
     // What was not used is not saved up.
-    assert_eq!([9000, 9001, 9002, 9003].map(&mut at), [true, true, true, false]);
+    assert_eq!(
+        [9000, 9001, 9002, 9003].map(&mut at),
+        [true, true, true, false]
+    );
 }
 
 #[test]
