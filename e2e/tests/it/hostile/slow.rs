@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::deadline::try_wait_for;
-use testkit::frames::{self, Frame, Outcome};
+use testkit::frames::{self, Frame, Outcome, kind};
 use testkit::origin::Origin;
 use testkit::raw::{Ended, Raw};
 use testkit::upstream::{Step, Upstream};
@@ -123,6 +123,40 @@ fn a_connection_that_says_nothing_is_closed() {
         ended == Ended::Closed,
         &(ended, &seen),
     );
+}
+
+#[test]
+fn a_client_of_http_2_that_asked_a_moment_ago_is_not_idle() {
+    let origin = Origin::start();
+    let front = front(&origin);
+    let raw = Raw::connect(front.addr_h2).expect("the front accepts");
+    let mut h2 = frames::Connection::open(raw).expect("it reads");
+    // What comes in so much time, which is the test's subject.
+    let told = |h2: &mut frames::Connection, span: Duration| {
+        let end = Instant::now() + span;
+        let mut seen = Vec::new();
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            match h2.next(left.max(Duration::from_millis(1))) {
+                Ok(frame) => seen.push(frame),
+                Err(_) => break,
+            }
+        }
+        seen
+    };
+    told(&mut h2, Duration::from_millis(1400));
+    let fields: &[(&[u8], &[u8])] = &[
+        (b":method", b"GET"),
+        (b":scheme", b"http"),
+        (b":authority", b"app.local"),
+        (b":path", b"/"),
+    ];
+    h2.send(&[Frame::headers(1, true, fields)])
+        .expect("it reads");
+    // The idle timeout of two seconds is over since the connection began, and not since the request.
+    let seen = told(&mut h2, Duration::from_millis(1400));
+    let answered = seen.iter().any(|frame| frame.kind == kind::HEADERS);
+    let away = seen.iter().any(|frame| frame.kind == kind::GOAWAY);
+    check(&front, "a busy client", answered && !away, &seen);
 }
 
 #[test]
