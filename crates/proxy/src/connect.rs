@@ -14,9 +14,9 @@ use policy::effective::Effective;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::behalf::Behalf;
+use crate::behalf::{Behalf, Shown};
 use crate::destination::{Endpoint, Slot};
-use crate::error::{Failure, Replay, chain};
+use crate::error::{Failure, Replay};
 use crate::hbone;
 use crate::http1::client::Conn;
 use crate::http2::client::{self as http2, Handle};
@@ -40,47 +40,54 @@ pub(crate) async fn connect(
         Some(behalf) => behalf.header(address(endpoint, port)?),
         None => None,
     };
-    match endpoint.config.tunnel {
+    let (mut io, link) = match endpoint.config.tunnel {
         Tunnel::None => {
-            let address = address(endpoint, port)?;
-            let begun = tokio::time::Instant::now();
-            let mut stream = tcp(worker, address, limit).await?;
-            if let Some(header) = header {
-                announce(&mut stream, &header, address).await?;
-            }
-            let (io, group) = match endpoint.outside(port) {
-                None => (stream.into(), ""),
-                Some(outside) => {
-                    let left = limit.saturating_sub(begun.elapsed());
-                    let shown = behalf.and_then(|b| b.shown.as_ref());
-                    outside.connect(stream, form, shown, left).await?
-                }
-            };
-            Ok((
-                io,
-                Link {
-                    address,
-                    mtls: false,
-                    group,
-                },
-            ))
+            let shown = behalf.and_then(|b| b.shown.as_ref());
+            return direct(worker, endpoint, port, form, header, shown, limit).await;
         }
-        Tunnel::Tulle { .. } if header.is_some() && form != Form::Tcp => Err(no_header(endpoint)),
-        Tunnel::Tulle { port: tunnel } => {
-            let (mut io, link) = tls(worker, endpoint, port, tunnel, form, limit).await?;
-            if let Some(header) = header {
-                announce(&mut io, &header, link.address).await?;
-            }
-            Ok((io, link))
+        Tunnel::Tulle { .. } if header.is_some() && form != Form::Tcp => {
+            return Err(no_header(endpoint));
         }
+        Tunnel::Tulle { port: tunnel } => tls(worker, endpoint, port, tunnel, form, limit).await?,
         Tunnel::Hbone { port: tunnel } => {
-            let (mut io, link) = hbone::open(worker, endpoint, port, tunnel, limit).await?;
-            if let Some(header) = header {
-                announce(&mut io, &header, link.address).await?;
-            }
-            Ok((io, link))
+            hbone::open(worker, endpoint, port, tunnel, limit).await?
         }
+    };
+    if let Some(header) = header {
+        announce(&mut io, &header, link.address).await?;
     }
+    Ok((io, link))
+}
+
+/// Connects to an endpoint without a proxy, in TLS of its own where a policy asks for that.
+async fn direct(
+    worker: &Worker,
+    endpoint: &Endpoint,
+    port: u16,
+    form: Form,
+    header: Option<Vec<u8>>,
+    shown: Option<&Arc<Shown>>,
+    limit: Duration,
+) -> Result<(Io, Link), Failure> {
+    let address = address(endpoint, port)?;
+    let begun = tokio::time::Instant::now();
+    let mut stream = tcp(worker, address, limit).await?;
+    if let Some(header) = header {
+        announce(&mut stream, &header, address).await?;
+    }
+    let (io, group) = match endpoint.outside(port) {
+        None => (stream.into(), ""),
+        Some(outside) => {
+            let left = limit.saturating_sub(begun.elapsed());
+            outside.connect(stream, form, shown, left).await?
+        }
+    };
+    let link = Link {
+        address,
+        mtls: false,
+        group,
+    };
+    Ok((io, link))
 }
 
 /// Sends a PROXY header, which a new connection always has room for.
@@ -185,11 +192,7 @@ pub(crate) async fn http2(
     let opening = home.open(async move {
         let behalf = whose.behalf();
         let (io, link) = connect(&worker, &endpoint, port, Form::Http2, behalf, limit).await?;
-        let address = link.address;
-        http2::handshake(io, link, Some(slot)).await.map_err(|e| {
-            Failure::new(Reason::UpstreamReset, format!("{address}: {}", chain(&e)))
-                .replay(Replay::Safe)
-        })
+        http2::handshake(io, link, Some(slot)).await
     });
     opening.await
 }

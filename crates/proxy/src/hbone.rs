@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use wire::{Length, Method, RequestHead, Target};
 
 use crate::destination::Endpoint;
-use crate::error::{Failure, Replay, chain};
+use crate::error::{Failure, Replay};
 use crate::http::Informer;
 use crate::http::body::RequestBody;
 use crate::http1::client::Order;
@@ -67,11 +67,7 @@ pub(crate) async fn open(
         handle
     } else {
         let (io, link) = connect::tls(worker, endpoint, port, tunnel, Form::Hbone, limit).await?;
-        let address = link.address;
-        let handle = http2::handshake(io, link, None).await.map_err(|e| {
-            Failure::new(Reason::UpstreamReset, format!("{address}: {}", chain(&e)))
-                .replay(Replay::Safe)
-        })?;
+        let handle = http2::handshake(io, link, None).await?;
         worker.tunnels.borrow_mut().keep(endpoint, &handle);
         handle
     };

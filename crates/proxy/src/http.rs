@@ -14,13 +14,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use model::Reason;
 use model::limits::Limits;
 use net::splice::Splice;
 use tokio::net::TcpStream;
 use wire::Fields;
-use wire::h1::Length;
+use wire::h1::{HeadError, Length, Part};
 use wire::{Method, RequestHead, ResponseHead, Version};
 
+use crate::error::Failure;
 use crate::io::Io;
 use crate::pool::Wire;
 use crate::record::Exchange;
@@ -47,6 +49,42 @@ pub(crate) struct Bounds {
     pub(crate) resets: usize,
     /// PING and SETTINGS frames that an HTTP/2 client may send in a minute.
     pub(crate) pings: u32,
+}
+
+impl Bounds {
+    /// What the engines of HTTP/2 and HTTP/3 do not bound in a head by themselves.
+    pub(crate) fn check_head(&self, head: &RequestHead) -> Result<(), Failure> {
+        let part = if head.path.len() > self.codec.target {
+            Part::Target
+        } else if head.fields.len() > self.codec.fields {
+            Part::Fields
+        } else {
+            return Ok(());
+        };
+        Err(Failure::head(&HeadError::TooLarge(part)))
+    }
+
+    /// Whether a request may have a body of `announced` bytes.
+    pub(crate) fn check_length(&self, announced: u64) -> Result<(), Failure> {
+        match self.body {
+            Some(most) if announced > most => Err(Failure::new(
+                Reason::BodyTooLarge,
+                format!("the request's body has {announced} bytes, and {most} are allowed"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The length that a message of HTTP/2 or HTTP/3 announces, where the end of its stream is what counts.
+pub(crate) fn announced(fields: &Fields) -> Option<u64> {
+    fields.get_str("content-length")?.parse().ok()
+}
+
+/// Whether a client waits to be told to send its request's body (RFC 9110 10.1.1).
+pub(crate) fn expects_continue(fields: &Fields, length: Length) -> bool {
+    let expected = fields.get("expect");
+    length != Length::None && expected.is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"))
 }
 
 impl Default for Bounds {

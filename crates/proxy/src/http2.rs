@@ -19,11 +19,10 @@ use http::{Response, StatusCode};
 use model::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-use tokio::time::Sleep;
 use wire::Fields;
 
 use crate::error::Failure;
-use crate::http::body::Frame;
+use crate::http::body::{Allowance, Frame};
 use crate::pool::Link;
 
 /// What a peer may send on one stream before it hears that some was taken.
@@ -45,52 +44,16 @@ pub(crate) struct Body {
 
 enum Side {
     /// Of a request.
-    Request(Asked),
+    Request {
+        /// The client waits for `100 Continue`.
+        waiting: Option<Responder>,
+        allowance: Allowance,
+    },
     /// Of a response; the stream counts towards its connection for as long as the link is held.
     Response {
         upload: Option<Box<client::Upload>>,
         link: Rc<Link>,
     },
-}
-
-/// What holds for a request's body.
-struct Asked {
-    /// The client waits for `100 Continue`.
-    waiting: Option<Responder>,
-    /// Bytes that it may still have.
-    left: u64,
-    /// For the next piece.
-    patience: Duration,
-    deadline: Option<Pin<Box<Sleep>>>,
-}
-
-impl Asked {
-    fn too_long(&mut self, size: usize) -> Option<Failure> {
-        match self.left.checked_sub(size as u64) {
-            Some(left) => {
-                self.left = left;
-                self.deadline = None;
-                None
-            }
-            None => Some(Failure::new(
-                Reason::BodyTooLarge,
-                "the request's body is longer than allowed",
-            )),
-        }
-    }
-
-    /// Ready when nothing came for too long.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
-        let patience = self.patience;
-        let deadline = self
-            .deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        deadline.as_mut().poll(cx).map(|()| {
-            Failure::too_slow(format!(
-                "nothing of the request's body came for {patience:?}"
-            ))
-        })
-    }
 }
 
 impl Body {
@@ -103,8 +66,8 @@ impl Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame, Failure>>> {
         match &mut self.side {
-            Side::Request(asked) => {
-                if let Some(respond) = asked.waiting.take() {
+            Side::Request { waiting, .. } => {
+                if let Some(respond) = waiting.take() {
                     let mut head = Response::new(());
                     *head.status_mut() = StatusCode::CONTINUE;
                     // A client that is gone is noticed by reading from it.
@@ -130,16 +93,16 @@ impl Body {
         loop {
             let polled = self.stream.poll_data(cx);
             if polled.is_pending()
-                && let Side::Request(asked) = &mut self.side
+                && let Side::Request { allowance, .. } = &mut self.side
             {
-                return asked.poll_late(cx).map(|failure| Some(Err(failure)));
+                return allowance.poll_late(cx).map(|failure| Some(Err(failure)));
             }
             match ready!(polled) {
                 Some(Ok(data)) => {
                     // What is handed out is written before more is asked for.
                     drop(self.stream.flow_control().release_capacity(data.len()));
-                    if let Side::Request(asked) = &mut self.side
-                        && let Some(failure) = asked.too_long(data.len())
+                    if let Side::Request { allowance, .. } = &mut self.side
+                        && let Err(failure) = allowance.take(data.len())
                     {
                         return Poll::Ready(Some(Err(failure)));
                     }
@@ -172,7 +135,7 @@ impl Body {
 
     fn broken(&self, error: &h2::Error) -> Failure {
         match &self.side {
-            Side::Request(_) => Failure::new(
+            Side::Request { .. } => Failure::new(
                 Reason::ClientDisconnected,
                 format!("before its request was complete: {error}"),
             ),

@@ -431,7 +431,7 @@ impl Inner {
         );
         // gRPC tells of failures in its own way, with status 200.
         let failed = reason.is_some() || self.status >= 500 || grpc_status.is_some_and(|s| s != 0);
-        if self.worker.logs(failed, self.trace.sampled) {
+        if self.worker.logs(failed, || self.trace.sampled) {
             self.log(duration, workload, version);
         }
         if self.trace.sampled {

@@ -158,11 +158,12 @@ impl Worker {
         sampler.start(caller, &mut self.reservoir.borrow_mut(), now)
     }
 
-    /// Whether what ends now stands in the access log.
-    pub(crate) fn logs(&self, failed: bool, sampled: bool) -> bool {
+    /// Whether what ends now stands in the access log; asks whether it is `sampled` only where that
+    /// decides.
+    pub(crate) fn logs(&self, failed: bool, sampled: impl FnOnce() -> bool) -> bool {
         match self.shared.state.snapshot().mesh.access_log {
             AccessLog::Off => false,
-            AccessLog::Notable => failed || sampled,
+            AccessLog::Notable => failed || sampled(),
             AccessLog::All => true,
         }
     }

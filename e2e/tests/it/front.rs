@@ -75,18 +75,12 @@ pub(crate) struct Front {
     _mesh: Option<(Workload, Mesh)>,
 }
 
-/// The objects that send everything that comes to a port of the gateway to a back end.
-pub(crate) fn gateway(port: u16, backend: SocketAddr, protocol: &str) -> String {
-    let (ip, to) = (backend.ip(), backend.port());
-    let protocol = if protocol.is_empty() {
-        "http"
-    } else {
-        protocol
-    };
+/// A Gateway with a plain listener, and a route of all its requests to a port of a service.
+pub(crate) fn entrance(name: &str, port: u16, service: &str, to: u16) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
-metadata: {{name: edge, namespace: default}}
+metadata: {{name: {name}, namespace: default}}
 spec:
   gatewayClassName: tulle
   listeners: [{{name: http, port: {port}, protocol: HTTP}}]
@@ -95,9 +89,23 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {{name: all, namespace: default}}
 spec:
-  parentRefs: [{{name: edge}}]
-  rules: [{{backendRefs: [{{name: app, port: 80}}]}}]
----
+  parentRefs: [{{name: {name}}}]
+  rules: [{{backendRefs: [{{name: {service}, port: {to}}}]}}]
+"
+    )
+}
+
+/// The objects that send everything that comes to a port of the gateway to a back end.
+pub(crate) fn gateway(port: u16, backend: SocketAddr, protocol: &str) -> String {
+    let (ip, to) = (backend.ip(), backend.port());
+    let protocol = if protocol.is_empty() {
+        "http"
+    } else {
+        protocol
+    };
+    let entrance = entrance("edge", port, "app", 80);
+    format!(
+        "{entrance}---
 apiVersion: v1
 kind: Service
 metadata: {{name: app, namespace: default}}

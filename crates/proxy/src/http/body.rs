@@ -1,14 +1,18 @@
 //! Bodies on their way in: streamed, counted, and kept for a retry up to a bound.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use model::Reason;
+use tokio::time::Sleep;
 use wire::Fields;
 
 use crate::error::Failure;
-use crate::http::grpc_web;
+use crate::http::{Bounds, grpc_web};
 use crate::{http1, http2, http3};
 
 /// How much of a request's body is kept so that it can be sent again. Envoy's default is of the
@@ -73,6 +77,47 @@ impl Incoming {
             Self::Http3(body) => body.poll_frame(cx),
             Self::Web(body) => body.poll_frame(cx),
         }
+    }
+}
+
+/// What a request's body over HTTP/2 or HTTP/3 may still have, and how long its next piece may take.
+pub(crate) struct Allowance {
+    left: u64,
+    patience: Duration,
+    /// Made when a piece is first waited for.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Allowance {
+    pub(crate) fn of(bounds: &Bounds) -> Self {
+        Self {
+            left: bounds.body.unwrap_or(u64::MAX),
+            patience: bounds.body_timeout,
+            deadline: None,
+        }
+    }
+
+    /// A piece of so many bytes has come.
+    pub(crate) fn take(&mut self, size: usize) -> Result<(), Failure> {
+        self.left = self.left.checked_sub(size as u64).ok_or_else(|| {
+            let details = "the request's body is longer than allowed";
+            Failure::new(Reason::BodyTooLarge, details)
+        })?;
+        self.deadline = None;
+        Ok(())
+    }
+
+    /// Ready when nothing came for too long.
+    pub(crate) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        let patience = self.patience;
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        deadline.as_mut().poll(cx).map(|()| {
+            Failure::too_slow(format!(
+                "nothing of the request's body came for {patience:?}"
+            ))
+        })
     }
 }
 

@@ -539,13 +539,10 @@ impl State {
         } else {
             self.deadline.set(self.bounds.body_timeout);
         }
-        match (framing.length, self.bounds.body) {
-            (Length::Known(n), Some(most)) if n > most => Err(Failure::new(
-                Reason::BodyTooLarge,
-                format!("the request's body has {n} bytes, and {most} are allowed"),
-            )),
-            _ => Ok(framing),
+        if let Length::Known(announced) = framing.length {
+            self.bounds.check_length(announced)?;
         }
+        Ok(framing)
     }
 
     /// Whether all of the request has arrived. Nothing is taken out: while it is being answered it

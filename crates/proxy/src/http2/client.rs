@@ -17,9 +17,9 @@ use wire::h1::Length;
 use super::{Body, SEND_BUFFER, STREAM_WINDOW, Settings, Side, Sink, Tunnel, vanished};
 use crate::destination::Slot;
 use crate::error::{self, Failure, Replay};
-use crate::http::Informer;
 use crate::http::body::{Frame, Incoming, RequestBody};
 use crate::http::websocket;
+use crate::http::{Informer, announced};
 use crate::http1::client::{Order, Response, Unanswered};
 use crate::io::Io;
 use crate::pool::Link;
@@ -73,15 +73,17 @@ impl Handle {
 }
 
 /// Begins a connection; its driver runs on the current thread until it closes.
-pub(crate) async fn handshake(io: Io, link: Link, slot: Option<Slot>) -> Result<Handle, h2::Error> {
-    let (send, mut connection) = h2::client::Builder::new()
+pub(crate) async fn handshake(io: Io, link: Link, slot: Option<Slot>) -> Result<Handle, Failure> {
+    let handshake = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_header_list_size(HEAD)
         .max_send_buffer_size(SEND_BUFFER)
         .enable_push(false)
-        .handshake::<_, Bytes>(io)
-        .await?;
+        .handshake::<_, Bytes>(io);
+    let (send, mut connection) = handshake
+        .await
+        .map_err(|error| failure(&error, &link).replay(Replay::Safe))?;
     let closed = Rc::new(Cell::new(false));
     let (flag, link) = (Rc::clone(&closed), Rc::new(link));
     let settings = Rc::new(Settings::default());
@@ -271,12 +273,8 @@ pub(crate) async fn send(
             body: None,
         });
     }
-    let announced = head
-        .fields
-        .get_str("content-length")
-        .and_then(|text| text.parse().ok());
     let ended = recv.is_end_stream();
-    let length = match announced {
+    let length = match announced(&head.fields) {
         Some(n) => Length::Known(n),
         None if ended => Length::Known(0),
         None => Length::Chunked,

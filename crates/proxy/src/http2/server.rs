@@ -13,14 +13,16 @@ use h2::server::SendResponse;
 use http::HeaderMap;
 use model::Reason;
 use tokio::time::Instant;
-use wire::h1::{HeadError, Length, Part};
+use wire::h1::Length;
 use wire::{Method, RequestHead, ResponseHead};
 
 use super::calm::{Calm, Counted};
-use super::{Asked, Body, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel, vanished};
+use super::{Body, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel, vanished};
 use crate::error::Failure;
-use crate::http::body::{Frame, Incoming};
-use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service};
+use crate::http::body::{Allowance, Frame, Incoming};
+use crate::http::{
+    Bounds, Informer, Outgoing, Reply, Request, Service, announced, expects_continue,
+};
 use crate::io::Io;
 use crate::reply;
 use crate::spare;
@@ -148,7 +150,7 @@ async fn stream<S: Service>(
     let respond: Responder = Rc::new(RefCell::new(respond));
     let read = wire::map::request_from_parts(&parts, &mut head)
         .map_err(|error| Failure::head(&error))
-        .and_then(|()| within(&head, bounds))
+        .and_then(|()| bounds.check_head(&head))
         .and_then(|()| length(&head, &recv, bounds));
     // RFC 8441 4.
     head.protocol = parts
@@ -169,11 +171,7 @@ async fn stream<S: Service>(
         }
     };
     let connect = method == Method::CONNECT;
-    let expects = length != Length::None
-        && head
-            .fields
-            .get("expect")
-            .is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
+    let expects = expects_continue(&head.fields, length);
     let (body, recv) = if connect {
         (Incoming::Empty, Some(recv))
     } else if length == Length::None {
@@ -181,12 +179,10 @@ async fn stream<S: Service>(
     } else {
         let body = Body {
             stream: recv,
-            side: Side::Request(Asked {
+            side: Side::Request {
                 waiting: expects.then(|| Rc::clone(&respond)),
-                left: bounds.body.unwrap_or(u64::MAX),
-                patience: bounds.body_timeout,
-                deadline: None,
-            }),
+                allowance: Allowance::of(bounds),
+            },
             ended: false,
         };
         (Incoming::Stream(Box::new(body)), None)
@@ -221,36 +217,16 @@ pub(crate) fn inform(respond: &Responder, head: &ResponseHead) {
     }
 }
 
-/// What h2 does not bound by itself.
-fn within(head: &RequestHead, bounds: &Bounds) -> Result<(), Failure> {
-    let limits = &bounds.codec;
-    let part = if head.path.len() > limits.target {
-        Part::Target
-    } else if head.fields.len() > limits.fields {
-        Part::Fields
-    } else {
-        return Ok(());
-    };
-    Err(Failure::head(&HeadError::TooLarge(part)))
-}
-
 fn length(head: &RequestHead, recv: &RecvStream, bounds: &Bounds) -> Result<Length, Failure> {
     if recv.is_end_stream() {
         return Ok(Length::None);
     }
     // h2 holds the data to what is announced (RFC 9113 8.1.1).
-    let announced = head
-        .fields
-        .get_str("content-length")
-        .and_then(|text| text.parse().ok());
-    match (announced, bounds.body) {
-        (Some(n), Some(most)) if n > most => Err(Failure::new(
-            Reason::BodyTooLarge,
-            format!("the request's body has {n} bytes, and {most} are allowed"),
-        )),
-        (Some(n), _) => Ok(Length::Known(n)),
-        (None, _) => Ok(Length::Chunked),
-    }
+    let Some(announced) = announced(&head.fields) else {
+        return Ok(Length::Chunked);
+    };
+    bounds.check_length(announced)?;
+    Ok(Length::Known(announced))
 }
 
 /// Writes a reply; `recv` is the stream's other half, for what takes it over.

@@ -1,24 +1,21 @@
 //! Bodies of requests on their way in.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use h3::error::{Code, StreamError};
 use h3::server::RequestStream;
 use http::{Response, StatusCode};
 use model::Reason;
-use tokio::time::Sleep;
 use wire::Fields;
 
 use super::interim::Interims;
 use super::transport::RecvStream;
 use crate::error::Failure;
 use crate::http::Bounds;
-use crate::http::body::Frame;
+use crate::http::body::{Allowance, Frame};
 
 /// The body of a request.
 pub(crate) struct Body {
@@ -32,13 +29,9 @@ pub(crate) struct Body {
     waiting: Option<Rc<Interims>>,
     /// What is to come of the length that was announced.
     announced: Option<u64>,
-    /// Bytes that it may still have.
-    left: u64,
+    allowance: Allowance,
     /// Most bytes of trailers.
     trailers: usize,
-    /// For the next piece.
-    patience: Duration,
-    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 type Read = Option<Result<Frame, StreamError>>;
@@ -52,10 +45,8 @@ impl Body {
             ended: false,
             waiting: None,
             announced: None,
-            left: bounds.body.unwrap_or(u64::MAX),
+            allowance: Allowance::of(bounds),
             trailers: bounds.codec.trailers,
-            patience: bounds.body_timeout,
-            deadline: None,
         }
     }
 
@@ -106,7 +97,12 @@ impl Body {
             None => self.poll_read(cx),
         };
         let result = match read {
-            Poll::Pending => return self.poll_late(cx).map(|failure| Some(Err(failure))),
+            Poll::Pending => {
+                return self
+                    .allowance
+                    .poll_late(cx)
+                    .map(|failure| Some(Err(failure)));
+            }
             Poll::Ready(None) => self.end().map(|()| None),
             Poll::Ready(Some(Ok(frame))) => self.within(frame).map(Some),
             Poll::Ready(Some(Err(error))) => Err(Failure::new(
@@ -143,19 +139,14 @@ impl Body {
     /// RFC 9114 4.1.2: a body is as long as was announced. One that is not could be read as two
     /// requests by a server behind HTTP/1.
     fn within(&mut self, frame: Frame) -> Result<Frame, Failure> {
-        self.deadline = None;
         match &frame {
             Frame::Data(data) => {
-                let size = data.len() as u64;
                 if let Some(announced) = &mut self.announced {
                     *announced = announced
-                        .checked_sub(size)
+                        .checked_sub(data.len() as u64)
                         .ok_or_else(|| malformed(&mut self.stream, "longer"))?;
                 }
-                self.left = self.left.checked_sub(size).ok_or_else(|| {
-                    let text = "the request's body is longer than allowed";
-                    Failure::new(Reason::BodyTooLarge, text)
-                })?;
+                self.allowance.take(data.len())?;
             }
             Frame::Trailers(fields) => {
                 self.end()?;
@@ -174,19 +165,6 @@ impl Body {
             None | Some(0) => Ok(()),
             Some(_) => Err(malformed(&mut self.stream, "shorter")),
         }
-    }
-
-    /// Ready when nothing came for too long.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
-        let patience = self.patience;
-        let deadline = self
-            .deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        deadline.as_mut().poll(cx).map(|()| {
-            Failure::too_slow(format!(
-                "nothing of the request's body came for {patience:?}"
-            ))
-        })
     }
 }
 

@@ -23,7 +23,9 @@ use super::interim::Interims;
 use super::transport::{Beside, Connection, SendStream, Shared, Stopped};
 use crate::error::Failure;
 use crate::http::body::{Frame, Incoming};
-use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service};
+use crate::http::{
+    Bounds, Informer, Outgoing, Reply, Request, Service, announced, expects_continue,
+};
 use crate::reply;
 use crate::spare;
 use crate::worker::Worker;
@@ -171,11 +173,7 @@ async fn stream<S: Service>(
         }
     };
     let interims = Rc::<Interims>::default();
-    let expects = length != Length::None
-        && head
-            .fields
-            .get("expect")
-            .is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
+    let expects = expects_continue(&head.fields, length);
     if expects {
         body.expect(&interims);
     }
@@ -228,15 +226,9 @@ enum Event {
     Reply(Box<Reply>),
 }
 
-/// What the engine does not bound by itself, and what is not served.
+/// What cannot be served.
 fn within(head: &RequestHead, bounds: &Bounds) -> Result<(), Failure> {
-    let limits = &bounds.codec;
-    if head.path.len() > limits.target {
-        return Err(Failure::head(&HeadError::TooLarge(Part::Target)));
-    }
-    if head.fields.len() > limits.fields {
-        return Err(Failure::head(&HeadError::TooLarge(Part::Fields)));
-    }
+    bounds.check_head(head)?;
     if head.method == Method::CONNECT {
         let text = "CONNECT is not served over HTTP/3; use HTTP/2 or HTTP/1.1";
         return Err(Failure {
@@ -253,19 +245,10 @@ fn within(head: &RequestHead, bounds: &Bounds) -> Result<(), Failure> {
 /// head. Towards HTTP/1 that is the difference between a request with and one without a body, so with
 /// methods that seldom have one the proxy waits to see; others may be long in coming (gRPC).
 async fn length(head: &RequestHead, body: &mut Body, bounds: &Bounds) -> Result<Length, Failure> {
-    let announced = head
-        .fields
-        .get_str("content-length")
-        .and_then(|text| text.parse().ok());
-    if let Some(n) = announced {
-        body.announce(n);
-        return match bounds.body {
-            Some(most) if n > most => Err(Failure::new(
-                Reason::BodyTooLarge,
-                format!("the request's body has {n} bytes, and {most} are allowed"),
-            )),
-            _ => Ok(Length::Known(n)),
-        };
+    if let Some(announced) = announced(&head.fields) {
+        body.announce(announced);
+        bounds.check_length(announced)?;
+        return Ok(Length::Known(announced));
     }
     let bare = matches!(
         head.method,

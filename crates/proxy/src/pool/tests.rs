@@ -3,28 +3,37 @@
 use std::pin::pin;
 
 use futures_util::poll;
+use policy::Effective;
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::connect;
 use crate::outbound::tests::{destination, run};
+use crate::worker::Worker;
 
-/// Listens, and says where an endpoint's connections are kept.
+/// Something to connect to.
 async fn listener() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
 }
 
+/// Where connections to an endpoint on this port of the loopback are kept, and what making one needs.
+fn home(worker: &Rc<Worker>, port: u16) -> (Home, Arc<Endpoint>, Effective) {
+    let destination = destination(&[port], None, Vec::new());
+    let view = destination.view();
+    let at = view.port(80).unwrap();
+    let endpoint = Arc::clone(&at.endpoints[0].0);
+    let home = worker.pool.home(&endpoint, port, None, None);
+    (home, endpoint, at.policy.clone())
+}
+
 #[test]
 fn requests_that_begin_together_share_one_connection() {
     run(async |worker| {
         let (_listener, port) = listener().await;
-        let destination = destination(&[port], None, Vec::new());
-        let view = destination.view();
-        let at = view.port(80).unwrap();
-        let home = worker.pool.home(&at.endpoints[0].0, port, None, None);
-        let connect = || connect::http2(&worker, &at.endpoints[0].0, port, &at.policy, &home);
+        let (home, endpoint, policy) = home(&worker, port);
+        let connect = || connect::http2(&worker, &endpoint, port, &policy, &home);
         let (first, second) = tokio::join!(connect(), connect());
         let (first, second) = (first.unwrap(), second.unwrap());
         assert!(Rc::ptr_eq(&first.link, &second.link));
@@ -37,11 +46,8 @@ fn requests_that_begin_together_share_one_connection() {
 fn a_request_that_goes_away_takes_no_connection_from_those_who_wait_for_it_too() {
     run(async |worker| {
         let (_listener, port) = listener().await;
-        let destination = destination(&[port], None, Vec::new());
-        let view = destination.view();
-        let at = view.port(80).unwrap();
-        let home = worker.pool.home(&at.endpoints[0].0, port, None, None);
-        let connect = || connect::http2(&worker, &at.endpoints[0].0, port, &at.policy, &home);
+        let (home, endpoint, policy) = home(&worker, port);
+        let connect = || connect::http2(&worker, &endpoint, port, &policy, &home);
         let mut second = pin!(connect());
         {
             let mut first = pin!(connect());
@@ -56,11 +62,8 @@ fn a_request_that_goes_away_takes_no_connection_from_those_who_wait_for_it_too()
 fn a_connection_has_no_more_streams_than_its_window_is_made_for() {
     run(async |worker| {
         let (_listener, port) = listener().await;
-        let destination = destination(&[port], None, Vec::new());
-        let view = destination.view();
-        let at = view.port(80).unwrap();
-        let home = worker.pool.home(&at.endpoints[0].0, port, None, None);
-        let connecting = connect::http2(&worker, &at.endpoints[0].0, port, &at.policy, &home);
+        let (home, endpoint, policy) = home(&worker, port);
+        let connecting = connect::http2(&worker, &endpoint, port, &policy, &home);
         let handle = connecting.await.unwrap();
         let mut streams = vec![handle];
         while let Some(handle) = home.http2() {

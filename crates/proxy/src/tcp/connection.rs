@@ -167,7 +167,7 @@ impl<'a> Connection<'a> {
     pub(crate) fn log(&self, failure: Option<&Failure>, sent: u64, received: u64) {
         let shared = &self.worker.shared;
         // A connection of bytes belongs to no trace: it is sampled as the root of one would be.
-        let sampled = self.worker.trace(None, Instant::now()).sampled;
+        let sampled = || self.worker.trace(None, Instant::now()).sampled;
         if !self.worker.logs(failure.is_some(), sampled) {
             return;
         }

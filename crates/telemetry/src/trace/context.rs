@@ -247,8 +247,7 @@ fn b3_multiple(headers: &Fields) -> Option<Context> {
 /// little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampler {
-    /// Traces whose id's last 8 bytes, as a number, lie below this are recorded.
-    below: u128,
+    hundredths: u32,
     reservoir: u32,
 }
 
@@ -281,17 +280,18 @@ impl Sampler {
     /// Records the first `reservoir` traces of each second, and of the others a share in
     /// hundredths of a percent (10,000 is all).
     pub fn new(hundredths: u32, reservoir: u32) -> Self {
-        let share = u128::from(hundredths.min(10_000));
         Self {
-            below: (1u128 << 64) * share / 10_000,
+            hundredths,
             reservoir,
         }
     }
 
     /// Whether a new trace of this id is recorded at `now`.
     pub fn samples(self, trace_id: &[u8; 16], reservoir: &mut Reservoir, now: Instant) -> bool {
+        // The last 8 bytes, as a fraction, against the share.
         let low = u128::from_be_bytes(*trace_id) & u128::from(u64::MAX);
-        low < self.below || reservoir.take(self.reservoir, now)
+        let place = (low * 10_000) >> 64;
+        place < u128::from(self.hundredths) || reservoir.take(self.reservoir, now)
     }
 
     /// The context of the span for an arriving request: the caller's child, or a new trace's root.

@@ -87,6 +87,21 @@ fn rest(bytes: &[u8], n: usize) -> String {
     }
 }
 
+/// As [`table`], for rows that have a part of the input, of which `whole` makes all of it.
+pub(crate) fn table_of(
+    rows: &[(&str, &str, &str)],
+    whole: impl Fn(&str) -> String,
+    read: impl Fn(&[u8]) -> String,
+) {
+    let inputs: Vec<String> = rows.iter().map(|(_, part, _)| whole(part)).collect();
+    let rows: Vec<_> = rows
+        .iter()
+        .zip(&inputs)
+        .map(|((name, _, expected), input)| (*name, input, *expected))
+        .collect();
+    table(&rows, read);
+}
+
 /// Compares every row of a table and prints all that differ.
 pub(crate) fn table<I: AsRef<[u8]> + ?Sized>(
     rows: &[(&str, &I, &str)],

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::front::entrance;
 use crate::mesh::Mesh;
 
 /// A Gateway's proxy beside a mesh.
@@ -46,26 +47,6 @@ impl Edge {
     }
 }
 
-/// A Gateway with a plain listener, and a route of all requests to a service.
-fn objects(port: u16, service: &str, backend: u16) -> String {
-    format!(
-        "apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: web, namespace: default}}
-spec:
-  gatewayClassName: tulle
-  listeners: [{{name: http, port: {port}, protocol: HTTP}}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: all, namespace: default}}
-spec:
-  parentRefs: [{{name: web}}]
-  rules: [{{backendRefs: [{{name: {service}, port: {backend}}}]}}]
-"
-    )
-}
-
 /// The first 200 of a GET.
 fn served(process: &mut Process, port: u16) -> String {
     process.wait_for("the Gateway serves", SOON, || {
@@ -83,7 +64,7 @@ fn it_enters_the_mesh_with_an_identity_and_outlives_the_control_plane() {
     let reviews = mesh.server("reviews", "/http", |_| Step::answer("reviews"));
     let ratings = mesh.server("ratings", "/http", |_| Step::answer("ratings"));
     let port = free_port();
-    mesh.apply(&objects(port, "reviews", reviews.upstream.port()));
+    mesh.apply(&entrance("web", port, "reviews", reviews.upstream.port()));
     let mut edge = Edge::start(&mesh, "edge");
     assert_eq!(served(&mut edge.process, port), "reviews");
 
@@ -102,7 +83,7 @@ fn it_enters_the_mesh_with_an_identity_and_outlives_the_control_plane() {
     assert_eq!(inbound["source_principal"], principal, "{inbound}");
 
     // What changes is taken over on the connection that is open.
-    mesh.apply(&objects(port, "ratings", ratings.upstream.port()));
+    mesh.apply(&entrance("web", port, "ratings", ratings.upstream.port()));
     testkit::wait_for("the new route", SOON, || {
         (raw.get("a", "/").text() == "ratings").then_some(())
     });
@@ -127,7 +108,7 @@ fn it_enters_the_mesh_with_an_identity_and_outlives_the_control_plane() {
 fn somebody_else_is_not_given_the_gateways_keys() {
     let mesh = Mesh::start();
     let port = free_port();
-    mesh.apply(&objects(port, "reviews", 80));
+    mesh.apply(&entrance("web", port, "reviews", 80));
     let mut create = mesh.tulle(&["token", "create", "--service-account", "thief"]);
     let made = Process::run("token", &mut create, mesh.dir.path(), SOON).success();
     std::fs::write(mesh.dir.join("token"), made).unwrap();

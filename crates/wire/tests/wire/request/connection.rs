@@ -1,6 +1,6 @@
 //! What concerns one connection only.
 
-use crate::show::{request, table};
+use crate::show::{request, table, table_of};
 
 #[test]
 fn connection_of_rfc_9110_section_7_6_1_and_rfc_9112_section_9_3() {
@@ -143,20 +143,11 @@ fn connection_of_rfc_9110_section_7_6_1_and_rfc_9112_section_9_3() {
             "417 BadExpect",
         ),
     ];
-    let rows: Vec<(&str, String, &str)> = rows
-        .map(|(name, field, expected)| {
-            (
-                name,
-                format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n"),
-                expected,
-            )
-        })
-        .into();
-    let rows: Vec<(&str, &String, &str)> = rows
-        .iter()
-        .map(|(name, line, expected)| (*name, line, *expected))
-        .collect();
-    table(&rows, request);
+    table_of(
+        &rows,
+        |field| format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n"),
+        request,
+    );
     let many = (0..33)
         .map(|n| format!("x-{n}"))
         .collect::<Vec<_>>()

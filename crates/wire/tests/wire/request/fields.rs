@@ -1,6 +1,6 @@
 //! Names, values and the lines they stand on.
 
-use crate::show::{request, table};
+use crate::show::{request, table, table_of};
 
 #[test]
 fn fields_of_rfc_9112_section_5() {
@@ -96,20 +96,11 @@ fn fields_of_rfc_9112_section_5() {
         ("LF in the name", "A\nB: x\r\n", "400 BareLineFeed"),
         ("CR in the name", "A\rB: x\r\n", "400 BareCarriageReturn"),
     ];
-    let rows: Vec<(&str, String, &str)> = rows
-        .map(|(name, field, expected)| {
-            (
-                name,
-                format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n"),
-                expected,
-            )
-        })
-        .into();
-    let rows: Vec<(&str, &String, &str)> = rows
-        .iter()
-        .map(|(name, line, expected)| (*name, line, *expected))
-        .collect();
-    table(&rows, request);
+    table_of(
+        &rows,
+        |field| format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n"),
+        request,
+    );
     table(
         &[
             (

@@ -1,6 +1,6 @@
 //! `Host`, and what counts in its place.
 
-use crate::show::{request, table};
+use crate::show::{request, table, table_of};
 
 #[test]
 fn host_of_rfc_9112_section_3_2() {
@@ -77,14 +77,11 @@ fn host_of_rfc_9112_section_3_2() {
         ("a byte beyond ASCII", "Host: \u{fc}.de\r\n", "400 BadHost"),
         ("quotes", "Host: \"a\"\r\n", "400 BadHost"),
     ];
-    let rows: Vec<(&str, String, &str)> = rows
-        .map(|(name, field, expected)| (name, format!("GET / HTTP/1.1\r\n{field}\r\n"), expected))
-        .into();
-    let rows: Vec<(&str, &String, &str)> = rows
-        .iter()
-        .map(|(name, line, expected)| (*name, line, *expected))
-        .collect();
-    table(&rows, request);
+    table_of(
+        &rows,
+        |field| format!("GET / HTTP/1.1\r\n{field}\r\n"),
+        request,
+    );
     table(
         &[
             (

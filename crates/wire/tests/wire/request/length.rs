@@ -1,6 +1,6 @@
 //! Where a request ends.
 
-use crate::show::{request, table};
+use crate::show::{request, table, table_of};
 
 #[test]
 fn length_of_rfc_9112_section_6() {
@@ -240,20 +240,11 @@ fn length_of_rfc_9112_section_6() {
         ),
         ("neither (6.3)", "", "POST <h> / None {Host: h}"),
     ];
-    let rows: Vec<(&str, String, &str)> = rows
-        .map(|(name, field, expected)| {
-            (
-                name,
-                format!("POST / HTTP/1.1\r\nHost: h\r\n{field}\r\n"),
-                expected,
-            )
-        })
-        .into();
-    let rows: Vec<(&str, &String, &str)> = rows
-        .iter()
-        .map(|(name, line, expected)| (*name, line, *expected))
-        .collect();
-    table(&rows, request);
+    table_of(
+        &rows,
+        |field| format!("POST / HTTP/1.1\r\nHost: h\r\n{field}\r\n"),
+        request,
+    );
     table(
         &[
             (

@@ -1,6 +1,6 @@
 //! What is asked for.
 
-use crate::show::{request, table};
+use crate::show::{request, table_of};
 
 #[test]
 fn targets_of_rfc_9112_section_3_2() {
@@ -124,12 +124,5 @@ fn targets_of_rfc_9112_section_3_2() {
         ("CR in it", "GET /a\rb", "400 BareCarriageReturn"),
         ("LF in it", "GET /a\nb", "400 BareLineFeed"),
     ];
-    let rows: Vec<(&str, String, &str)> = rows
-        .map(|(name, line, expected)| (name, with(line), expected))
-        .into();
-    let rows: Vec<(&str, &String, &str)> = rows
-        .iter()
-        .map(|(name, line, expected)| (*name, line, *expected))
-        .collect();
-    table(&rows, request);
+    table_of(&rows, with, request);
 }
