@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{FutureExt, LocalBoxFuture, Shared, WeakShared};
 
-use crate::behalf::{Behalf, Client, Shown};
+use crate::behalf::{Behalf, Client};
 use crate::destination::Endpoint;
 use crate::error::Failure;
 use crate::http1::client::Conn;
@@ -56,9 +56,9 @@ struct Whose {
     shown: u64,
 }
 
-#[derive(Default)]
 struct Apart {
-    shown: Option<Weak<Shown>>,
+    /// Held by each HTTP/1 connection as well, also while it is lent out.
+    behalf: Rc<Behalf>,
     entries: Map<Key, Entry>,
 }
 
@@ -137,10 +137,6 @@ impl Entry {
         self.opening.retain(|one| one.upgrade().is_some());
         true
     }
-
-    fn is_empty(&self) -> bool {
-        self.h1.is_empty() && self.h2.is_empty() && self.opening.is_empty()
-    }
 }
 
 impl Pool {
@@ -160,19 +156,22 @@ impl Pool {
             let entry = entries.entry(key).or_insert_with(|| Entry::new(endpoint));
             entry.idle_timeout = idle_timeout;
         };
-        match &behalf {
-            None => fill(&mut self.entries.borrow_mut()),
-            Some(behalf) => {
-                let mut all = self.apart.borrow_mut();
-                let apart = all.entry(behalf.into()).or_default();
-                apart.shown = behalf.shown.as_ref().map(Arc::downgrade);
-                fill(&mut apart.entries);
-            }
+        let behalf = behalf.map(|behalf| {
+            let mut all = self.apart.borrow_mut();
+            let apart = all.entry((&behalf).into()).or_insert_with(|| Apart {
+                behalf: Rc::new(behalf),
+                entries: Map::default(),
+            });
+            fill(&mut apart.entries);
+            Rc::clone(&apart.behalf)
+        });
+        if behalf.is_none() {
+            fill(&mut self.entries.borrow_mut());
         }
         Home {
             pool: Rc::clone(self),
             key,
-            behalf: behalf.map(Rc::new),
+            behalf,
         }
     }
 
@@ -215,13 +214,8 @@ impl Pool {
         let mut entries = self.entries.borrow_mut();
         entries.retain(|_, entry| entry.sweep(now));
         self.apart.borrow_mut().retain(|_, apart| {
-            let gone = |shown: &Weak<Shown>| shown.strong_count() == 0;
-            if apart.shown.as_ref().is_some_and(gone) {
-                return false;
-            }
-            let entries = &mut apart.entries;
-            entries.retain(|_, entry| entry.sweep(now) && !entry.is_empty());
-            !entries.is_empty()
+            apart.entries.retain(|_, entry| entry.sweep(now));
+            Rc::strong_count(&apart.behalf) > 1 || apart.entries.values().any(|e| !e.h2.is_empty())
         });
     }
 }

@@ -1,8 +1,9 @@
-//! HTTP/2 connections that several requests wait for.
+//! HTTP/2 connections that several requests wait for; connections that are kept apart.
 
 use std::pin::pin;
 
 use futures_util::poll;
+use model::traffic::ProxyVersion;
 use policy::Effective;
 use tokio::net::TcpListener;
 
@@ -70,5 +71,27 @@ fn a_connection_has_no_more_streams_than_its_window_is_made_for() {
             streams.push(handle);
         }
         assert_eq!(streams.len(), MOST);
+    });
+}
+
+#[test]
+fn what_is_kept_apart_has_its_place_while_it_is_lent_out() {
+    run(async |worker| {
+        let (_listener, port) = listener().await;
+        let (_, endpoint, policy) = home(&worker, port);
+        let client = Client {
+            address: ([192, 0, 2, 7], 4711).into(),
+            local: None,
+        };
+        let behalf = Behalf::of(Some(ProxyVersion::V1), client, None);
+        let home = worker.pool.home(&endpoint, port, None, behalf);
+        let connecting = connect::http1(&worker, &endpoint, port, &policy, &home);
+        let lent = connecting.await.unwrap();
+        worker.pool.sweep();
+        Home::give_back(lent);
+        assert!(home.http1().is_some());
+        drop(home);
+        worker.pool.sweep();
+        assert!(worker.pool.apart.borrow().is_empty());
     });
 }
