@@ -38,7 +38,9 @@ pub struct RequestView<'a> {
     pub path: &'a str,
     /// What follows the `?`, still encoded.
     pub query: Option<&'a str>,
-    /// The headers. For a match on `host` to work over HTTP/2, the authority must be among them.
+    /// What a match on `host` reads where the headers have none, as in HTTP/2.
+    pub authority: &'a str,
+    /// The headers.
     pub headers: &'a Fields,
 }
 

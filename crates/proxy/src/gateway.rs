@@ -6,7 +6,7 @@
 //! PROXY header, TLS by server name, then HTTP requests ([`Entrance`]) or bytes.
 
 mod entrance;
-mod forwarded;
+pub(crate) mod forwarded;
 mod host;
 mod listeners;
 mod quic;

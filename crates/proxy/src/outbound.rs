@@ -22,7 +22,7 @@ use wire::{Fields, RequestHead, Scheme};
 use crate::destination::{Destination, View};
 use crate::error::Failure;
 use crate::forward::{self, Order, forward};
-use crate::gateway::Entrance;
+use crate::gateway::{Entrance, forwarded};
 use crate::http::{Reply, Request, grpc_web, websocket};
 use crate::http1::client::Response;
 use crate::record::{Caller, Exchange, NONE};
@@ -105,6 +105,9 @@ async fn serve(
                 Routed::Reply(reply) => return Ok(Served::Reply(reply)),
                 Routed::Send(way) => way,
             };
+            if way.authority.is_some() {
+                forwarded::keep_host(exchange.head_mut());
+            }
             let Some((name, port)) = way.backend else {
                 let details = format!("a route of {} leads nowhere", table.name());
                 return Err(Failure::no_backend(details));
@@ -240,7 +243,6 @@ fn decide<'v>(
     exchange: &mut Exchange,
 ) -> Result<Routed<'v>, Failure> {
     let mut way = Way::default();
-    ensure_host(exchange.head_mut());
     let head = exchange.head();
     let normal = path::normalize(head.path_only())
         .map_err(|e| Failure::new(Reason::BadRequest, e.to_string()))?;
@@ -249,6 +251,7 @@ fn decide<'v>(
         method: &head.method,
         path: &normal,
         query,
+        authority: &head.authority,
         headers: &head.fields,
     };
     let mut decisions = tables.filter_map(|table| table.decide(&request));
@@ -304,13 +307,6 @@ fn decide<'v>(
     });
     way.rule = Some(rule);
     Ok(Routed::Send(way))
-}
-
-/// Puts the authority of an HTTP/2 request where rules that match on `host` look for it.
-fn ensure_host(head: &mut RequestHead) {
-    if !head.fields.contains("host") {
-        head.fields.append("host", head.authority.as_bytes());
-    }
 }
 
 fn with_query(path: &str, query: Option<&str>) -> String {

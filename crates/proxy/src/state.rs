@@ -8,7 +8,6 @@
 
 mod updater;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use crate::destination::{Destination, Endpoint, EndpointLive, seconds};
 use crate::gateway::Listeners;
 use crate::options::Mode;
+use crate::worker::Map;
 
 pub(crate) use updater::Updater;
 
@@ -49,8 +49,8 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: Arc<Listeners>,
     /// Enough is known to serve.
     ready: bool,
-    services: HashMap<ServiceName, Entry<Arc<Destination>>>,
-    addresses: HashMap<IpAddr, Entry<Arc<Destination>>>,
+    services: Map<ServiceName, Entry<Arc<Destination>>>,
+    addresses: Map<IpAddr, Entry<Arc<Destination>>>,
 }
 
 /// The proxy's own workload, and its application as an endpoint.

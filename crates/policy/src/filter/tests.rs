@@ -186,6 +186,7 @@ fn location(case: &Case) -> (StatusCode, String) {
         method: &Method::GET,
         path: "/foo/bar",
         query: Some("q=1"),
+        authority: "",
         headers: &empty,
     };
     let (scheme, authority, port) = case.origin;

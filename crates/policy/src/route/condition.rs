@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use model::route::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
-use wire::Fields;
 
 use super::{RequestView, index};
 
@@ -16,7 +15,7 @@ pub(super) fn others_hold(condition: &Match, request: &RequestView<'_>) -> bool 
         && condition
             .headers
             .iter()
-            .all(|h| header_holds(h, request.headers))
+            .all(|h| header_holds(h, request))
         && condition
             .query
             .iter()
@@ -38,9 +37,9 @@ pub(super) fn failure(condition: &Match, request: &RequestView<'_>) -> Option<St
     let header = condition
         .headers
         .iter()
-        .find(|h| !header_holds(h, request.headers));
+        .find(|h| !header_holds(h, request));
     if let Some(header) = header {
-        let given = match joined(request.headers, header) {
+        let given = match joined(request, header) {
             Some(value) => format!("{:?}", String::from_utf8_lossy(&value)),
             None => "absent".to_owned(),
         };
@@ -93,15 +92,22 @@ fn describe(value: &ValueMatch) -> String {
     }
 }
 
-fn header_holds(condition: &HeaderMatch, headers: &Fields) -> bool {
-    let value = joined(headers, condition);
+fn header_holds(condition: &HeaderMatch, request: &RequestView<'_>) -> bool {
+    let value = joined(request, condition);
     value.is_some_and(|value| value_holds(&condition.value, &value))
 }
 
 /// The header's value; several are joined by commas, as Envoy does (RFC 9110 5.3).
-fn joined<'h>(headers: &'h Fields, condition: &'h HeaderMatch) -> Option<Cow<'h, [u8]>> {
-    let mut values = headers.get_all(condition.name.as_str());
-    let first = values.next()?;
+fn joined<'h>(
+    request: &RequestView<'h>,
+    condition: &'h HeaderMatch,
+) -> Option<Cow<'h, [u8]>> {
+    let mut values = request.headers.get_all(condition.name.as_str());
+    let authority = || {
+        let asked = condition.name == http::header::HOST && !request.authority.is_empty();
+        asked.then_some(request.authority.as_bytes())
+    };
+    let first = values.next().or_else(authority)?;
     let mut joined = Cow::Borrowed(first);
     for value in values {
         let joined = joined.to_mut();

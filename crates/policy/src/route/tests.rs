@@ -97,6 +97,7 @@ impl Request {
             method: &self.method,
             path: &self.path,
             query: self.query.as_deref(),
+            authority: "asked.example",
             headers: &self.headers,
         }
     }
@@ -263,6 +264,22 @@ fn routes_for_other_ports_are_left_out() {
     let routes = [Arc::new(other)];
     assert!(RouteTable::compile(&routes, 80).is_empty());
     assert!(!RouteTable::compile(&routes, 81).is_empty());
+}
+
+#[test]
+fn a_match_on_host_reads_the_authority_where_there_is_no_such_header() {
+    let asks = |host| Match {
+        headers: vec![header("host", host)],
+        ..prefix("/")
+    };
+    let matches = [asks("asked.example"), asks("b.example")];
+    for (line, wanted) in [
+        ("GET /", Some(0)),
+        ("GET / host=b.example", Some(1)),
+        ("GET / host=c.example", None),
+    ] {
+        assert_eq!(first(&matches, line), wanted, "{line}");
+    }
 }
 
 #[test]

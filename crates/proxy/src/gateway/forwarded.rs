@@ -1,5 +1,5 @@
-//! What a request's next reader is told about where it came from: `X-Forwarded-For`, `-Proto` and
-//! `-Host`.
+//! What a request's next reader is told about where it came from: `X-Forwarded-For`, `-Proto` and,
+//! where the host is rewritten, `-Host`.
 //!
 //! As Envoy does at an edge: the client's address is appended, and what an untrusted client says of
 //! itself is not believed. Stricter than Envoy in one thing: such a client's own entries of
@@ -52,16 +52,21 @@ impl Forwarded {
             chain.extend_from_slice(self.client.as_bytes());
             fields.append(FOR, &chain);
         }
-        for (name, value) in [(PROTO, self.proto), (HOST, head.authority.as_bytes())] {
-            if trusted && fields.contains(name) {
-                continue;
-            }
-            fields.remove(name);
-            if !value.is_empty() {
-                fields.append(name, value);
-            }
+        if !trusted {
+            fields.remove(HOST);
+            fields.remove(PROTO);
+        }
+        if !fields.contains(PROTO) {
+            fields.append(PROTO, self.proto);
         }
         told
+    }
+}
+
+/// Notes the host that was asked for, where a rewrite puts another in its place.
+pub(crate) fn keep_host(head: &mut RequestHead) {
+    if !head.fields.contains(HOST) && !head.authority.is_empty() {
+        head.fields.append(HOST, head.authority.as_bytes());
     }
 }
 
@@ -119,7 +124,7 @@ mod tests {
             let want = [
                 "x-forwarded-for: 192.0.2.7",
                 "x-forwarded-proto: http",
-                "x-forwarded-host: a.example",
+                "x-forwarded-host: ",
                 "forwarded: ",
             ];
             assert_eq!(
@@ -167,5 +172,19 @@ mod tests {
             ]
         );
         assert_eq!(written(1, false, &[]).0[1], "x-forwarded-proto: http");
+    }
+
+    #[test]
+    fn the_host_is_noted_where_nobody_has_named_one() {
+        for (sent, want) in [(None, "a.example"), (Some("shop.example"), "shop.example")] {
+            let mut head = RequestHead::new();
+            head.authority = "a.example".to_owned();
+            if let Some(sent) = sent {
+                head.fields.append(HOST, sent.as_bytes());
+            }
+            keep_host(&mut head);
+            let all: Vec<_> = head.fields.get_all(HOST).collect();
+            assert_eq!(all, [want.as_bytes()]);
+        }
     }
 }
