@@ -17,10 +17,10 @@ use tokio::net::TcpStream;
 use crate::behalf::{Behalf, Shown};
 use crate::destination::{Endpoint, Slot};
 use crate::error::{Failure, Replay};
-use crate::hbone;
 use crate::http1::client::Conn;
 use crate::http2::client::{self as http2, Handle};
 pub(crate) use crate::io::Io;
+use crate::mux::{self, Taker};
 use crate::peers::Direction;
 use crate::pool::{Home, Link};
 use crate::tunnel::{self, Form};
@@ -29,7 +29,7 @@ use crate::worker::Worker;
 /// Connects to `port` of an endpoint, ready for what `form` says. A PROXY header comes before
 /// everything that is meant for the endpoint itself, TLS included.
 pub(crate) async fn connect(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
     port: u16,
     form: Form,
@@ -48,9 +48,16 @@ pub(crate) async fn connect(
         Tunnel::Tulle { .. } if header.is_some() && form != Form::Tcp => {
             return Err(no_header(endpoint));
         }
-        Tunnel::Tulle { port: tunnel } => tls(worker, endpoint, port, tunnel, form, limit).await?,
+        // Requests of HTTP/2 share a connection as they are.
+        Tunnel::Tulle { port: tunnel } if form == Form::Http2 => {
+            tls(worker, endpoint, port, tunnel, form, limit).await?
+        }
+        Tunnel::Tulle { port: tunnel } => {
+            let taker = Taker::Tulle(form);
+            mux::open(worker, endpoint, port, tunnel, taker, limit).await?
+        }
         Tunnel::Hbone { port: tunnel } => {
-            hbone::open(worker, endpoint, port, tunnel, limit).await?
+            mux::open(worker, endpoint, port, tunnel, Taker::Hbone, limit).await?
         }
     };
     if let Some(header) = header {

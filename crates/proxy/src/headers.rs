@@ -7,6 +7,8 @@ use wire::Fields;
 /// the reason, and whether the request may be sent to another endpoint. Never passed on to an
 /// application, and taken out of what applications answer.
 pub(crate) const PEER_FAILURE: &str = "x-tulle-failure";
+/// In a stream of `tulle-mux`: what follows, by the name that ALPN has for it.
+pub(crate) const FORM: &str = "x-tulle-form";
 pub(crate) const REQUEST_ID: &str = "x-request-id";
 pub(crate) const PROXY_STATUS: &str = "proxy-status";
 const GRPC: &[u8] = b"application/grpc";

@@ -49,6 +49,9 @@ pub(crate) struct Bounds {
     pub(crate) resets: usize,
     /// PING and SETTINGS frames that an HTTP/2 client may send in a minute.
     pub(crate) pings: u32,
+    /// Bytes that an HTTP/2 client may send on all streams together before it hears that some was
+    /// taken.
+    pub(crate) window: u32,
 }
 
 impl Bounds {
@@ -112,6 +115,7 @@ impl From<&Limits> for Bounds {
             streams: limits.max_concurrent_streams,
             resets: size(limits.max_reset_streams),
             pings: limits.max_pings_per_minute,
+            window: http2::server::WINDOW,
         }
     }
 }

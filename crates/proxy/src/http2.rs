@@ -7,13 +7,13 @@ pub(crate) mod client;
 pub(crate) mod server;
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::{Ping, PingPong, RecvStream, SendStream};
 use http::{Response, StatusCode};
 use model::Reason;
@@ -29,7 +29,7 @@ use crate::pool::Link;
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// Data held for a peer that does not take it, for each stream.
 const SEND_BUFFER: usize = 256 * 1024;
-/// Frames of data that may wait unread, however small (empty ones cost memory too).
+/// Most bytes of one write to a tunnel.
 const MAX_TUNNEL_WRITE: usize = 64 * 1024;
 
 type Responder = Rc<RefCell<h2::server::SendResponse<Bytes>>>;
@@ -268,6 +268,25 @@ impl Tunnel {
             _link: link,
         }
     }
+
+    /// How many of `wanted` bytes the peer takes now.
+    fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let wanted = wanted.min(MAX_TUNNEL_WRITE);
+        if wanted == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        self.send.reserve_capacity(wanted);
+        loop {
+            match self.send.capacity() {
+                0 => match ready!(self.send.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
+                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                },
+                room => return Poll::Ready(Ok(room.min(wanted))),
+            }
+        }
+    }
 }
 
 impl AsyncRead for Tunnel {
@@ -301,26 +320,32 @@ impl AsyncWrite for Tunnel {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
+        let all = bufs.iter().map(|buf| buf.len()).sum();
+        let mut room = ready!(this.poll_room(all, cx))?;
+        let mut data = BytesMut::with_capacity(room);
+        for buf in bufs {
+            let part = &buf[..room.min(buf.len())];
+            data.extend_from_slice(part);
+            room -= part.len();
         }
-        this.send.reserve_capacity(buf.len().min(MAX_TUNNEL_WRITE));
-        let room = loop {
-            match this.send.capacity() {
-                0 => match ready!(this.send.poll_capacity(cx)) {
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
-                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-                },
-                room => break room,
-            }
-        };
-        let n = room.min(buf.len());
-        this.send
-            .send_data(Bytes::copy_from_slice(&buf[..n]), false)
-            .map_err(to_io)?;
+        let n = data.len();
+        if n > 0 {
+            this.send.send_data(data.freeze(), false).map_err(to_io)?;
+        }
         Poll::Ready(Ok(n))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

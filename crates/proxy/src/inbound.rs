@@ -21,6 +21,7 @@ use wire::{Fields, Method, RequestHead};
 
 use crate::error::{Failure, Replay};
 use crate::forward::{self, Order};
+use crate::headers::FORM;
 use crate::http::{Bounds, Reply, Request, Service};
 use crate::http1::client::Response;
 use crate::io::Io;
@@ -33,7 +34,7 @@ use crate::state::Own;
 use crate::tcp::{self, Connection, Opened, Spoken};
 use crate::tunnel::{self, Form};
 use crate::worker::Worker;
-use crate::{connect, http, outbound, reply};
+use crate::{connect, http, http2, outbound, reply};
 
 /// For a handshake, or for the first bytes of a caller that must speak first.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -100,16 +101,32 @@ async fn tls(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr) {
         ..Caller::at(address)
     });
     let stream = Io::tls(stream);
-    if form == Form::Hbone {
-        let bounds = patient(&worker, PEER_IDLE);
-        let service = Hbone {
-            worker: Rc::clone(&worker),
-            caller,
-        };
-        return http::serve(&worker, stream, Wire::Http2, &bounds, service).await;
+    let bounds = shared(&worker);
+    match form {
+        Form::Hbone => {
+            let service = Hbone {
+                worker: Rc::clone(&worker),
+                caller,
+            };
+            http::serve(&worker, stream, Wire::Http2, &bounds, service).await;
+        }
+        Form::Mux => {
+            let service = Mux {
+                worker: Rc::clone(&worker),
+                caller,
+            };
+            http::serve(&worker, stream, Wire::Http2, &bounds, service).await;
+        }
+        _ => {
+            let name = peer.sni.as_deref().unwrap_or_default();
+            carried(worker, stream, form, name, caller).await;
+        }
     }
-    let asked = peer.sni.as_deref().and_then(tunnel::parse_server_name);
-    let port = match asked {
+}
+
+/// A connection of one of the direct forms, to the port that `name` says.
+async fn carried(worker: Rc<Worker>, stream: Io, form: Form, name: &str, caller: Rc<Caller>) {
+    let port = match tunnel::parse_server_name(name) {
         Some((port, workload)) if workload == worker.shared.workload => Ok(port),
         Some((_, workload)) => Err(Failure::new(
             Reason::IdentityMismatch,
@@ -134,7 +151,8 @@ async fn tls(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr) {
             } else {
                 Wire::Http1
             };
-            serve(worker, stream, wire, PEER_IDLE, caller, target).await;
+            let bounds = shared(&worker);
+            serve(worker, stream, wire, bounds, caller, target).await;
         }
     }
 }
@@ -211,12 +229,13 @@ async fn plain(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr, port:
         (target, _) => {
             // To refuse in words, one must know whether the caller reads HTTP.
             let spoken = tokio::time::timeout(PATIENCE, read_start(stream)).await;
+            let bounds = plain_bounds(&worker);
             match spoken {
                 Ok(Ok((stream, Sniff::Http1))) => {
-                    serve(worker, stream, Wire::Http1, PLAIN_IDLE, caller, target).await;
+                    serve(worker, stream, Wire::Http1, bounds, caller, target).await;
                 }
                 Ok(Ok((stream, Sniff::Http2))) => {
-                    serve(worker, stream, Wire::Http2, PLAIN_IDLE, caller, target).await;
+                    serve(worker, stream, Wire::Http2, bounds, caller, target).await;
                 }
                 _ => {
                     if let Err(failure) = target {
@@ -258,7 +277,8 @@ async fn undeclared(worker: Rc<Worker>, stream: TcpStream, caller: Rc<Caller>, t
         Ok(Spoken::Http(stream, wire)) => {
             let (stream, ahead) = stream.into_parts();
             let stream = Io::from(stream).with_ahead(ahead);
-            serve(worker, stream, wire, PLAIN_IDLE, caller, Ok(target)).await;
+            let bounds = plain_bounds(&worker);
+            serve(worker, stream, wire, bounds, caller, Ok(target)).await;
         }
         Ok(Spoken::Bytes(stream, Some(opened))) => {
             Connection::begin(&worker, Direction::Inbound, &caller, &target.own.host)
@@ -270,7 +290,7 @@ async fn undeclared(worker: Rc<Worker>, stream: TcpStream, caller: Rc<Caller>, t
     }
 }
 
-async fn application(worker: &Worker, target: &Target) -> Result<(connect::Io, Link), Failure> {
+async fn application(worker: &Rc<Worker>, target: &Target) -> Result<(connect::Io, Link), Failure> {
     let limit = Effective::default().connect_timeout;
     connect::connect(
         worker,
@@ -306,11 +326,10 @@ async fn serve(
     worker: Rc<Worker>,
     stream: Io,
     wire: Wire,
-    idle: Duration,
+    bounds: Rc<Bounds>,
     caller: Rc<Caller>,
     target: Result<Target, Failure>,
 ) {
-    let bounds = patient(&worker, idle);
     let service = Inward {
         worker: Rc::clone(&worker),
         caller,
@@ -319,10 +338,19 @@ async fn serve(
     http::serve(&worker, stream, wire, &bounds, service).await;
 }
 
-/// The usual bounds, with another patience for the next request.
-fn patient(worker: &Worker, idle: Duration) -> Rc<Bounds> {
+/// The bounds of a caller in plain text.
+fn plain_bounds(worker: &Worker) -> Rc<Bounds> {
     Rc::new(Bounds {
-        idle_timeout: idle,
+        idle_timeout: PLAIN_IDLE,
+        ..Bounds::clone(&worker.bounds())
+    })
+}
+
+/// The bounds of what is shared with a peer: a stream that nobody reads from stops no other.
+fn shared(worker: &Worker) -> Rc<Bounds> {
+    Rc::new(Bounds {
+        idle_timeout: PEER_IDLE,
+        window: http2::client::WINDOW,
         ..Bounds::clone(&worker.bounds())
     })
 }
@@ -411,6 +439,38 @@ async fn deliver(
         Reason::UpstreamReset,
         "the application closed the connection twice",
     ))
+}
+
+/// `tulle-mux`: each stream is a connection of a direct form.
+pub(crate) struct Mux {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) caller: Rc<Caller>,
+}
+
+impl Service for Mux {
+    fn begin(&self, head: RequestHead) -> Exchange {
+        Exchange::begin(&self.worker, Direction::Inbound, &self.caller, head)
+    }
+
+    async fn call(&self, mut exchange: Exchange, _: Request) -> Reply {
+        let head = exchange.head();
+        let form = head.fields.get(FORM).and_then(Form::of_alpn);
+        let form = form.filter(|form| matches!(form, Form::Http1 | Form::Tcp));
+        let Some(form) = form.filter(|_| head.method == Method::CONNECT) else {
+            let details =
+                "a stream of tulle-mux is a CONNECT that says in x-tulle-form what follows";
+            let failure = Failure::new(Reason::BadRequest, details);
+            exchange.fail(&failure);
+            return reply::failure(&failure, false);
+        };
+        // From here on it is a connection, and what comes on it is recorded.
+        exchange.forget();
+        let name = std::mem::take(&mut exchange.head_mut().authority);
+        let (worker, caller) = (Rc::clone(&self.worker), Rc::clone(&self.caller));
+        Reply::own(200, Fields::new(), "").then(Box::new(move |stream| {
+            Box::pin(async move { carried(worker, stream, form, &name, caller).await })
+        }))
+    }
 }
 
 /// HBONE: each stream is a connection (HTTP/2 CONNECT to an address and port of this workload).

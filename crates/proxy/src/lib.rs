@@ -21,7 +21,6 @@ mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzed;
 mod gateway;
-mod hbone;
 mod headers;
 mod http;
 mod http1;
@@ -30,6 +29,7 @@ mod http3;
 mod inbound;
 mod intake;
 mod io;
+mod mux;
 mod options;
 mod outbound;
 mod outside;

@@ -508,7 +508,6 @@ fn start_workers(
                 loop {
                     tick.tick().await;
                     sweeper.pool.sweep();
-                    sweeper.tunnels.borrow_mut().sweep();
                 }
             });
             worker.shared.drain.begun().await;

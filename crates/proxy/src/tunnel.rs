@@ -1,8 +1,9 @@
 //! The wire between proxies: TLS 1.3 with both SPIFFE identities verified.
 //!
 //! SNI names the workload and its port, `<port>.<workload>.<namespace>.tulle`; ALPN names what
-//! follows. Three forms are direct, without a frame around them: HTTP/1.1, HTTP/2, bytes. The
-//! fourth, plain `h2`, is HBONE: HTTP/2 CONNECT, as Istio's ztunnel and waypoints speak it.
+//! follows. Three forms are direct, without a frame around them: HTTP/1.1, HTTP/2, bytes. In
+//! `tulle-mux` each stream (HTTP/2 CONNECT) is a connection of one of these forms, named in the same
+//! way. Plain `h2` is HBONE, as Istio's ztunnel and waypoints speak it.
 
 use model::{Reason, WorkloadName};
 use rustls::pki_types::ServerName;
@@ -18,18 +19,20 @@ pub(crate) enum Form {
     Http1,
     Http2,
     Tcp,
+    Mux,
     Hbone,
 }
 
 impl Form {
     /// All forms, the preferred first; a client offers only the one it means.
-    pub(crate) const ALL: [Self; 4] = [Self::Http1, Self::Http2, Self::Tcp, Self::Hbone];
+    pub(crate) const ALL: [Self; 5] = [Self::Http1, Self::Http2, Self::Tcp, Self::Mux, Self::Hbone];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Http1 => "tulle-h1",
             Self::Http2 => "tulle-h2",
             Self::Tcp => "tulle-tcp",
+            Self::Mux => "tulle-mux",
             Self::Hbone => "h2",
         }
     }
@@ -48,17 +51,18 @@ pub(crate) fn server_name(
     port: u16,
     workload: &WorkloadName,
 ) -> Result<ServerName<'static>, Failure> {
-    let text = format!(
-        "{port}.{}.{}{SUFFIX}",
-        workload.name(),
-        workload.namespace()
-    );
-    ServerName::try_from(text).map_err(|_| {
+    ServerName::try_from(name(port, workload)).map_err(|_| {
         Failure::new(
             Reason::Internal,
             format!("the name of workload {workload} is too long for TLS"),
         )
     })
+}
+
+/// The same as text, as streams ask for it.
+pub(crate) fn name(port: u16, workload: &WorkloadName) -> String {
+    let (name, namespace) = (workload.name(), workload.namespace());
+    format!("{port}.{name}.{namespace}{SUFFIX}")
 }
 
 /// Port and workload that a server name asks for.

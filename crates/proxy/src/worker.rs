@@ -23,7 +23,6 @@ use telemetry::metrics::{
 };
 use telemetry::trace::{self, Exporter, Reservoir, Sampler};
 
-use crate::hbone::Tunnels;
 use crate::http::Bounds;
 use crate::options::Mode;
 use crate::peers::Peers;
@@ -68,7 +67,6 @@ pub(crate) struct Worker {
     tcp: RefCell<Map<Place, Known<TcpSeries>>>,
     principals: RefCell<Map<SpiffeId, Arc<str>>>,
     balancers: RefCell<Map<(u64, u16), Balancer>>,
-    pub(crate) tunnels: RefCell<Tunnels>,
     reservoir: RefCell<Reservoir>,
     /// Whether the proxy drains: connections are not kept.
     pub(crate) draining: Cell<bool>,
@@ -131,7 +129,6 @@ impl Worker {
             tcp: RefCell::default(),
             principals: RefCell::default(),
             balancers: RefCell::default(),
-            tunnels: RefCell::default(),
             reservoir: RefCell::default(),
             draining: Cell::new(false),
             limits: wire::Limits::default(),

@@ -198,6 +198,7 @@ fn route(count: u64, times: u64) {
             method: &Method::GET,
             path: black_box(&wanted),
             query: None,
+            authority: "",
             headers: &headers,
         };
         assert!(black_box(table.decide(&view)).is_some());

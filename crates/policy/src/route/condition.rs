@@ -12,10 +12,7 @@ pub(super) fn others_hold(condition: &Match, request: &RequestView<'_>) -> bool 
         .method
         .as_ref()
         .is_none_or(|m| m == request.method)
-        && condition
-            .headers
-            .iter()
-            .all(|h| header_holds(h, request))
+        && condition.headers.iter().all(|h| header_holds(h, request))
         && condition
             .query
             .iter()
@@ -34,10 +31,7 @@ pub(super) fn failure(condition: &Match, request: &RequestView<'_>) -> Option<St
     if let Some(method) = condition.method.as_ref().filter(|m| *m != request.method) {
         return Some(format!("method {} is not {method}", request.method));
     }
-    let header = condition
-        .headers
-        .iter()
-        .find(|h| !header_holds(h, request));
+    let header = condition.headers.iter().find(|h| !header_holds(h, request));
     if let Some(header) = header {
         let given = match joined(request, header) {
             Some(value) => format!("{:?}", String::from_utf8_lossy(&value)),
@@ -98,10 +92,7 @@ fn header_holds(condition: &HeaderMatch, request: &RequestView<'_>) -> bool {
 }
 
 /// The header's value; several are joined by commas, as Envoy does (RFC 9110 5.3).
-fn joined<'h>(
-    request: &RequestView<'h>,
-    condition: &'h HeaderMatch,
-) -> Option<Cow<'h, [u8]>> {
+fn joined<'h>(request: &RequestView<'h>, condition: &'h HeaderMatch) -> Option<Cow<'h, [u8]>> {
     let mut values = request.headers.get_all(condition.name.as_str());
     let authority = || {
         let asked = condition.name == http::header::HOST && !request.authority.is_empty();

@@ -35,7 +35,7 @@ const USUAL: usize = 32;
 pub(crate) const MOST: usize = 100;
 /// What a peer may send on a connection before it hears that some was taken: as much as all streams
 /// may hold together, so that one that nobody reads from stops no other.
-const WINDOW: u32 = MOST as u32 * STREAM_WINDOW;
+pub(crate) const WINDOW: u32 = MOST as u32 * STREAM_WINDOW;
 /// Most bytes of a response's head.
 const HEAD: u32 = 64 * 1024;
 
@@ -56,6 +56,11 @@ impl Handle {
         !self.closed.get()
             && streams <= MOST
             && (streams <= USUAL || streams <= self.send.current_max_send_streams())
+    }
+
+    /// Lets no further request on it.
+    pub(crate) fn retire(&self) {
+        self.closed.set(true);
     }
 
     pub(crate) fn is_closed(&self) -> bool {

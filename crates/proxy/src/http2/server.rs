@@ -33,8 +33,8 @@ const PING: Duration = Duration::from_mins(1);
 /// For the answer to one.
 const PONG: Duration = Duration::from_secs(20);
 
-/// What a client may send on all streams together before it hears that some was taken.
-const WINDOW: u32 = 1024 * 1024;
+/// What a client may usually send on all streams together before it hears that some was taken.
+pub(crate) const WINDOW: u32 = 1024 * 1024;
 /// For a client without open streams to close a connection after it was told to.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -48,7 +48,7 @@ pub(crate) async fn serve<S: Service>(
     let calm = Calm::new(bounds.pings);
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_connection_window_size(bounds.window)
         .max_concurrent_streams(bounds.streams)
         .max_header_list_size(bounds.codec.head as u32)
         .max_send_buffer_size(SEND_BUFFER)
