@@ -17,7 +17,7 @@ use wire::{Fields, Method, RequestHead};
 
 use crate::http::body::Frame;
 use crate::http::{self, Reply, Request, Service};
-use crate::inbound::Hbone;
+use crate::inbound::{Hbone, Mux};
 use crate::pool::Wire;
 use crate::record::{Caller, Exchange};
 use crate::worker::{Worker, alone};
@@ -39,9 +39,14 @@ pub fn http2(bytes: &[u8]) {
     });
 }
 
-/// Frames of a peer that opens tunnels to the application, of which nothing is known yet.
+/// Frames of a peer that opens tunnels to the application, of which nothing is known yet; of both
+/// makes.
 pub fn hbone(bytes: &[u8]) {
     run(bytes, |worker, _| Hbone {
+        worker: Rc::clone(worker),
+        caller: Rc::new(caller()),
+    });
+    run(bytes, |worker, _| Mux {
         worker: Rc::clone(worker),
         caller: Rc::new(caller()),
     });
@@ -204,6 +209,7 @@ mod tests {
             if methods[method] == b"CONNECT" && !more {
                 fields.drain(1..2);
                 fields.pop();
+                fields.push((b"x-tulle-form", b"tulle-h1"));
             } else if more {
                 fields.insert(0, (b":protocol", b"websocket"));
             }

@@ -138,7 +138,7 @@ async fn carried(worker: Rc<Worker>, stream: Io, form: Form, name: &str, caller:
         .replay(Replay::Safe)),
         None => Err(Failure::new(
             Reason::BadRequest,
-            "the TLS server name is not <port>.<workload>.<namespace>.tulle",
+            "what it is for is not said as <port>.<workload>.<namespace>.tulle",
         )),
     };
     let target = port.and_then(|port| target(&worker, port));

@@ -11,6 +11,7 @@ mod cli;
 mod files;
 mod garbage;
 mod input;
+mod mux;
 mod programmed;
 mod registry;
 mod rpc;

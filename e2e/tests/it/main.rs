@@ -18,6 +18,7 @@ mod http;
 mod life;
 mod load;
 mod mesh;
+mod mux;
 mod observe;
 mod protocols;
 mod routing;

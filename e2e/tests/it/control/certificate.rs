@@ -85,7 +85,13 @@ fn impostors_get_an_alert_and_nobody_else_notices() {
     let sni = format!("{}.reviews-0.shop.tulle", program.port());
     let impostors = impostors(&plane);
     for (what, who) in &impostors {
-        for alpn in [&b"tulle-h1"[..], b"tulle-h2", b"tulle-tcp", b"h2"] {
+        for alpn in [
+            &b"tulle-h1"[..],
+            b"tulle-h2",
+            b"tulle-tcp",
+            b"tulle-mux",
+            b"h2",
+        ] {
             let ended = ending(tunnel, who.client_config(&[alpn]), &sni);
             assert!(
                 matches!(ended, Ended::Tls(AlertReceived(_))),
