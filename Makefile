@@ -26,7 +26,7 @@ ifneq ($(STAND_IN),)
 export RUSTUP_TOOLCHAIN := $(STAND_IN)
 endif
 
-.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt bench count soak suites rustc-version clean
+.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt bench profile count soak suites rustc-version clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,7 +35,8 @@ setup: ## installs what is needed, or says in one line what is missing
 	@sh scripts/setup.sh
 
 build: setup ## the binary: target/release/tulle
-	$(CARGO) build --release --workspace --bin tulle $(CARGO_FLAGS)
+	@flags=$$(sh scripts/profile-flags.sh $(TARGET_DIR)) && set -x && \
+		RUSTFLAGS="$$RUSTFLAGS $$flags" $(CARGO) build --release --workspace --bin tulle $(CARGO_FLAGS)
 
 demo: build ## a whole mesh at work; Ctrl-C ends it (ARGS='--mode explicit')
 	@$(TULLE) demo $(ARGS)
@@ -81,6 +82,10 @@ docs: setup ## docs/reasons.md anew, and the crates' documentation in target/doc
 bench: build ## Tulle beside HAProxy, nginx and Envoy, as ratios (ARGS='--rounds 5 --work h1,pair')
 	$(CARGO) build --profile quick --workspace --bin bench-upstream --bin bench-open --bin bench-handshake $(CARGO_FLAGS)
 	TULLE_BIN=$(TULLE) BENCH_BIN=$(TOOLS) python3 benches/bench.py $(ARGS)
+
+profile: setup ## what `make build` knows of where the binary spends its time, anew
+	$(CARGO) build --profile quick --workspace --bin bench-upstream --bin bench-open --bin bench-handshake $(CARGO_FLAGS)
+	BENCH_BIN=$(TOOLS) python3 benches/profile.py $(ARGS)
 
 count: ## instructions of hot functions, beside the committed counts (needs valgrind)
 	$(CARGO) build --profile quick --workspace --bin bench-instructions $(CARGO_FLAGS)
