@@ -109,7 +109,7 @@ pub(crate) async fn forward(
     destination: &Arc<Destination>,
     port: &PortView,
     limits: Limits<'_>,
-    mut order: Order,
+    order: &mut Order,
 ) -> Result<Response, Failure> {
     let live = &destination.live;
     if live.requests.load(Ordering::Relaxed) >= port.policy.max_requests {
@@ -143,7 +143,7 @@ pub(crate) async fn forward(
                 &endpoint,
                 target,
                 wire,
-                &mut order,
+                order,
                 &port.policy,
             ));
             within(deadline, per_try, attempt).await

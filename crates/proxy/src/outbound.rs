@@ -159,7 +159,7 @@ async fn send(
     let service = || unnamed.then(|| backend.host.to_string());
     order.authority = way.authority.or_else(service);
     order.path = way.path;
-    let mut answer = forward(worker, exchange, backend, backend_port, limits, order).await?;
+    let mut answer = forward(worker, exchange, backend, backend_port, limits, &mut order).await?;
     if let Some(failure) = Failure::of_peer(&answer.head.fields) {
         exchange.told(failure);
     }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Method;
 use model::Reason;
@@ -192,22 +193,6 @@ pub(crate) async fn send(
             });
         }
     };
-    let map = spare::header_map();
-    let request = wire::map::request_to_http(order.head, &order.target, Scheme::Http, map);
-    let mut request = match request {
-        Ok(request) => request,
-        Err(error) => {
-            let details = format!("the request cannot be sent over HTTP/2: {error}");
-            return Err(Unanswered {
-                failure: Failure::new(Reason::BadRequest, details),
-                body: None,
-            });
-        }
-    };
-    if order.trailers {
-        let trailers = http::HeaderValue::from_static("trailers");
-        request.headers_mut().insert(http::header::TE, trailers);
-    }
     let asked = order.upgrade.then(|| websocket::Asked::of(order.head));
     let websocket = asked.flatten();
     if websocket.is_some() {
@@ -218,16 +203,15 @@ pub(crate) async fn send(
                 body: Some(body),
             });
         }
-        websocket::Asked::write(&mut request);
     }
-    let tunnel = *request.method() == Method::CONNECT;
+    let tunnel = websocket.is_some() || order.head.method == Method::CONNECT;
     let ended = !tunnel && body.is_end();
-    let (mut response, stream) = match send.send_request(request, ended) {
-        Ok(sent) => sent,
-        Err(error) => {
+    let (mut response, stream) = match begin(&mut send, order, websocket.is_some(), ended, &link) {
+        Ok(begun) => begun,
+        Err(failure) => {
             return Err(Unanswered {
-                failure: failure(&error, &link).replay(Replay::Safe),
-                body: Some(body),
+                body: (failure.replay == Replay::Safe).then_some(body),
+                failure,
             });
         }
     };
@@ -301,10 +285,35 @@ pub(crate) async fn send(
     })
 }
 
+/// Sends a request's head.
+fn begin(
+    send: &mut SendRequest<Bytes>,
+    order: &Order<'_>,
+    websocket: bool,
+    ended: bool,
+    link: &Link,
+) -> Result<(ResponseFuture, SendStream<Bytes>), Failure> {
+    let map = spare::header_map();
+    let mut request = wire::map::request_to_http(order.head, &order.target, Scheme::Http, map)
+        .map_err(|error| {
+            let details = format!("the request cannot be sent over HTTP/2: {error}");
+            Failure::new(Reason::BadRequest, details)
+        })?;
+    if order.trailers {
+        let trailers = http::HeaderValue::from_static("trailers");
+        request.headers_mut().insert(http::header::TE, trailers);
+    }
+    if websocket {
+        websocket::Asked::write(&mut request);
+    }
+    send.send_request(request, ended)
+        .map_err(|error| failure(&error, link).replay(Replay::Safe))
+}
+
 /// CONNECT: with a 2xx the stream carries bytes from then on.
 async fn connect(
     response: ResponseFuture,
-    stream: h2::SendStream<Bytes>,
+    stream: SendStream<Bytes>,
     link: Rc<Link>,
 ) -> Result<Response, Unanswered> {
     let unanswered = |failure| Unanswered {

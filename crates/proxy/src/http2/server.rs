@@ -24,6 +24,7 @@ use crate::http::{
     Bounds, Informer, Outgoing, Reply, Request, Service, announced, expects_continue,
 };
 use crate::io::Io;
+use crate::record::Exchange;
 use crate::reply;
 use crate::spare;
 use crate::worker::Worker;
@@ -115,11 +116,16 @@ pub(crate) async fn serve<S: Service>(
         match accepted {
             Some(Ok((request, respond))) => {
                 busy = true;
-                let (service, bounds) = (Rc::clone(&service), Rc::clone(bounds));
-                // In a box: a task is moved several times before it runs, and this is large.
-                tokio::task::spawn_local(Box::pin(async move {
-                    stream(&*service, &bounds, request, respond).await;
-                }));
+                // In a box: a task is moved several times before it runs, and these are large.
+                match begin(&*service, bounds, request, respond) {
+                    Ok(stream) => {
+                        let serving = serve_stream(Rc::clone(&service), stream);
+                        tokio::task::spawn_local(Box::pin(serving));
+                    }
+                    Err(refused) => {
+                        tokio::task::spawn_local(Box::pin(refused.tell()));
+                    }
+                }
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "an HTTP/2 connection ended");
@@ -138,13 +144,36 @@ fn too_many(pings: u32) -> Failure {
     Failure::new(Reason::RateLimited, details)
 }
 
-/// One request and its response.
-async fn stream<S: Service>(
+/// A request that has come, and where its response goes.
+struct Stream {
+    exchange: Exchange,
+    request: Request,
+    method: Method,
+    respond: Responder,
+    /// The stream's other half, for what takes it over.
+    recv: Option<RecvStream>,
+}
+
+/// A request that is answered before it is served.
+struct Refused {
+    reply: Reply,
+    method: Method,
+    respond: Responder,
+}
+
+impl Refused {
+    async fn tell(self) {
+        deliver(&self.respond, self.reply, &self.method, None).await;
+    }
+}
+
+/// Reads what a request begins with.
+fn begin<S: Service>(
     service: &S,
     bounds: &Bounds,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
+) -> Result<Stream, Refused> {
     let (parts, recv) = request.into_parts();
     let mut head = spare::request_head();
     let respond: Responder = Rc::new(RefCell::new(respond));
@@ -164,10 +193,11 @@ async fn stream<S: Service>(
         Err(failure) => {
             let mut exchange = service.begin(head);
             exchange.fail(&failure);
-            let reply = reply::failure(&failure, exchange.is_grpc());
-            drop(recv);
-            deliver(&respond, reply, &method, None).await;
-            return;
+            return Err(Refused {
+                reply: reply::failure(&failure, exchange.is_grpc()),
+                method,
+                respond,
+            });
         }
     };
     let connect = method == Method::CONNECT;
@@ -195,7 +225,24 @@ async fn stream<S: Service>(
         expects,
         informer: Informer::Http2(Rc::clone(&respond)),
     };
-    let exchange = service.begin(head);
+    Ok(Stream {
+        exchange: service.begin(head),
+        request,
+        method,
+        respond,
+        recv,
+    })
+}
+
+/// One request and its response.
+async fn serve_stream<S: Service>(service: Rc<S>, stream: Stream) {
+    let Stream {
+        exchange,
+        request,
+        method,
+        respond,
+        recv,
+    } = stream;
     let mut call = pin!(service.call(exchange, request));
     let reply = poll_fn(|cx| match call.as_mut().poll(cx) {
         Poll::Ready(reply) => Poll::Ready(Some(reply)),
