@@ -190,7 +190,7 @@ pub(crate) async fn http2(
     policy: &Effective,
     home: &Home,
 ) -> Result<Handle, Failure> {
-    if let Some(opening) = home.opening() {
+    if let Some(opening) = home.opening(http2::MOST) {
         return opening.await;
     }
     let slot = reserve(worker, endpoint, policy)?;
@@ -199,7 +199,7 @@ pub(crate) async fn http2(
     let opening = home.open(async move {
         let behalf = whose.behalf();
         let (io, link) = connect(&worker, &endpoint, port, Form::Http2, behalf, limit).await?;
-        http2::handshake(io, link, Some(slot)).await
+        http2::handshake(io, link, Some(slot), http2::MOST).await
     });
     opening.await
 }

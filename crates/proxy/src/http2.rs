@@ -269,6 +269,18 @@ impl Tunnel {
         }
     }
 
+    /// Waits until something has come, or the end.
+    pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.ahead.is_empty() {
+            match ready!(self.recv.poll_data(cx)) {
+                Some(Ok(data)) => self.ahead = data,
+                Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
+                None => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// How many of `wanted` bytes the peer takes now.
     fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let wanted = wanted.min(MAX_TUNNEL_WRITE);
@@ -296,16 +308,18 @@ impl AsyncRead for Tunnel {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        while this.ahead.is_empty() {
-            match ready!(this.recv.poll_data(cx)) {
-                Some(Ok(data)) => this.ahead = data,
-                Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
-                None => return Poll::Ready(Ok(())),
-            }
-        }
+        ready!(this.poll_ahead(cx))?;
         let n = this.ahead.len().min(buf.remaining());
+        if n == 0 {
+            return Poll::Ready(Ok(()));
+        }
         buf.put_slice(&this.ahead[..n]);
-        this.ahead.advance(n);
+        if n == this.ahead.len() {
+            // It is a part of what the whole connection reads into.
+            this.ahead = Bytes::new();
+        } else {
+            this.ahead.advance(n);
+        }
         this.recv
             .flow_control()
             .release_capacity(n)

@@ -86,6 +86,10 @@ impl AsyncRead for Io {
             let n = this.ahead.len().min(buf.remaining());
             buf.put_slice(&this.ahead[..n]);
             this.ahead.advance(n);
+            if this.ahead.is_empty() {
+                // It may be a part of something larger.
+                this.ahead = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         match &mut this.kind {
@@ -149,8 +153,10 @@ impl Io {
         if !self.ahead.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        if let Kind::Tcp(stream) = &self.kind {
-            return stream.poll_read_ready(cx);
+        match &mut self.kind {
+            Kind::Tcp(stream) => return stream.poll_read_ready(cx),
+            Kind::Tunnel(tunnel) => return tunnel.poll_ahead(cx),
+            Kind::Tls(_) => {}
         }
         // Beneath TLS readiness says nothing: what came may be no data, or be decrypted already.
         let mut first = [0; 64];

@@ -25,6 +25,9 @@ use crate::pool::{Home, Link};
 use crate::tunnel::{self, Form};
 use crate::worker::Worker;
 
+/// Streams on one connection: enough to share records and system calls, and few enough that a busy
+/// peer spreads over the threads of the other.
+const STREAMS: usize = 32;
 /// A connection without a stream is kept for so long.
 const IDLE: Duration = Duration::from_mins(2);
 
@@ -96,7 +99,7 @@ async fn connected(
     limit: Duration,
     home: &Home,
 ) -> Result<Handle, Failure> {
-    if let Some(opening) = home.opening() {
+    if let Some(opening) = home.opening(STREAMS) {
         return opening.await;
     }
     let form = match taker {
@@ -106,7 +109,7 @@ async fn connected(
     let (worker, endpoint) = (Rc::clone(worker), Arc::clone(endpoint));
     let opening = home.open(async move {
         let (io, link) = connect::tls(&worker, &endpoint, port, tunnel, form, limit).await?;
-        http2::handshake(io, link, None).await
+        http2::handshake(io, link, None, STREAMS).await
     });
     opening.await
 }

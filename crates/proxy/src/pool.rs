@@ -21,7 +21,7 @@ use crate::behalf::{Behalf, Client};
 use crate::destination::Endpoint;
 use crate::error::Failure;
 use crate::http1::client::Conn;
-use crate::http2::client::{Handle, MOST};
+use crate::http2::client::Handle;
 use crate::worker::Map;
 
 /// HTTP/1 connections kept for one endpoint, whatever happened before.
@@ -245,15 +245,16 @@ impl Home {
         })?
     }
 
-    /// An HTTP/2 connection that others wait for already, if it will have room for one more.
-    pub(crate) fn opening(&self) -> Option<Opening> {
+    /// An HTTP/2 connection for `most` streams that others wait for already, if it will have room for
+    /// one more.
+    pub(crate) fn opening(&self, most: usize) -> Option<Opening> {
         self.with(|entry| {
             let waited_for =
                 |one: &WeakShared<_>| one.upgrade().is_some_and(|one| one.peek().is_none());
             entry.opening.retain(waited_for);
             let mut opening = entry.opening.iter().filter_map(WeakShared::upgrade);
             // This one is counted already.
-            opening.find(|one| one.strong_count().is_some_and(|waiting| waiting <= MOST))
+            opening.find(|one| one.strong_count().is_some_and(|waiting| waiting <= most))
         })?
     }
 

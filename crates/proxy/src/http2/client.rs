@@ -47,6 +47,8 @@ pub(crate) struct Handle {
     pub(crate) link: Rc<Link>,
     closed: Rc<Cell<bool>>,
     settings: Rc<Settings>,
+    /// Streams on it, however many the peer would take.
+    most: usize,
 }
 
 impl Handle {
@@ -55,7 +57,7 @@ impl Handle {
         // Asking h2 takes a lock; few peers allow less than this.
         let streams = self.streams();
         !self.closed.get()
-            && streams <= MOST
+            && streams <= self.most
             && (streams <= USUAL || streams <= self.send.current_max_send_streams())
     }
 
@@ -78,8 +80,13 @@ impl Handle {
     }
 }
 
-/// Begins a connection; its driver runs on the current thread until it closes.
-pub(crate) async fn handshake(io: Io, link: Link, slot: Option<Slot>) -> Result<Handle, Failure> {
+/// Begins a connection for `most` streams; its driver runs on the current thread until it closes.
+pub(crate) async fn handshake(
+    io: Io,
+    link: Link,
+    slot: Option<Slot>,
+    most: usize,
+) -> Result<Handle, Failure> {
     let handshake = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -118,6 +125,7 @@ pub(crate) async fn handshake(io: Io, link: Link, slot: Option<Slot>) -> Result<
         link,
         closed,
         settings,
+        most,
     })
 }
 
@@ -183,6 +191,7 @@ pub(crate) async fn send(
         link,
         closed,
         settings,
+        ..
     } = handle;
     let mut send = match send.ready().await {
         Ok(send) => send,

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::connect;
+use crate::http2::client::MOST;
 use crate::outbound::tests::{destination, run};
 use crate::worker::Worker;
 

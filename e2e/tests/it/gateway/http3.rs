@@ -2,6 +2,7 @@
 
 mod hostile;
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
 use http::Request;
@@ -11,6 +12,7 @@ use testkit::h3::{self, Client, Outcome, frame, head};
 use testkit::origin::Origin;
 
 use super::*;
+use crate::grpc::{Echo, serve};
 use hostile::{HOST, PATH, POST, SCHEME};
 
 /// RFC 9114 8.1.
@@ -225,6 +227,45 @@ fn trailers_and_interim_responses_pass() {
     assert_eq!(
         (hints.status().as_u16(), &hints.headers()["link"]),
         (103, &"</a>".parse().unwrap())
+    );
+}
+
+#[test]
+fn grpc_calls_pass_with_their_status() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let server = service(
+        "s",
+        "kubernetes.io/h2c",
+        listener.local_addr().unwrap().port(),
+    );
+    serve(listener, Echo("it"));
+    let edge = Edge::with("h3-grpc", "limits: {}", &server);
+    let client = edge.client();
+    let call = |method: &str, text: &str| {
+        let request = Request::post(format!("https://a.com/test.Echo/{method}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        // A message of one field: `google.protobuf.StringValue`.
+        let length = u8::try_from(text.len()).unwrap();
+        let message = [&[0, 0, 0, 0, length + 2, 10, length], text.as_bytes()].concat();
+        client.send(request.body(()).unwrap(), &message).unwrap()
+    };
+    for n in 0..20 {
+        let answer = call("Unary", &n.to_string());
+        assert_eq!(answer.header("content-type"), Some("application/grpc"));
+        assert!(answer.text().ends_with(&format!("hello {n}")), "{answer:?}");
+        assert_eq!(answer.trailers.unwrap()["grpc-status"], "0");
+    }
+    // At once, in the head, and after a message.
+    let failed = call("Fail", "");
+    assert_eq!(
+        (failed.status, failed.header("grpc-status")),
+        (200, Some("9"))
+    );
+    let late = call("FailLate", "");
+    assert_eq!(
+        (late.status, &late.trailers.unwrap()["grpc-status"]),
+        (200, &"8".parse().unwrap())
     );
 }
 
