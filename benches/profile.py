@@ -52,7 +52,8 @@ def main():
     shutil.rmtree(counts, ignore_errors=True)
     flags = f"{os.environ.get('RUSTFLAGS', '')} -Cprofile-generate={counts}".strip()
     print("profile.py: building the binary that counts", file=sys.stderr)
-    subprocess.run(["cargo", "build", "--release", "--bin", "tulle", "--target-dir", target],
+    # As `make build` does it: with other features of a library its functions have other names.
+    subprocess.run(["cargo", "build", "--release", "--workspace", "--bin", "tulle", "--target-dir", target],
                    cwd=ROOT, env=os.environ | {"RUSTFLAGS": flags}, check=True)
     # What the compiler's own plugins have counted meanwhile is of no use.
     shutil.rmtree(counts, ignore_errors=True)
