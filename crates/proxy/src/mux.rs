@@ -53,12 +53,11 @@ pub(crate) async fn open(
     let begun = Instant::now();
     let home = worker.pool.home(endpoint, tunnel, Some(IDLE), None);
     loop {
-        let (handle, reused) = match home.http2() {
-            Some(handle) => (handle, true),
-            None => {
-                let connecting = connected(worker, endpoint, port, tunnel, taker, limit, &home);
-                (connecting.await?, false)
-            }
+        let (handle, reused) = if let Some(handle) = home.http2() {
+            (handle, true)
+        } else {
+            let connecting = connected(worker, endpoint, port, tunnel, taker, limit, &home);
+            (connecting.await?, false)
         };
         let left = limit.saturating_sub(begun.elapsed());
         match tokio::time::timeout(left, ask(handle.clone(), &head)).await {

@@ -162,7 +162,7 @@ struct Refused {
 }
 
 impl Refused {
-    async fn tell(self) {
+    async fn tell(self: Box<Self>) {
         deliver(&self.respond, self.reply, &self.method, None).await;
     }
 }
@@ -173,7 +173,7 @@ fn begin<S: Service>(
     bounds: &Bounds,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) -> Result<Stream, Refused> {
+) -> Result<Stream, Box<Refused>> {
     let (parts, recv) = request.into_parts();
     let mut head = spare::request_head();
     let respond: Responder = Rc::new(RefCell::new(respond));
@@ -193,11 +193,11 @@ fn begin<S: Service>(
         Err(failure) => {
             let mut exchange = service.begin(head);
             exchange.fail(&failure);
-            return Err(Refused {
+            return Err(Box::new(Refused {
                 reply: reply::failure(&failure, exchange.is_grpc()),
                 method,
                 respond,
-            });
+            }));
         }
     };
     let connect = method == Method::CONNECT;
