@@ -26,7 +26,7 @@ ifneq ($(STAND_IN),)
 export RUSTUP_TOOLCHAIN := $(STAND_IN)
 endif
 
-.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt bench profile count soak suites rustc-version clean
+.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt bench bench-tools profile count soak suites rustc-version clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -79,12 +79,13 @@ docs: setup ## docs/reasons.md anew, and the crates' documentation in target/doc
 	$(CARGO) doc --profile quick --workspace --no-deps --document-private-items $(CARGO_FLAGS)
 	@echo "open $(TARGET_DIR)/doc/tulle/index.html"
 
-bench: build ## Tulle beside HAProxy, nginx and Envoy, as ratios (ARGS='--rounds 5 --work h1,pair')
-	$(CARGO) build --profile quick --workspace --bin bench-upstream --bin bench-open --bin bench-handshake $(CARGO_FLAGS)
+bench: build bench-tools ## Tulle beside HAProxy, nginx and Envoy, as ratios (ARGS='--rounds 5 --work h1,pair')
 	TULLE_BIN=$(TULLE) BENCH_BIN=$(TOOLS) python3 benches/bench.py $(ARGS)
 
-profile: setup ## what `make build` knows of where the binary spends its time, anew
+bench-tools:
 	$(CARGO) build --profile quick --workspace --bin bench-upstream --bin bench-open --bin bench-handshake $(CARGO_FLAGS)
+
+profile: setup bench-tools ## what `make build` knows of where the binary spends its time, anew
 	BENCH_BIN=$(TOOLS) python3 benches/profile.py $(ARGS)
 
 count: ## instructions of hot functions, beside the committed counts (needs valgrind)

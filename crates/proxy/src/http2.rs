@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use h2::{Ping, PingPong, RecvStream, SendStream};
 use http::{Response, StatusCode};
 use model::Reason;
@@ -313,13 +313,8 @@ impl AsyncRead for Tunnel {
         if n == 0 {
             return Poll::Ready(Ok(()));
         }
-        buf.put_slice(&this.ahead[..n]);
-        if n == this.ahead.len() {
-            // It is a part of what the whole connection reads into.
-            this.ahead = Bytes::new();
-        } else {
-            this.ahead.advance(n);
-        }
+        // Holds nothing once all is taken: it is a part of what the whole connection reads into.
+        buf.put_slice(&this.ahead.split_to(n));
         this.recv
             .flow_control()
             .release_capacity(n)

@@ -101,9 +101,9 @@ async fn tls(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr) {
         ..Caller::at(address)
     });
     let stream = Io::tls(stream);
-    let bounds = shared(&worker);
     match form {
         Form::Hbone => {
+            let bounds = shared(&worker);
             let service = Hbone {
                 worker: Rc::clone(&worker),
                 caller,
@@ -111,6 +111,7 @@ async fn tls(worker: Rc<Worker>, stream: TcpStream, address: SocketAddr) {
             http::serve(&worker, stream, Wire::Http2, &bounds, service).await;
         }
         Form::Mux => {
+            let bounds = shared(&worker);
             let service = Mux {
                 worker: Rc::clone(&worker),
                 caller,

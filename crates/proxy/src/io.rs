@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use net::tcp::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -84,12 +84,8 @@ impl AsyncRead for Io {
         let this = self.get_mut();
         if !this.ahead.is_empty() {
             let n = this.ahead.len().min(buf.remaining());
-            buf.put_slice(&this.ahead[..n]);
-            this.ahead.advance(n);
-            if this.ahead.is_empty() {
-                // It may be a part of something larger.
-                this.ahead = Bytes::new();
-            }
+            // Holds nothing once all is taken: it may be a part of something larger.
+            buf.put_slice(&this.ahead.split_to(n));
             return Poll::Ready(Ok(()));
         }
         match &mut this.kind {

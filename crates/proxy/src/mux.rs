@@ -21,7 +21,7 @@ use crate::http::body::RequestBody;
 use crate::http1::client::{Order, Response};
 use crate::http2::client::{self as http2, Handle};
 use crate::io::Io;
-use crate::pool::{Home, Link};
+use crate::pool::Link;
 use crate::tunnel::{self, Form};
 use crate::worker::Worker;
 
@@ -40,6 +40,16 @@ pub(crate) enum Taker {
     Hbone,
 }
 
+impl Taker {
+    /// What its connection is announced as.
+    fn form(self) -> Form {
+        match self {
+            Self::Tulle(_) => Form::Mux,
+            Self::Hbone => Form::Hbone,
+        }
+    }
+}
+
 /// Opens a stream to `port` of an endpoint, whose proxy takes them on `tunnel`.
 pub(crate) async fn open(
     worker: &Rc<Worker>,
@@ -56,8 +66,17 @@ pub(crate) async fn open(
         let (handle, reused) = if let Some(handle) = home.http2() {
             (handle, true)
         } else {
-            let connecting = connected(worker, endpoint, port, tunnel, taker, limit, &home);
-            (connecting.await?, false)
+            // Made once for all who need one at this moment.
+            let opening = home.opening(STREAMS).unwrap_or_else(|| {
+                let (worker, endpoint) = (Rc::clone(worker), Arc::clone(endpoint));
+                home.open(async move {
+                    let form = taker.form();
+                    let tls = connect::tls(&worker, &endpoint, port, tunnel, form, limit);
+                    let (io, link) = tls.await?;
+                    http2::handshake(io, link, None, STREAMS).await
+                })
+            });
+            (opening.await?, false)
         };
         let left = limit.saturating_sub(begun.elapsed());
         match tokio::time::timeout(left, ask(handle.clone(), &head)).await {
@@ -86,31 +105,6 @@ fn asking(endpoint: &Endpoint, port: u16, taker: Taker) -> Result<RequestHead, F
         Taker::Hbone => head.authority = connect::address(endpoint, port)?.to_string(),
     }
     Ok(head)
-}
-
-/// A new connection, which all who need one at this moment wait for together.
-async fn connected(
-    worker: &Rc<Worker>,
-    endpoint: &Arc<Endpoint>,
-    port: u16,
-    tunnel: u16,
-    taker: Taker,
-    limit: Duration,
-    home: &Home,
-) -> Result<Handle, Failure> {
-    if let Some(opening) = home.opening(STREAMS) {
-        return opening.await;
-    }
-    let form = match taker {
-        Taker::Tulle(_) => Form::Mux,
-        Taker::Hbone => Form::Hbone,
-    };
-    let (worker, endpoint) = (Rc::clone(worker), Arc::clone(endpoint));
-    let opening = home.open(async move {
-        let (io, link) = connect::tls(&worker, &endpoint, port, tunnel, form, limit).await?;
-        http2::handshake(io, link, None, STREAMS).await
-    });
-    opening.await
 }
 
 async fn ask(handle: Handle, head: &RequestHead) -> Result<Response, Failure> {

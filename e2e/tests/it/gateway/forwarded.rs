@@ -97,4 +97,6 @@ fn a_sidecar_leaves_them_alone() {
     ] {
         assert!(lines.iter().any(|l| l == line), "no {line} in {lines:?}");
     }
+    let hosts = lines.iter().filter(|l| l.starts_with("x-forwarded-host"));
+    assert_eq!(hosts.count(), 1, "{lines:?}");
 }
