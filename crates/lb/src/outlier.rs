@@ -136,8 +136,13 @@ impl Record {
         false
     }
 
-    /// Adds a verdict; returns for how long it ejects the endpoint, if it does. Costs two loads as
-    /// long as all goes well.
+    /// Adds a success; costs two loads as long as all goes well.
+    pub fn succeeded(&self) {
+        reset(&self.server_errors);
+        reset(&self.gateway_errors);
+    }
+
+    /// Adds a verdict; returns for how long it ejects the endpoint, if it does.
     pub fn record(
         &self,
         verdict: Verdict,
@@ -146,8 +151,7 @@ impl Record {
     ) -> Option<Duration> {
         let (server, gateway) = match verdict {
             Verdict::Success => {
-                reset(&self.server_errors);
-                reset(&self.gateway_errors);
+                self.succeeded();
                 return None;
             }
             Verdict::ServerError => {

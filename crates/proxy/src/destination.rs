@@ -238,6 +238,7 @@ impl PortView {
         &self,
         balancer: &mut Balancer,
         tried: &[u64],
+        now: Instant,
     ) -> Option<(&Arc<Endpoint>, u16)> {
         let tried: Vec<usize> = tried
             .iter()
@@ -245,7 +246,7 @@ impl PortView {
             .collect();
         let hosts = Hosts {
             port: self,
-            now: since_start(),
+            now: at(now),
         };
         let index = balancer.choose(self.policy.algorithm, &hosts, &tried, &mut rand::rng())?;
         self.endpoints
@@ -388,8 +389,13 @@ impl Endpoint {
 
 /// Time since the process began to ask, for algorithms that take their clock as a number.
 pub(crate) fn since_start() -> Duration {
+    at(Instant::now())
+}
+
+/// A moment as such a number.
+pub(crate) fn at(moment: Instant) -> Duration {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    START.get_or_init(Instant::now).elapsed()
+    moment.saturating_duration_since(*START.get_or_init(Instant::now))
 }
 
 /// The same in whole seconds.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::endpoint::{self, Health};
 use model::workload::{Locality, Tunnel};
@@ -37,7 +37,7 @@ pub(crate) async fn send(
     }
     let address = resolve(host, port).await?;
     let endpoint = endpoint(host, address);
-    exchange.attempt(&endpoint);
+    exchange.attempt(&endpoint, Instant::now());
     let upgrade = request.upgrade;
     let wire = forward::wire_for(&endpoint, model::service::Protocol::Http, exchange, upgrade);
     let mut order = Order::new(request, exchange, false);

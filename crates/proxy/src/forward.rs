@@ -125,16 +125,17 @@ pub(crate) async fn forward(
         .map(|limit| Instant::from_std(exchange.begun()) + limit);
     let mut tried = Vec::new();
     loop {
+        let now = Instant::now();
         let picked = worker.with_balancer(destination.id, port.number, |b| {
-            port.pick(b, &tried).map(|(e, p)| (Arc::clone(e), p))
+            let picked = port.pick(b, &tried, now.into_std());
+            picked.map(|(e, p)| (Arc::clone(e), p))
         });
         let (endpoint, target) = picked.ok_or_else(|| nobody(destination, port))?;
         let retry = tried.len() as u32;
-        tried.push(endpoint.id);
-        exchange.attempt(&endpoint);
+        exchange.attempt(&endpoint, now.into_std());
 
         let wire = wire_for(&endpoint, port.protocol, exchange, order.upgrade);
-        let per_try = limits.per_try_timeout.map(|limit| Instant::now() + limit);
+        let per_try = limits.per_try_timeout.map(|limit| now + limit);
         let load = Load::on(&endpoint);
         let result = {
             let attempt = pin!(send(
@@ -174,6 +175,7 @@ pub(crate) async fn forward(
         tracing::debug!(destination = %destination.name, workload = %endpoint.workload, ?pause, "trying again");
         // An answer that is not passed on takes its connection with it, unless it was complete.
         drop(result);
+        tried.push(endpoint.id);
         if !pause.is_zero() {
             let woken = Box::pin(async {
                 tokio::time::sleep(pause).await;
@@ -334,7 +336,10 @@ fn judge(endpoint: &Endpoint, result: &Result<Response, Failure>, policy: &Effec
         return;
     };
     let verdict = match result {
-        Ok(answer) => Verdict::of_status(answer.head.status),
+        Ok(answer) => match Verdict::of_status(answer.head.status) {
+            Verdict::Success => return endpoint.live.outlier.succeeded(),
+            verdict => verdict,
+        },
         // The proxy's own doing, or the client's: it says nothing of the endpoint.
         Err(failure)
             if failure.side != Side::Upstream || failure.reason == Reason::RequestTimeout =>

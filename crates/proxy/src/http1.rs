@@ -10,11 +10,9 @@ pub(crate) mod server;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
-use tokio::time::{Instant, Sleep};
 use wire::h1;
 
 use crate::io::Io;
@@ -152,53 +150,6 @@ impl Outbox {
     fn rest(&mut self) {
         if self.text.is_empty() {
             spare::keep_text(std::mem::take(&mut self.text));
-        }
-    }
-}
-
-/// A deadline that is moved often and met seldom: moving it later costs nothing, the timer itself is
-/// only set anew when it fires too early.
-struct Deadline {
-    due: Option<Instant>,
-    sleep: Pin<Box<Sleep>>,
-}
-
-impl Deadline {
-    fn after(limit: Duration) -> Self {
-        let due = Instant::now() + limit;
-        Self {
-            due: Some(due),
-            sleep: Box::pin(tokio::time::sleep_until(due)),
-        }
-    }
-
-    fn set(&mut self, limit: Duration) {
-        let due = Instant::now() + limit;
-        self.due = Some(due);
-        if due < self.sleep.deadline() {
-            self.sleep.as_mut().reset(due);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.due = None;
-    }
-
-    fn is_clear(&self) -> bool {
-        self.due.is_none()
-    }
-
-    /// Ready when the time has come.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(due) = self.due else {
-            return Poll::Pending;
-        };
-        loop {
-            ready!(self.sleep.as_mut().poll(cx));
-            if Instant::now() >= due {
-                return Poll::Ready(());
-            }
-            self.sleep.as_mut().reset(due);
         }
     }
 }

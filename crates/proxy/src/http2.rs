@@ -4,6 +4,7 @@
 
 mod calm;
 pub(crate) mod client;
+mod crew;
 pub(crate) mod server;
 
 use std::cell::{Cell, RefCell};

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::Reason;
 use model::service::Protocol;
@@ -410,7 +410,12 @@ async fn deliver(
     let wire = forward::wire_for(application, target.protocol, exchange, upgrade);
     let policy = &worker.inward;
     for retried in [false, true] {
-        exchange.attempt(application);
+        let now = if retried {
+            Instant::now()
+        } else {
+            exchange.begun()
+        };
+        exchange.attempt(application, now);
         let replayable = order.is_empty();
         let load = Load::on(application);
         let result = forward::send(

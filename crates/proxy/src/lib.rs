@@ -42,6 +42,7 @@ mod server;
 mod spare;
 mod state;
 mod tcp;
+mod timer;
 mod tunnel;
 mod udp;
 mod worker;

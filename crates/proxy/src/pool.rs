@@ -82,7 +82,8 @@ pub(crate) type Opening = Shared<Connecting>;
 
 struct Open {
     handle: Handle,
-    used: Instant,
+    /// As with HTTP/1 connections.
+    since: Option<Instant>,
 }
 
 /// What is known of a connection for the log.
@@ -128,11 +129,15 @@ impl Entry {
             return false;
         }
         let limit = self.idle_timeout;
-        let fresh = |since: Instant| limit.is_none_or(|limit| now.duration_since(since) < limit);
-        self.h1.retain_mut(|c| fresh(c.since) && c.is_quiet());
-        self.h2.retain(|open| {
+        // Its time begins when it is first seen at rest: none looks at the clock for it.
+        let fresh = |since: &mut Option<Instant>| {
+            let since = *since.get_or_insert(now);
+            limit.is_none_or(|limit| now.duration_since(since) < limit)
+        };
+        self.h1.retain_mut(|c| fresh(&mut c.since) && c.is_quiet());
+        self.h2.retain_mut(|open| {
             // With a stream open the link is held by its body as well.
-            !open.handle.is_closed() && (open.handle.is_used() || fresh(open.used))
+            !open.handle.is_closed() && (open.handle.is_used() || fresh(&mut open.since))
         });
         self.opening.retain(|one| one.upgrade().is_some());
         true
@@ -203,7 +208,8 @@ impl Pool {
             !entry.h1.is_empty() && endpoint.is_some_and(|e| e.live.is_sibling(&of.live))
         });
         // The most recently used is the last.
-        if let Some(entry) = siblings.min_by_key(|entry| entry.h1[0].since) {
+        let now = Instant::now();
+        if let Some(entry) = siblings.min_by_key(|entry| entry.h1[0].since.unwrap_or(now)) {
             entry.h1.remove(0);
         }
     }
@@ -240,7 +246,7 @@ impl Home {
         self.with(|entry| {
             entry.h2.retain(|open| !open.handle.is_closed());
             let open = entry.h2.iter_mut().find(|open| open.handle.has_room())?;
-            open.used = Instant::now();
+            open.since = None;
             Some(open.handle.clone())
         })?
     }
@@ -279,7 +285,7 @@ impl Home {
         self.with(|entry| {
             entry.h2.push(Open {
                 handle: handle.clone(),
-                used: Instant::now(),
+                since: None,
             });
         });
     }
@@ -289,7 +295,7 @@ impl Home {
         let home = conn.home();
         home.with(|entry| {
             if entry.h1.len() < IDLE_LIMIT {
-                conn.since = Instant::now();
+                conn.since = None;
                 entry.h1.push(conn);
             }
         });

@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 use wire::{Fields, RequestHead, Version};
 
 use crate::behalf::{Behalf, Client, Shown};
-use crate::destination::{Destination, Endpoint};
+use crate::destination::{self, Destination, Endpoint};
 use crate::error::Failure;
 use crate::headers::{self, REQUEST_ID};
 use crate::pool::Link;
@@ -288,15 +288,15 @@ impl Exchange {
         destination
             .live
             .budget
-            .started(crate::destination::since_start());
+            .started(destination::at(self.0.begun));
         self.0.in_flight = Some(InFlight(Arc::clone(destination)));
     }
 
     /// A try begins.
-    pub(crate) fn attempt(&mut self, endpoint: &Arc<Endpoint>) {
+    pub(crate) fn attempt(&mut self, endpoint: &Arc<Endpoint>, now: Instant) {
         self.0.attempts += 1;
         self.0.endpoint = Some(Arc::clone(endpoint));
-        self.0.sent = Some(Instant::now());
+        self.0.sent = Some(now);
     }
 
     /// The connection on which the try was sent.

@@ -10,7 +10,7 @@ mod race;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use model::Reason;
@@ -96,7 +96,8 @@ async fn open(
     let mut tried = Vec::new();
     loop {
         let picked = worker.with_balancer(destination.id, port.number, |b| {
-            port.pick(b, &tried).map(|(e, p)| (Arc::clone(e), p))
+            port.pick(b, &tried, Instant::now())
+                .map(|(e, p)| (Arc::clone(e), p))
         });
         let (endpoint, target) = picked.ok_or_else(|| {
             Failure::new(

@@ -54,7 +54,8 @@ pub(crate) fn pick(
         .port(port)
         .ok_or_else(|| no_port(destination, &view, port))?;
     let picked = worker.with_balancer(destination.id, port.number, |b| {
-        port.pick(b, &[]).map(|(e, p)| (Arc::clone(e), p))
+        port.pick(b, &[], Instant::now())
+            .map(|(e, p)| (Arc::clone(e), p))
     });
     let (endpoint, target) = picked.ok_or_else(|| {
         Failure::new(

@@ -39,8 +39,8 @@ const fn values() -> [u8; 256] {
 }
 
 /// Reads exactly `N` bytes; `upper` says whether upper case will do.
-pub(crate) fn read<const N: usize>(text: &str, upper: bool) -> Option<[u8; N]> {
-    let text = text.as_bytes();
+pub(crate) fn read<const N: usize>(text: impl AsRef<[u8]>, upper: bool) -> Option<[u8; N]> {
+    let text = text.as_ref();
     if text.len() != N * 2 {
         return None;
     }

@@ -43,7 +43,8 @@ pub(crate) struct Conn {
     pub(crate) link: Rc<Link>,
     /// Whether it served a request before: it may have been closed by the peer meanwhile.
     pub(crate) reused: bool,
-    pub(crate) since: Instant,
+    /// Since when it is known to be at rest.
+    pub(crate) since: Option<Instant>,
     home: Home,
     limits: Limits,
     /// Of the response.
@@ -155,7 +156,7 @@ impl Conn {
             out: Outbox::default(),
             link,
             reused: false,
-            since: Instant::now(),
+            since: None,
             home,
             limits: limits.clone(),
             decoder: Decoder::new(Length::None, limits),

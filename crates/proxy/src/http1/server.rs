@@ -16,13 +16,14 @@ use tokio::io::AsyncWrite;
 use wire::h1::{self, Decoder, Event, Length, RequestFraming};
 use wire::{Method, RequestHead, ResponseHead, Version};
 
-use super::{Deadline, Outbox, poll_fill};
+use super::{Outbox, poll_fill};
 use crate::error::Failure;
 use crate::http::body::{Frame, Incoming};
 use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service, Takeover};
 use crate::io::Io;
 use crate::reply;
 use crate::spare::{self, LARGE, SMALL};
+use crate::timer::{Deadline, Lull};
 use crate::worker::Worker;
 
 /// For a client that is told something and may not have read it yet.
@@ -30,6 +31,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of a request that nobody wants, read so that the connection can be kept or the client can
 /// read its answer.
 const UNWANTED: usize = 256 * 1024;
+/// A connection that was silent for so long, or for up to twice as long, gives back the room for a
+/// request; making it anew for each would cost more than reading one.
+const BUSY: Duration = Duration::from_secs(1);
 /// For the first request of a connection that came as the proxy began to drain.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -55,6 +59,8 @@ struct State {
 
 enum Next {
     Request,
+    /// No request has come for a while.
+    Rest,
     Close,
     /// Close, but let the client read what it was told (RFC 9112 9.6).
     Linger,
@@ -74,8 +80,8 @@ pub(crate) async fn serve<S: Service>(
     while conn.idle(drain.as_mut(), fresh).await {
         fresh = false;
         // In a box of its own: an idle connection should not have room for a request.
-        match Box::pin(exchange(worker, &conn, &service)).await {
-            Next::Request => conn.rest(),
+        match Box::pin(requests(worker, &conn, &service, drain.as_mut())).await {
+            Next::Request | Next::Rest => conn.settle(),
             Next::Close => return,
             Next::Linger => return conn.linger().await,
             Next::Takeover(takeover) => {
@@ -84,6 +90,36 @@ pub(crate) async fn serve<S: Service>(
                 }
                 return;
             }
+        }
+    }
+}
+
+/// Requests and their responses, for as long as they follow one another.
+async fn requests<S: Service>(
+    worker: &Rc<Worker>,
+    conn: &Rc<Conn>,
+    service: &S,
+    mut drain: Pin<&mut impl Future<Output = ()>>,
+) -> Next {
+    let mut lull = Lull::of(conn.busy());
+    loop {
+        match exchange(worker, conn, service).await {
+            Next::Request => conn.rest(),
+            other => return other,
+        }
+        lull.busy();
+        let waited = poll_fn(|cx| {
+            if let Poll::Ready(next) = conn.poll_idle(cx) {
+                return Poll::Ready(next);
+            }
+            if drain.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Next::Close);
+            }
+            lull.poll(cx).map(|()| Next::Rest)
+        });
+        match waited.await {
+            Next::Request => {}
+            other => return other,
         }
     }
 }
@@ -147,29 +183,32 @@ impl Conn {
     /// Waits for the next request. `false`: there will be none.
     async fn idle(&self, mut drain: Pin<&mut impl Future<Output = ()>>, mut fresh: bool) -> bool {
         poll_fn(|cx| {
-            let state = &mut *self.0.borrow_mut();
-            if !state.read.is_empty() {
-                return Poll::Ready(true);
+            if let Poll::Ready(next) = self.poll_idle(cx) {
+                return Poll::Ready(matches!(next, Next::Request));
             }
-            let Some(io) = state.io.as_mut().filter(|_| !state.ended) else {
-                return Poll::Ready(false);
-            };
-            if let Poll::Ready(result) = io.poll_readable(cx) {
-                return Poll::Ready(result.is_ok());
-            }
-            if state.deadline.poll(cx).is_ready() {
-                return Poll::Ready(false);
-            }
+            let deadline = &mut self.0.borrow_mut().deadline;
             if drain.as_mut().poll(cx).is_ready() {
                 if !std::mem::take(&mut fresh) {
                     return Poll::Ready(false);
                 }
-                state.deadline.set(LATE);
-                return state.deadline.poll(cx).map(|()| false);
+                deadline.set(LATE);
             }
-            Poll::Pending
+            deadline.poll(cx).map(|()| false)
         })
         .await
+    }
+
+    /// Ready when a request begins to come, or when there will be none.
+    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<Next> {
+        let state = &mut *self.0.borrow_mut();
+        if !state.read.is_empty() {
+            return Poll::Ready(Next::Request);
+        }
+        let Some(io) = state.io.as_mut().filter(|_| !state.ended) else {
+            return Poll::Ready(Next::Close);
+        };
+        let readable = ready!(io.poll_readable(cx));
+        Poll::Ready(readable.map_or(Next::Close, |()| Next::Request))
     }
 
     /// Reads a request's head. `None`: the client left.
@@ -481,7 +520,18 @@ impl Conn {
         if state.read.is_empty() {
             spare::keep_buffer(std::mem::take(&mut state.read));
         }
-        state.deadline.set(state.bounds.idle_timeout);
+    }
+
+    /// For how long it counts as busy after a request.
+    fn busy(&self) -> Duration {
+        BUSY.min(self.0.borrow().bounds.idle_timeout)
+    }
+
+    /// No longer busy: waits for what is left of its time.
+    fn settle(&self) {
+        let all = self.0.borrow().bounds.idle_timeout;
+        let left = all.saturating_sub(self.busy());
+        self.0.borrow_mut().deadline.set(left);
     }
 
     /// Ends our side and reads on for a moment: data that arrives at a closed socket would make the
@@ -586,7 +636,8 @@ fn gone() -> Failure {
 #[cfg(test)]
 pub(crate) fn sizes<S: Service>(worker: &Rc<Worker>, io: Io, service: S) -> (usize, usize) {
     let conn = Rc::new(Conn::new(io, &worker.bounds()));
-    let under_way = size_of_val(&exchange(worker, &conn, &service));
+    let drain = pin!(std::future::pending());
+    let under_way = size_of_val(&requests(worker, &conn, &service, drain));
     let io = conn.take_io().expect("not taken over");
     let at_rest = size_of_val(&serve(worker, io, &worker.bounds(), service)) + size_of::<State>();
     (at_rest, under_way)

@@ -17,6 +17,7 @@ use wire::h1::Length;
 use wire::{Method, RequestHead, ResponseHead};
 
 use super::calm::{Calm, Counted};
+use super::crew::{Crew, Member};
 use super::{Body, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel, vanished};
 use crate::error::Failure;
 use crate::http::body::{Allowance, Frame, Incoming};
@@ -67,6 +68,7 @@ pub(crate) async fn serve<S: Service>(
         Err(_) => return,
     };
     let service = Rc::new(service);
+    let crew = Crew::default();
     let pings = connection.ping_pong();
     let mut vanished = pin!(vanished(pings, PING, PONG, || true, None));
     let mut drain = pin!(worker.shared.drain.begun());
@@ -119,8 +121,10 @@ pub(crate) async fn serve<S: Service>(
                 // In a box: a task is moved several times before it runs, and these are large.
                 match begin(&*service, bounds, request, respond) {
                     Ok(stream) => {
-                        let serving = serve_stream(Rc::clone(&service), stream);
-                        tokio::task::spawn_local(Box::pin(serving));
+                        if let Some(stream) = crew.offer(stream) {
+                            let serving = serve_streams(Rc::clone(&service), crew.join(), stream);
+                            tokio::task::spawn_local(Box::pin(serving));
+                        }
                     }
                     Err(refused) => {
                         tokio::task::spawn_local(Box::pin(refused.tell()));
@@ -234,8 +238,17 @@ fn begin<S: Service>(
     })
 }
 
+/// Streams one after another: to make a task for each costs more than to wake one.
+async fn serve_streams<S: Service>(service: Rc<S>, mut member: Member<Stream>, first: Stream) {
+    let mut next = Some(first);
+    while let Some(stream) = next {
+        serve_stream(&*service, stream).await;
+        next = member.next().await;
+    }
+}
+
 /// One request and its response.
-async fn serve_stream<S: Service>(service: Rc<S>, stream: Stream) {
+async fn serve_stream<S: Service>(service: &S, stream: Stream) {
     let Stream {
         exchange,
         request,

@@ -114,7 +114,7 @@ fn non_zero<const N: usize>() -> [u8; N] {
     }
 }
 
-fn id<const N: usize>(text: &str, upper: bool) -> Option<[u8; N]> {
+fn id<const N: usize>(text: impl AsRef<[u8]>, upper: bool) -> Option<[u8; N]> {
     hex::read(text, upper).filter(|id| *id != [0; N])
 }
 
@@ -127,16 +127,17 @@ fn only<'f>(headers: &'f Fields, name: &'f str) -> Option<&'f str> {
 
 fn w3c(headers: &Fields) -> Option<Context> {
     let value = only(headers, TRACEPARENT)?.trim_matches([' ', '\t']);
-    let mut parts = value.split('-');
-    let version: [u8; 1] = hex::read(parts.next()?, false)?;
-    let trace_id = id(parts.next()?, false)?;
-    let span_id = id(parts.next()?, false)?;
-    let [flags]: [u8; 1] = hex::read(parts.next()?, false)?;
+    let (parts, more) = value.as_bytes().split_first_chunk::<55>()?;
+    if [2, 35, 52].iter().any(|&at| parts[at] != b'-') {
+        return None;
+    }
+    let [version] = hex::read(&parts[..2], false)?;
+    let trace_id = id(&parts[3..35], false)?;
+    let span_id = id(&parts[36..52], false)?;
+    let [flags] = hex::read(&parts[53..], false)?;
     // 3.2.2: version 255 is forbidden; 4.3: later versions may append what we do not know.
-    match version {
-        [0xff] => return None,
-        [0] if parts.next().is_some() => return None,
-        _ => {}
+    if version == 0xff || !(more.is_empty() || version > 0 && more[0] == b'-') {
+        return None;
     }
     Some(Context {
         trace_id,
