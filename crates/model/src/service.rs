@@ -58,7 +58,8 @@ impl Protocol {
             "http2" | "h2c" | "kubernetes.io/h2c" => Self::Http2,
             "grpc" | "grpc-web" => Self::Grpc,
             "https" | "tls" | "kubernetes.io/wss" | "wss" => Self::Tls,
-            "tcp" | "mysql" | "redis" | "mongo" | "postgresql" | "smtp" => Self::Tcp,
+            // Datagrams are taken on every port; connections to such a port are bytes.
+            "tcp" | "udp" | "mysql" | "redis" | "mongo" | "postgresql" | "smtp" => Self::Tcp,
             _ => Self::Detect,
         }
     }

@@ -7,8 +7,12 @@
 //! refused rather than given another's place. Datagrams that a full socket does not take are lost,
 //! as everywhere on their way.
 //!
+//! Where datagrams are to be carried on a stream, which keeps them in order and secret, the upstream
+//! is one end of a pair of local sockets, and [`carry`] stands at the other.
+//!
 //! Nothing is known here of endpoints or metrics: [`Handler`] and [`Session`] stand for those.
 
+mod carried;
 mod socket;
 
 use std::cell::{Cell, RefCell};
@@ -18,13 +22,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::io::{Interest, Ready};
-use tokio::net::UdpSocket;
+use tokio::net::UnixDatagram;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-pub use socket::{Listener, Received};
+pub use carried::{CarryError, Moved, carry};
+pub use socket::{Listener, Received, Socket};
 
 /// The largest payload of a datagram, rounded up.
 const LARGEST: usize = 64 * 1024;
@@ -76,10 +79,25 @@ pub trait Handler {
     fn full(&self, client: SocketAddr);
 }
 
+/// Where the datagrams of a session go.
+#[derive(Debug)]
+pub enum Upstream {
+    /// To this address.
+    Address(SocketAddr),
+    /// To whoever holds the other end.
+    Pair(UnixDatagram),
+}
+
 /// One session. It is dropped at its end; without [`Session::ended`] before, the relay was.
 pub trait Session {
-    /// Where the client's datagrams go.
-    fn upstream(&self) -> SocketAddr;
+    /// Where the client's datagrams go; asked once.
+    fn upstream(&self) -> io::Result<Upstream>;
+
+    /// Completes when whoever holds the other end of a pair has ended the session; the kernel would
+    /// not tell before something is sent.
+    fn broken(&self) -> impl Future<Output = io::Error> {
+        std::future::pending()
+    }
 
     /// A datagram of so many bytes went to the upstream.
     fn sent(&self, bytes: usize);
@@ -141,7 +159,7 @@ struct Entry<S> {
     client: SocketAddr,
     /// The address that the client sent to, and wants answers from.
     local: Option<IpAddr>,
-    upstream: UdpSocket,
+    upstream: Socket,
     session: S,
     last: Cell<Instant>,
     answered: Cell<bool>,
@@ -154,13 +172,13 @@ impl<H: Handler> Relay<H> {
             let Some(entry) = self.session(client, local) else {
                 return;
             };
-            match SockRef::from(&entry.upstream).send(datagram) {
+            match entry.upstream.send(datagram) {
                 Ok(n) => {
                     entry.last.set(Instant::now());
                     entry.session.sent(n);
                     return;
                 }
-                Err(e) if is_about_datagram(&e) => return entry.session.dropped(),
+                Err(e) if socket::is_about_datagram(&e) => return entry.session.dropped(),
                 Err(e) => {
                     entry.session.ended(&End::Failed(e));
                     if let Some(running) = self.sessions.remove(&client) {
@@ -185,7 +203,8 @@ impl<H: Handler> Relay<H> {
             return None;
         }
         let session = self.handler.open(client)?;
-        let upstream = match socket::connect(session.upstream(), self.options.mark) {
+        let mark = self.options.mark;
+        let upstream = match session.upstream().and_then(|to| Socket::to(to, mark)) {
             Ok(upstream) => upstream,
             Err(error) => {
                 session.ended(&End::Failed(error));
@@ -241,9 +260,8 @@ async fn answers<S: Session>(
     let mut sleep = std::pin::pin!(sleep_until(deadline(&entry)));
     loop {
         tokio::select! {
-            ready = entry.upstream.ready(Interest::READABLE | Interest::ERROR) => {
-                let passed = ready.and_then(|ready| {
-                    refused(&entry.upstream, ready)?;
+            ready = entry.upstream.readable() => {
+                let passed = ready.and_then(|()| {
                     pass(&entry, &listener, &mut scratch.borrow_mut())
                 });
                 match passed {
@@ -254,6 +272,10 @@ async fn answers<S: Session>(
                         return entry;
                     }
                 }
+            }
+            error = entry.session.broken() => {
+                entry.session.ended(&End::Failed(error));
+                return entry;
             }
             () = &mut sleep => {
                 // Moved only when it fires, not at each datagram.
@@ -266,19 +288,6 @@ async fn answers<S: Session>(
             }
         }
     }
-}
-
-/// What ICMP told of the upstream, which does not make its socket readable.
-fn refused(upstream: &UdpSocket, ready: Ready) -> io::Result<()> {
-    if ready.is_error() {
-        if let Some(error) = upstream.take_error()? {
-            return Err(error);
-        }
-        // Told already to whoever sent; this forgets the readiness.
-        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        let _ = upstream.try_io(Interest::ERROR, nothing);
-    }
-    Ok(())
 }
 
 /// Passes on what is there; whether there may be more.
@@ -298,13 +307,6 @@ fn pass<S: Session>(entry: &Entry<S>, listener: &Listener, scratch: &mut [u8]) -
         }
     }
     Ok(true)
-}
-
-/// Whether an error concerns one datagram and not the whole session.
-fn is_about_datagram(error: &io::Error) -> bool {
-    use nix::errno::Errno::{EAGAIN, EMSGSIZE, ENOBUFS, ENOMEM};
-    let errno = error.raw_os_error().map(nix::errno::Errno::from_raw);
-    matches!(errno, Some(EAGAIN | EMSGSIZE | ENOBUFS | ENOMEM))
 }
 
 #[cfg(test)]

@@ -56,6 +56,12 @@ pub(crate) async fn connect(
             let taker = Taker::Tulle(form);
             mux::open(worker, endpoint, port, tunnel, taker, limit).await?
         }
+        Tunnel::Hbone { .. } if form == Form::Udp => {
+            let workload = &endpoint.config.workload;
+            let details =
+                format!("workload {workload} is reached by HBONE, which carries no datagrams");
+            return Err(Failure::no_backend(details));
+        }
         Tunnel::Hbone { port: tunnel } => {
             mux::open(worker, endpoint, port, tunnel, Taker::Hbone, limit).await?
         }

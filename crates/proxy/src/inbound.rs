@@ -34,7 +34,7 @@ use crate::state::Own;
 use crate::tcp::{self, Connection, Opened, Spoken};
 use crate::tunnel::{self, Form};
 use crate::worker::Worker;
-use crate::{connect, http, http2, outbound, reply};
+use crate::{connect, http, http2, outbound, reply, udp};
 
 /// For a handshake, or for the first bytes of a caller that must speak first.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -145,7 +145,8 @@ async fn carried(worker: Rc<Worker>, stream: Io, form: Form, name: &str, caller:
     let target = port.and_then(|port| target(&worker, port));
     match (form, target) {
         (Form::Tcp, Ok(target)) => bytes(&worker, stream, &caller, &target).await,
-        (Form::Tcp, Err(failure)) => refuse_bytes(&worker, &caller, &failure),
+        (Form::Udp, Ok(target)) => udp::inbound(&worker, stream, &caller, &target).await,
+        (Form::Tcp | Form::Udp, Err(failure)) => refuse_bytes(&worker, &caller, &failure),
         (_, target) => {
             let wire = if form == Form::Http2 {
                 Wire::Http2
@@ -160,9 +161,9 @@ async fn carried(worker: Rc<Worker>, stream: Io, form: Form, name: &str, caller:
 
 /// Where a request to a port of this workload goes.
 #[derive(Clone)]
-struct Target {
-    own: Arc<Own>,
-    port: u16,
+pub(crate) struct Target {
+    pub(crate) own: Arc<Own>,
+    pub(crate) port: u16,
     protocol: Protocol,
 }
 
@@ -461,7 +462,7 @@ impl Service for Mux {
     async fn call(&self, mut exchange: Exchange, _: Request) -> Reply {
         let head = exchange.head();
         let form = head.fields.get(FORM).and_then(Form::of_alpn);
-        let form = form.filter(|form| matches!(form, Form::Http1 | Form::Tcp));
+        let form = form.filter(|form| matches!(form, Form::Http1 | Form::Tcp | Form::Udp));
         let Some(form) = form.filter(|_| head.method == Method::CONNECT) else {
             let details =
                 "a stream of tulle-mux is a CONNECT that says in x-tulle-form what follows";

@@ -91,7 +91,7 @@ impl Outside {
         let config = match form {
             Form::Http1 => &ready.http1,
             Form::Http2 | Form::Mux | Form::Hbone => &ready.http2,
-            Form::Tcp => &ready.bytes,
+            Form::Tcp | Form::Udp => &ready.bytes,
         };
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
         let handshake = connector.connect(ready.name.clone(), stream);

@@ -25,7 +25,7 @@ use crate::options::{MARK, Mode, Options, Role, Source};
 use crate::peers::Peers;
 use crate::state::{State, Updater};
 use crate::worker::{Shared, Worker};
-use crate::{bootstrap, dns, gateway, inbound, intake};
+use crate::{bootstrap, dns, gateway, inbound, intake, udp};
 
 /// What readiness waits for at the start.
 const CERTIFICATE: &str = "its certificate";
@@ -495,12 +495,16 @@ fn start_workers(
         let (shared, doors) = (Arc::clone(&shared), doors.clone());
         async move {
             let worker = Rc::new(Worker::new(shared));
-            let accepting: Vec<_> = doors
-                .into_iter()
-                .map(|(door, listener)| {
-                    tokio::task::spawn_local(accept(Rc::clone(&worker), door, listener))
-                })
-                .collect();
+            let mut accepting = Vec::new();
+            for (door, listener) in doors {
+                if let Door::Upstream(host, port) = &door {
+                    let (host, listener) = (host.clone(), Arc::clone(&listener));
+                    // Its sessions may go on while the proxy drains.
+                    tokio::task::spawn_local(datagrams(Rc::clone(&worker), host, *port, listener));
+                }
+                let serving = accept(Rc::clone(&worker), door, listener);
+                accepting.push(tokio::task::spawn_local(serving));
+            }
             let gateways = tokio::task::spawn_local(gateway::listen(Rc::clone(&worker)));
             let sweeper = Rc::clone(&worker);
             let sweeping = tokio::task::spawn_local(async move {
@@ -521,6 +525,20 @@ fn start_workers(
         }
     })
     .map_err(ProxyError::system("starting worker threads"))
+}
+
+/// Datagrams to a loopback port that leads to a service: those to the same port as its connections.
+async fn datagrams(worker: Rc<Worker>, host: String, port: u16, listener: Arc<TcpListener>) {
+    let socket = listener.local_addr().and_then(socket::share_udp);
+    let picker = Rc::clone(&worker);
+    let pick = move |_| udp::pick_of(&picker, &host, port);
+    let served = match socket {
+        Ok(socket) => udp::serve(worker, socket, pick).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::warn!(%error, "no datagrams are taken: another program has the port");
+    }
 }
 
 pub(crate) async fn accept(worker: Rc<Worker>, door: Door, listener: Arc<TcpListener>) {

@@ -1,8 +1,8 @@
 //! The wire between proxies: TLS 1.3 with both SPIFFE identities verified.
 //!
 //! SNI names the workload and its port, `<port>.<workload>.<namespace>.tulle`; ALPN names what
-//! follows. Three forms are direct, without a frame around them: HTTP/1.1, HTTP/2, bytes. In
-//! `tulle-mux` each stream (HTTP/2 CONNECT) is a connection of one of these forms, named in the same
+//! follows. Four forms are direct, without a frame around them: HTTP/1.1, HTTP/2, bytes, and
+//! datagrams (each behind its length in two bytes). In `tulle-mux` each stream (HTTP/2 CONNECT) is a connection of one of these forms, named in the same
 //! way. Plain `h2` is HBONE, as Istio's ztunnel and waypoints speak it.
 
 use model::{Reason, WorkloadName};
@@ -19,19 +19,28 @@ pub(crate) enum Form {
     Http1,
     Http2,
     Tcp,
+    Udp,
     Mux,
     Hbone,
 }
 
 impl Form {
     /// All forms, the preferred first; a client offers only the one it means.
-    pub(crate) const ALL: [Self; 5] = [Self::Http1, Self::Http2, Self::Tcp, Self::Mux, Self::Hbone];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Http1,
+        Self::Http2,
+        Self::Tcp,
+        Self::Udp,
+        Self::Mux,
+        Self::Hbone,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Http1 => "tulle-h1",
             Self::Http2 => "tulle-h2",
             Self::Tcp => "tulle-tcp",
+            Self::Udp => "tulle-udp",
             Self::Mux => "tulle-mux",
             Self::Hbone => "h2",
         }

@@ -1,29 +1,39 @@
 //! Datagrams, as sessions of a client with one endpoint.
 //!
 //! The relay is [`net::udp`]; here are the choice of an endpoint, metrics and the access log's line
-//! at a session's end. Datagrams go to the endpoint as they are, also between workloads: mutual
-//! TLS is for connections. There are `tulle_udp_` counters per destination, not per workload, since
+//! at a session's end. Between workloads of the mesh a session is a stream in mutual TLS; to others
+//! datagrams go as they are. There are `tulle_udp_` counters per destination, not per workload, since
 //! a session may be no more than one lost datagram.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use model::Reason;
-use net::udp::{self, End, Handler, Listener, Options, Session};
+use model::workload::Tunnel;
+use net::udp::{
+    self, CarryError, End, Handler, Listener, Moved, Options, Session, Socket, Upstream,
+};
 use telemetry::Direction;
 use telemetry::metrics::{Counter, Registry};
+use tokio::net::UnixDatagram;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::connect;
 use crate::destination::{Destination, Endpoint, Slot};
-use crate::error::Failure;
-use crate::outbound::no_port;
+use crate::error::{Failure, chain};
+use crate::inbound::Target as Inward;
+use crate::io::Io;
+use crate::outbound::{no_port, unknown};
 use crate::pool::Link;
 use crate::record::{Caller, Load, NONE};
 use crate::tcp::Connection;
+use crate::tunnel::Form;
 use crate::worker::Worker;
 
 /// Destinations whose counters a listener remembers.
@@ -35,12 +45,26 @@ pub(crate) struct Target {
     pub(crate) host: Arc<str>,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) address: SocketAddr,
+    /// For a stream to it, where it has a proxy.
+    connect_timeout: Duration,
     /// Held as long as the session: it counts towards the destination's limits.
     #[expect(
         dead_code,
         reason = "only held: the session counts until it is dropped"
     )]
     pub(crate) held: Option<(Load, Slot)>,
+}
+
+/// An endpoint for a session with a port of a service by name, which the proxy must know already.
+pub(crate) fn pick_of(worker: &Worker, host: &str, port: u16) -> Result<Target, Failure> {
+    let name = model::name::service_of_host(host, worker.shared.workload.namespace());
+    let name = name.ok_or_else(|| {
+        let details = format!("host {host} is not of this mesh: datagrams go to its services only");
+        Failure::new(Reason::NoRoute, details)
+    })?;
+    let snapshot = worker.shared.state.snapshot();
+    let destination = snapshot.service(&name).ok_or_else(|| unknown(&name))?;
+    pick(worker, destination, port)
 }
 
 /// An endpoint for a session with a port of a service.
@@ -77,6 +101,7 @@ pub(crate) fn pick(
         host: Arc::clone(&destination.host),
         endpoint,
         address,
+        connect_timeout: port.policy.connect_timeout,
         held,
     })
 }
@@ -98,7 +123,7 @@ where
     };
     let drain = worker.shared.drain.clone();
     let picks = Picks {
-        lost: Counters::new(&worker.shared.registry, &NONE),
+        lost: Counters::new(&worker.shared.registry, Direction::Outbound, &NONE),
         worker,
         pick,
         known: RefCell::default(),
@@ -125,9 +150,10 @@ impl<P> Picks<P> {
         if known.len() >= KNOWN {
             known.clear();
         }
+        let registry = &self.worker.shared.registry;
         let counters = known
             .entry(Arc::clone(host))
-            .or_insert_with(|| Rc::new(Counters::new(&self.worker.shared.registry, host)));
+            .or_insert_with(|| Rc::new(Counters::new(registry, Direction::Outbound, host)));
         Rc::clone(counters)
     }
 }
@@ -147,6 +173,8 @@ where
                     worker: Rc::clone(&self.worker),
                     counters,
                     client: net::socket::canonical(client),
+                    carried: Rc::default(),
+                    carrier: RefCell::default(),
                     target,
                     sent: Cell::new(0),
                     received: Cell::new(0),
@@ -174,11 +202,45 @@ struct Datagrams {
     counters: Rc<Counters>,
     client: SocketAddr,
     target: Target,
+    carried: Rc<Carried>,
+    carrier: RefCell<Option<AbortOnDropHandle<()>>>,
     sent: Cell<u64>,
     received: Cell<u64>,
     ended: Cell<bool>,
     begun: Instant,
     begun_at: SystemTime,
+}
+
+/// What became of the stream that a session is carried on.
+#[derive(Default)]
+struct Carried {
+    link: RefCell<Option<Link>>,
+    failure: RefCell<Option<Failure>>,
+    ended: Notify,
+}
+
+/// Opens a stream to the endpoint and carries on it what comes to `socket`.
+async fn carry(
+    worker: &Rc<Worker>,
+    endpoint: &Arc<Endpoint>,
+    port: u16,
+    limit: Duration,
+    socket: &Socket,
+    carried: &Carried,
+) -> Result<(), Failure> {
+    let opening = connect::connect(worker, endpoint, port, Form::Udp, None, limit);
+    let (stream, link) = Box::pin(opening).await?;
+    let address = link.address;
+    carried.link.replace(Some(link));
+    let ended = udp::carry(stream, socket, |_| {}).await;
+    let why = ended.map_or_else(
+        |error| chain(&error),
+        |()| "it ended the session".to_owned(),
+    );
+    Err(Failure::new(
+        Reason::UpstreamReset,
+        format!("the proxy at {address}: {why}"),
+    ))
 }
 
 impl Datagrams {
@@ -191,21 +253,41 @@ impl Datagrams {
         let direction = Direction::Outbound;
         let mut session = Connection::begin(&self.worker, direction, &caller, &self.target.host)
             .datagrams(self.begun, self.begun_at);
-        session.reached(
-            &self.target.endpoint,
-            &Link {
-                address: self.target.address,
-                mtls: false,
-                group: "",
-            },
-        );
+        let link = self.carried.link.take().unwrap_or(Link {
+            address: self.target.address,
+            mtls: false,
+            group: "",
+        });
+        session.reached(&self.target.endpoint, &link);
         session.log(failure, self.sent.get(), self.received.get());
     }
 }
 
 impl Session for Datagrams {
-    fn upstream(&self) -> SocketAddr {
-        self.target.address
+    fn upstream(&self) -> io::Result<Upstream> {
+        let Target {
+            address, endpoint, ..
+        } = &self.target;
+        if endpoint.config.tunnel == Tunnel::None {
+            return Ok(Upstream::Address(*address));
+        }
+        let (ours, theirs) = UnixDatagram::pair()?;
+        let (worker, endpoint) = (Rc::clone(&self.worker), Arc::clone(endpoint));
+        let (port, limit) = (address.port(), self.target.connect_timeout);
+        let carried = Rc::clone(&self.carried);
+        let carrier = tokio::task::spawn_local(async move {
+            let socket = Socket::Pair(theirs);
+            let ended = carry(&worker, &endpoint, port, limit, &socket, &carried).await;
+            carried.failure.replace(ended.err());
+            carried.ended.notify_one();
+        });
+        self.carrier.replace(Some(AbortOnDropHandle::new(carrier)));
+        Ok(Upstream::Pair(ours))
+    }
+
+    async fn broken(&self) -> io::Error {
+        self.carried.ended.notified().await;
+        io::ErrorKind::ConnectionReset.into()
     }
 
     fn sent(&self, bytes: usize) {
@@ -226,8 +308,11 @@ impl Session for Datagrams {
         match end {
             End::Idle => self.end(None),
             End::Failed(error) => {
-                let details = format!("{}: {error}", self.target.address);
-                self.end(Some(&Failure::new(Reason::ConnectRefused, details)));
+                let failure = self.carried.failure.take().unwrap_or_else(|| {
+                    let details = format!("{}: {error}", self.target.address);
+                    Failure::new(Reason::ConnectRefused, details)
+                });
+                self.end(Some(&failure));
             }
         }
     }
@@ -242,6 +327,56 @@ impl Drop for Datagrams {
     }
 }
 
+/// A session that a peer carries here, to a port of the own application.
+pub(crate) async fn inbound(worker: &Rc<Worker>, stream: Io, caller: &Caller, target: &Inward) {
+    let (own, direction) = (&target.own, Direction::Inbound);
+    let counters = Counters::new(&worker.shared.registry, direction, &own.host);
+    let (begun, begun_at) = (Instant::now(), SystemTime::now());
+    let mut session =
+        Connection::begin(worker, direction, caller, &own.host).datagrams(begun, begun_at);
+    let (sent, received) = (Cell::new(0), Cell::new(0));
+    let served = async {
+        let address = connect::address(&own.application, target.port)?;
+        let socket = Socket::to(Upstream::Address(address), worker.shared.mark);
+        let socket = socket
+            .map_err(|error| Failure::new(Reason::ConnectRefused, format!("{address}: {error}")))?;
+        let link = Link {
+            address,
+            mtls: false,
+            group: "",
+        };
+        session.reached(&own.application, &link);
+        counters.opened.inc();
+        let moved = |moved| match moved {
+            Moved::Down(n) => {
+                sent.set(sent.get() + n as u64);
+                counters.sent.add(n as u64);
+            }
+            Moved::Up(n) => {
+                received.set(received.get() + n as u64);
+                counters.received.add(n as u64);
+            }
+            Moved::Lost => counters.dropped.inc(),
+        };
+        let ended = tokio::select! {
+            ended = udp::carry(stream, &socket, moved) => ended.map_err(|error| {
+                let reason = match &error {
+                    CarryError::Stream(_) => Reason::ClientDisconnected,
+                    CarryError::Socket(_) => Reason::ConnectRefused,
+                };
+                Failure::new(reason, chain(&error))
+            }),
+            () = worker.shared.drain.cut() => {
+                Err(Failure::new(Reason::Draining, "cut when the proxy stopped"))
+            }
+        };
+        counters.closed.inc();
+        ended
+    };
+    let failure = served.await.err();
+    session.log(failure.as_ref(), sent.get(), received.get());
+}
+
 /// Counters of one destination.
 struct Counters {
     opened: Counter,
@@ -253,14 +388,9 @@ struct Counters {
 }
 
 impl Counters {
-    fn new(registry: &Registry, host: &str) -> Self {
-        let counter = |name, help| {
-            registry.counter_with(
-                name,
-                help,
-                &[("direction", "outbound"), ("destination", host)],
-            )
-        };
+    fn new(registry: &Registry, direction: Direction, host: &str) -> Self {
+        let labels = [("direction", direction.as_str()), ("destination", host)];
+        let counter = |name, help| registry.counter_with(name, help, &labels);
         Self {
             opened: counter(
                 "tulle_udp_sessions_opened_total",

@@ -236,7 +236,7 @@ fn protocol(word: &str) -> anyhow::Result<wire::Protocol> {
     let read = Protocol::from_declared(word);
     if read == Protocol::Detect && !matches!(word, "" | "detect") {
         return Err(usage!(
-            "--port .../{word}: there is no such protocol; the protocols are http, http2, grpc, tls, tcp"
+            "--port .../{word}: there is no such protocol; the protocols are http, http2, grpc, tls, tcp, udp"
         ));
     }
     Ok(match read {
@@ -268,7 +268,11 @@ impl Prepared {
         let mut child = program::start(&run.command, &environment, network.path().as_deref())?;
         let program = Program {
             pid: child.id().context("the program ended before it began")?,
-            ports: run.ports.iter().map(|p| p.number).collect(),
+            ports: run
+                .ports
+                .iter()
+                .map(|p| (p.number, p.protocol.eq_ignore_ascii_case("udp")))
+                .collect(),
         };
         let status = tokio::select! {
             status = child.wait() => status.context("waiting for the program")?,
@@ -294,7 +298,8 @@ impl Prepared {
 /// The running program, by what the supervisor knows of it.
 struct Program {
     pid: u32,
-    ports: Vec<u16>,
+    /// And whether they are for datagrams.
+    ports: Vec<(u16, bool)>,
 }
 
 impl Program {
@@ -303,9 +308,12 @@ impl Program {
         let begun = tokio::time::Instant::now();
         let mut warned = false;
         loop {
-            let listening = program::listening_ports(self.pid);
-            let missing = self.ports.iter().find(|port| !listening.contains(port));
-            let Some(port) = missing else {
+            let (connections, datagrams) = program::listening_ports(self.pid);
+            let missing = self.ports.iter().find(|(port, udp)| {
+                let listening = if *udp { &datagrams } else { &connections };
+                !listening.contains(port)
+            });
+            let Some((port, _)) = missing else {
                 ready.send_replace(true);
                 return std::future::pending().await;
             };

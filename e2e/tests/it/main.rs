@@ -9,6 +9,7 @@
 )]
 
 mod control;
+mod datagrams;
 mod front;
 mod gateway;
 mod grpc;

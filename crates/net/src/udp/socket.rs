@@ -12,7 +12,9 @@ use nix::sys::socket::{
 };
 use socket2::SockRef;
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::net::{UdpSocket, UnixDatagram};
+
+use super::Upstream;
 
 /// A listening socket.
 ///
@@ -98,16 +100,80 @@ impl Listener {
     }
 }
 
-/// A socket that only hears `to`.
-pub(super) fn connect(to: SocketAddr, mark: Option<u32>) -> io::Result<UdpSocket> {
-    let any: IpAddr = if to.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
-    let socket = crate::socket::bind_udp(SocketAddr::new(any, 0), mark)?;
-    socket.connect(to)?;
-    UdpSocket::from_std(socket)
+/// A socket with one other end.
+#[derive(Debug)]
+pub enum Socket {
+    /// Hears only whom it is connected to.
+    Udp(UdpSocket),
+    /// Of a local pair.
+    Pair(UnixDatagram),
+}
+
+impl Socket {
+    /// Connects to an upstream; `mark` is the `SO_MARK` of a socket to an address.
+    pub fn to(upstream: Upstream, mark: Option<u32>) -> io::Result<Self> {
+        let to = match upstream {
+            Upstream::Pair(end) => return Ok(Self::Pair(end)),
+            Upstream::Address(to) => to,
+        };
+        let any: IpAddr = if to.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let socket = crate::socket::bind_udp(SocketAddr::new(any, 0), mark)?;
+        socket.connect(to)?;
+        Ok(Self::Udp(UdpSocket::from_std(socket)?))
+    }
+
+    /// Sends a datagram, or fails at once where the other end is full.
+    pub fn send(&self, datagram: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Udp(socket) => SockRef::from(socket).send(datagram),
+            Self::Pair(socket) => SockRef::from(socket).send(datagram),
+        }
+    }
+
+    /// Waits until there may be something to receive. Fails with what ICMP told of the other end,
+    /// which does not make a socket readable.
+    pub async fn readable(&self) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::ERROR;
+        let ready = match self {
+            Self::Udp(socket) => socket.ready(interest).await?,
+            Self::Pair(socket) => socket.ready(interest).await?,
+        };
+        if ready.is_error() {
+            let told = match self {
+                Self::Udp(socket) => socket.take_error()?,
+                Self::Pair(socket) => socket.take_error()?,
+            };
+            if let Some(error) = told {
+                return Err(error);
+            }
+            // Told already to whoever sent; this forgets the readiness.
+            let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            let _ = match self {
+                Self::Udp(socket) => socket.try_io(Interest::ERROR, nothing),
+                Self::Pair(socket) => socket.try_io(Interest::ERROR, nothing),
+            };
+        }
+        Ok(())
+    }
+
+    /// Receives what is there.
+    pub fn try_recv(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Udp(socket) => socket.try_recv(into),
+            Self::Pair(socket) => socket.try_recv(into),
+        }
+    }
+}
+
+/// Whether an error concerns one datagram and not the whole session.
+pub(super) fn is_about_datagram(error: &io::Error) -> bool {
+    use nix::errno::Errno::{EAGAIN, EMSGSIZE, ENOBUFS, ENOMEM};
+    let errno = error.raw_os_error().map(nix::errno::Errno::from_raw);
+    matches!(errno, Some(EAGAIN | EMSGSIZE | ENOBUFS | ENOMEM))
 }
 
 fn space() -> Vec<u8> {

@@ -1,5 +1,8 @@
 use std::future::Future;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UdpSocket, UnixDatagram};
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::*;
@@ -45,8 +48,8 @@ impl Handler for Picks {
 }
 
 impl Session for Picked {
-    fn upstream(&self) -> SocketAddr {
-        self.0
+    fn upstream(&self) -> io::Result<Upstream> {
+        Ok(Upstream::Address(self.0))
     }
     fn sent(&self, bytes: usize) {
         up(&self.1.sent, bytes);
@@ -271,5 +274,128 @@ fn a_relay_that_is_dropped_takes_its_sessions_along() {
         until("its end", || seen.gone.get() == 1).await;
         assert!(seen.ended.borrow().is_empty());
         drop(bind(&address.to_string()).await);
+    });
+}
+
+/// A stream, and a socket whose datagrams are carried on it.
+fn carried() -> (
+    tokio::io::DuplexStream,
+    UnixDatagram,
+    tokio::task::JoinHandle<String>,
+) {
+    let (near, far) = tokio::io::duplex(4096);
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let carrying = tokio::task::spawn_local(async move {
+        let ended = carry(far, &Socket::Pair(theirs), |_| {}).await;
+        ended.map_or_else(|error| error.to_string(), |()| "ended".to_owned())
+    });
+    (near, ours, carrying)
+}
+
+#[test]
+fn a_datagram_on_a_stream_stands_behind_its_length() {
+    run(async {
+        let (mut stream, socket, carrying) = carried();
+        socket.send(b"abc").await.unwrap();
+        socket.send(b"").await.unwrap();
+        let mut frames = [0; 7];
+        stream.read_exact(&mut frames).await.unwrap();
+        assert_eq!(&frames, b"\0\x03abc\0\0");
+        // In pieces that have nothing to do with the frames.
+        for piece in [b"\0".as_slice(), b"\x02h", b"i\0\0\0", b"\x01x"] {
+            stream.write_all(piece).await.unwrap();
+        }
+        for expected in [b"hi".as_slice(), b"", b"x"] {
+            let mut buffer = [0; 16];
+            let n = socket.recv(&mut buffer).await.unwrap();
+            assert_eq!(&buffer[..n], expected);
+        }
+        drop(stream);
+        assert_eq!(carrying.await.unwrap(), "ended");
+    });
+}
+
+#[test]
+fn the_largest_datagram_is_carried_whole_and_a_broken_stream_is_told() {
+    run(async {
+        let (mut stream, socket, carrying) = carried();
+        let largest = vec![b'x'; 65_507];
+        let (sent, read) = tokio::join!(socket.send(&largest), async {
+            let mut frame = vec![0; 2 + largest.len()];
+            stream.read_exact(&mut frame).await.map(|_| frame)
+        });
+        sent.unwrap();
+        let frame = read.unwrap();
+        assert_eq!(&frame[..2], 65_507_u16.to_be_bytes());
+        assert!(frame[2..] == largest);
+        // The end in the middle of a frame.
+        stream.write_all(b"\0\x09half").await.unwrap();
+        drop(stream);
+        assert_eq!(carrying.await.unwrap(), "the stream broke");
+    });
+}
+
+#[test]
+fn the_other_end_of_a_pair_ends_the_session_when_it_goes() {
+    struct Paired(RefCell<Option<UnixDatagram>>, Rc<Seen>, Rc<Notify>);
+    impl Session for Paired {
+        fn upstream(&self) -> io::Result<Upstream> {
+            let end = self.0.take().ok_or(io::ErrorKind::NotFound)?;
+            Ok(Upstream::Pair(end))
+        }
+        async fn broken(&self) -> io::Error {
+            self.2.notified().await;
+            io::ErrorKind::ConnectionReset.into()
+        }
+        fn sent(&self, bytes: usize) {
+            up(&self.1.sent, bytes);
+        }
+        fn received(&self, bytes: usize) {
+            up(&self.1.received, bytes);
+        }
+        fn dropped(&self) {
+            up(&self.1.dropped, 1);
+        }
+        fn ended(&self, end: &End) {
+            self.1.ended.borrow_mut().push(format!("{end:?}"));
+        }
+    }
+    struct Pairs(RefCell<Vec<UnixDatagram>>, Rc<Seen>, Rc<Notify>);
+    impl Handler for Pairs {
+        type Session = Paired;
+        fn open(&self, _: SocketAddr) -> Option<Paired> {
+            up(&self.1.opened, 1);
+            let end = self.0.borrow_mut().pop()?;
+            let (seen, broken) = (Rc::clone(&self.1), Rc::clone(&self.2));
+            Some(Paired(RefCell::new(Some(end)), seen, broken))
+        }
+        fn full(&self, _: SocketAddr) {}
+    }
+    run(async {
+        let (first, one) = UnixDatagram::pair().unwrap();
+        let (second, two) = UnixDatagram::pair().unwrap();
+        let seen = Rc::new(Seen::default());
+        let socket = crate::socket::bind_udp("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let listener = Listener::new(socket).unwrap();
+        let address = listener.local_addr().unwrap();
+        let broken = Rc::new(Notify::new());
+        let ends = RefCell::new(vec![two, one]);
+        let pairs = Pairs(ends, Rc::clone(&seen), Rc::clone(&broken));
+        tokio::task::spawn_local(relay(listener, Options::default(), pairs));
+        let client = bind("127.0.0.1:0").await;
+        let mut buffer = [0; 16];
+        client.send_to(b"one", address).await.unwrap();
+        let n = first.recv(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..n], b"one");
+        first.send(b"answer").await.unwrap();
+        let n = client.recv(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..n], b"answer");
+        drop(first);
+        broken.notify_one();
+        until("the session to end", || seen.ended.borrow().len() == 1).await;
+        client.send_to(b"two", address).await.unwrap();
+        let n = second.recv(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..n], b"two");
+        assert_eq!(seen.opened.get(), 2);
     });
 }

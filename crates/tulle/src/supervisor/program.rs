@@ -121,26 +121,36 @@ pub(crate) fn proxy_environment(port: u16) -> Vec<(String, String)> {
     .collect()
 }
 
-/// The TCP ports that listen in the network namespace of a process, read from the kernel's
-/// tables: nobody's accept queue sees a connection that means nothing.
-pub(crate) fn listening_ports(pid: u32) -> BTreeSet<u16> {
-    let mut ports = BTreeSet::new();
-    for table in ["tcp", "tcp6"] {
-        if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")) {
-            ports.extend(listeners_of(&text));
+/// A TCP socket that listens, as the kernel's tables have it.
+const LISTEN: &str = "0A";
+/// A UDP socket that hears everybody.
+const UNCONNECTED: &str = "07";
+
+/// The TCP and the UDP ports that are served in the network namespace of a process, read from the
+/// kernel's tables: nobody's accept queue sees a connection that means nothing.
+pub(crate) fn listening_ports(pid: u32) -> (BTreeSet<u16>, BTreeSet<u16>) {
+    let ports = |tables: [&str; 2], state| {
+        let mut ports = BTreeSet::new();
+        for table in tables {
+            if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")) {
+                ports.extend(ports_of(&text, state));
+            }
         }
-    }
-    ports
+        ports
+    };
+    (
+        ports(["tcp", "tcp6"], LISTEN),
+        ports(["udp", "udp6"], UNCONNECTED),
+    )
 }
 
-fn listeners_of(table: &str) -> impl Iterator<Item = u16> {
-    const LISTEN: &str = "0A";
-    table.lines().skip(1).filter_map(|line| {
+fn ports_of<'t>(table: &'t str, wanted: &'t str) -> impl Iterator<Item = u16> + 't {
+    table.lines().skip(1).filter_map(move |line| {
         let mut fields = line.split_ascii_whitespace();
         let local = fields.nth(1)?;
         let state = fields.nth(1)?;
         let (_, port) = local.rsplit_once(':')?;
-        (state == LISTEN)
+        (state == wanted)
             .then(|| u16::from_str_radix(port, 16).ok())
             .flatten()
     })
@@ -155,14 +165,17 @@ mod tests {
         let table = "  sl  local_address rem_address   st tx_queue\n\
              0: 0100007F:2378 00000000:0000 0A 00000000:00000000\n\
              1: 0100007F:1F90 0100007F:9C40 01 00000000:00000000\n";
-        assert_eq!(listeners_of(table).collect::<Vec<_>>(), [0x2378]);
+        assert_eq!(ports_of(table, LISTEN).collect::<Vec<_>>(), [0x2378]);
     }
 
     #[test]
-    fn a_listener_of_this_process_is_seen() {
+    fn what_this_process_serves_is_seen() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = listener.local_addr().expect("bound").port();
-        assert!(listening_ports(std::process::id()).contains(&port));
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let udp = socket.local_addr().expect("bound").port();
+        let (connections, datagrams) = listening_ports(std::process::id());
+        assert!(connections.contains(&port) && datagrams.contains(&udp));
     }
 
     #[test]
