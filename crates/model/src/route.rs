@@ -4,6 +4,7 @@
 //! between matches is Gateway API's and lives in the `policy` crate.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,6 +192,129 @@ pub enum Filter {
     Redirect(Redirect),
     /// Changes host or path of the request.
     Rewrite(Rewrite),
+    /// Answers browsers that ask whether pages of other origins may send such a request, and says so
+    /// in the responses to those that do.
+    Cors(Cors),
+}
+
+/// Cross-origin resource sharing (Fetch Standard 3.3). A list that is [`All`](Listed::All) takes
+/// everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cors {
+    /// Pages of which origins.
+    pub origins: Listed<OriginMatch>,
+    /// Whether they may send cookies and other credentials.
+    pub credentials: bool,
+    /// Methods beside `GET`, `HEAD` and `POST`.
+    pub methods: Listed<Method>,
+    /// Request headers.
+    pub headers: Listed<HeaderName>,
+    /// Response headers that scripts may read.
+    pub exposed: Listed<HeaderName>,
+    /// For how many seconds the answer may be kept.
+    pub max_age: u32,
+}
+
+/// A list, or everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listed<T> {
+    /// `*`.
+    All,
+    /// These.
+    Only(Vec<T>),
+}
+
+/// Which origins are meant: `<scheme>://<host>(:<port>)`, the host perhaps `*` or begun with `*.`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginMatch {
+    https: bool,
+    /// In lower case; begun with `.` it stands for all hosts that end so, and empty for all.
+    host: String,
+    port: u16,
+}
+
+/// What is written is no origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no origin: http or https, then \"://\", a host, and perhaps a port")]
+pub struct OriginError;
+
+impl OriginMatch {
+    /// Whether it means this origin, as a request's `Origin` says it.
+    pub fn matches(&self, origin: &str) -> bool {
+        let Some((https, host, port)) = split_origin(origin) else {
+            return false;
+        };
+        let host = host.to_ascii_lowercase();
+        let named = match self.host.as_bytes() {
+            [] => true,
+            [b'.', ..] => host.len() > self.host.len() && host.ends_with(&self.host),
+            _ => host == self.host,
+        };
+        named && https == self.https && port == self.port
+    }
+}
+
+/// Scheme, host and port.
+fn split_origin(text: &str) -> Option<(bool, &str, u16)> {
+    let (https, rest) = match text.strip_prefix("https://") {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix("http://")?),
+    };
+    // A host in brackets has colons of its own.
+    let colon = rest.rfind(':').filter(|at| !rest[*at..].contains(']'));
+    let (host, port) = match colon {
+        Some(at) => (&rest[..at], rest[at + 1..].parse().ok()?),
+        None => (rest, if https { 443 } else { 80 }),
+    };
+    (!host.is_empty()).then_some((https, host, port))
+}
+
+impl FromStr for OriginMatch {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Self, OriginError> {
+        let (https, host, port) = split_origin(text).ok_or(OriginError)?;
+        let host = match host.strip_prefix('*') {
+            Some("") => "",
+            Some(suffix) if suffix.starts_with('.') => suffix,
+            Some(_) => return Err(OriginError),
+            None => host,
+        };
+        let label = |label: &str| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        let labels = host.strip_prefix('.').unwrap_or(host);
+        if port == 0 || !(host.is_empty() || labels.split('.').all(label)) {
+            return Err(OriginError);
+        }
+        Ok(Self {
+            https,
+            host: host.to_ascii_lowercase(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for OriginMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, usual) = if self.https {
+            ("https", 443)
+        } else {
+            ("http", 80)
+        };
+        let star = match self.host.as_bytes() {
+            [] | [b'.', ..] => "*",
+            _ => "",
+        };
+        write!(f, "{scheme}://{star}{}", self.host)?;
+        if self.port == usual {
+            return Ok(());
+        }
+        write!(f, ":{}", self.port)
+    }
 }
 
 /// Headers to set, add and remove, in that order of application: set, add, remove.

@@ -6,6 +6,7 @@
 //! module that makes the choice says so.
 #![forbid(unsafe_code)]
 
+pub mod cors;
 pub mod effective;
 pub mod filter;
 pub mod path;

@@ -14,6 +14,7 @@ use model::name::service_of_host;
 use model::route::{Filter, HeaderChange, Target};
 use model::service::Protocol;
 use model::{Reason, route};
+use policy::cors::{Answer, cors};
 use policy::filter::{self, Origin};
 use policy::route::{Decision, RequestView, RouteTable};
 use policy::{path, split};
@@ -169,6 +170,9 @@ async fn send(
     if let Some(handshake) = websocket {
         handshake.leave(&mut answer)?;
     }
+    if let Some(fields) = &way.cors {
+        Answer::apply(fields, &mut answer.head.fields);
+    }
     for change in way.response_headers {
         filter::apply_headers(&mut answer.head.fields, change);
     }
@@ -190,6 +194,8 @@ struct Way<'v> {
     /// In place of the request's own, with query.
     path: Option<String>,
     response_headers: Vec<&'v HeaderChange>,
+    /// For the page that sent it, in the response.
+    cors: Option<Fields>,
 }
 
 enum Routed<'v> {
@@ -268,6 +274,18 @@ fn decide<'v>(
         Failure::new(Reason::NoRoute, details)
     })?;
     for filter in &rule.filters {
+        if let Filter::Cors(policy) = filter {
+            match cors(policy, &head.method, &head.fields) {
+                Some(Answer::Preflight(fields)) => {
+                    exchange.set_route(name);
+                    return Ok(Routed::Reply(Reply::own(200, fields, "")));
+                }
+                Some(Answer::Response(fields)) => way.cors = Some(fields),
+                None => {}
+            }
+        }
+    }
+    for filter in &rule.filters {
         if let Filter::Redirect(redirect) = filter {
             let origin = Origin {
                 scheme: head.scheme.map_or("http", Scheme::as_str),
@@ -275,7 +293,10 @@ fn decide<'v>(
                 port: head.port().unwrap_or(port),
             };
             let (status, location) = filter::redirect(redirect, &request, &origin, matched);
-            let reply = redirect_reply(status, &location);
+            let mut reply = redirect_reply(status, &location);
+            if let Some(fields) = &way.cors {
+                Answer::apply(fields, &mut reply.head.fields);
+            }
             exchange.set_route(name);
             return Ok(Routed::Reply(reply));
         }
@@ -338,7 +359,7 @@ fn apply<'v>(
                 way.authority = Some(host.clone());
             }
         }
-        Filter::Redirect(_) => {}
+        Filter::Redirect(_) | Filter::Cors(_) => {}
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod backend_certificate;
 mod clients;
+mod cors;
 mod forwarded;
 mod process;
 mod upstream_header;

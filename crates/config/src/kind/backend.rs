@@ -7,7 +7,7 @@ use model::pattern::Pattern;
 use model::route::{Backend, HeaderMatch, Target, ValueMatch};
 use serde::{Deserialize, Serialize};
 
-use super::filter::{HttpFilter, filters, header_name};
+use super::filter::{HttpFilter, HttpFilterType, filters, header_name};
 use crate::check::Check;
 use crate::kind::GATEWAY_GROUP;
 use crate::reference::{NAME_RULE, ParentRef, check_name, check_namespace, shorten};
@@ -130,6 +130,15 @@ where
             },
         );
         let list: Vec<HttpFilter> = backend.filters.iter().map(HttpFilter::from).collect();
+        for (i, filter) in list.iter().enumerate() {
+            if matches!(filter.filter_type, HttpFilterType::RequestRedirect | HttpFilterType::Cors) {
+                c.error_at(
+                    "filters",
+                    format!("filters[{i}] answers requests, which a rule does before it chooses a backend"),
+                    "put it among the rule's filters",
+                );
+            }
+        }
         Backend {
             target,
             weight: backend.weight,

@@ -3,9 +3,9 @@
 //! The rules are those of the CRD: a filter's `type` and its one field agree, none is there
 //! twice, redirect and rewrite exclude each other, a prefix is only replaced where one matched.
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use model::name::is_subdomain;
-use model::route::{Filter, HeaderChange, PathChange, Redirect, Rewrite};
+use model::route::{Cors, Filter, HeaderChange, Listed, PathChange, Redirect, Rewrite};
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
@@ -31,6 +31,9 @@ pub struct HttpFilter {
     /// Changes host and path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url_rewrite: Option<RewriteSpec>,
+    /// Says what pages of other origins may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<CorsSpec>,
 }
 
 /// `type` of a filter of an `HTTPRoute`.
@@ -42,6 +45,8 @@ pub enum HttpFilterType {
     RequestRedirect,
     #[serde(rename = "URLRewrite")]
     UrlRewrite,
+    #[serde(rename = "CORS")]
+    Cors,
 }
 
 /// A filter of a `GRPCRoute`.
@@ -78,6 +83,7 @@ impl From<&GrpcFilter> for HttpFilter {
             response_header_modifier: filter.response_header_modifier.clone(),
             request_redirect: None,
             url_rewrite: None,
+            cors: None,
         }
     }
 }
@@ -174,6 +180,34 @@ pub enum PathModifierType {
     ReplacePrefixMatch,
 }
 
+/// Cross-origin resource sharing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CorsSpec {
+    /// Pages of which origins; `*` is all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub allow_origins: Vec<String>,
+    /// Whether they may send credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_credentials: Option<bool>,
+    /// Methods beside the safelisted ones; `*` is all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub allow_methods: Vec<String>,
+    /// Request headers; `*` is all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub allow_headers: Vec<String>,
+    /// Response headers that scripts may read; `*` is all.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub expose_headers: Vec<String>,
+    /// Seconds for which the answer may be kept.
+    #[serde(default = "five")]
+    pub max_age: u32,
+}
+
+fn five() -> u32 {
+    5
+}
+
 /// Checks the filters of a rule or of a backend, in the field `filters`.
 ///
 /// `one_prefix`: whether the rule has exactly one match, and that on a prefix.
@@ -220,6 +254,7 @@ fn one_filter(filter: &HttpFilter, one_prefix: bool, c: &mut Check<'_>) -> Optio
             filter.request_redirect.is_some(),
         ),
         (T::UrlRewrite, "urlRewrite", filter.url_rewrite.is_some()),
+        (T::Cors, "cors", filter.cors.is_some()),
     ];
     for (kind, field, present) in fields {
         if present && kind != filter.filter_type {
@@ -252,7 +287,116 @@ fn one_filter(filter: &HttpFilter, one_prefix: bool, c: &mut Check<'_>) -> Optio
             .url_rewrite
             .as_ref()
             .map(|r| Filter::Rewrite(c.at("urlRewrite", |c| rewrite(r, one_prefix, c)))),
+        T::Cors => filter
+            .cors
+            .as_ref()
+            .map(|spec| Filter::Cors(c.at("cors", |c| cors(spec, c)))),
     }
+}
+
+fn cors(spec: &CorsSpec, c: &mut Check<'_>) -> Cors {
+    if spec.allow_origins.is_empty() {
+        c.warn_at(
+            "allowOrigins",
+            "is empty: pages of no origin may send such a request",
+            "name origins, or \"*\"",
+        );
+    }
+    if spec.max_age == 0 {
+        c.error_at("maxAge", "must be at least 1", "");
+    }
+    let credentials = spec.allow_credentials.unwrap_or(false);
+    let exposed = cors_list(
+        "exposeHeaders",
+        &spec.expose_headers,
+        64,
+        c,
+        parse_header_name,
+    );
+    if credentials && exposed == Listed::All {
+        c.warn_at(
+            "exposeHeaders",
+            "\"*\" exposes nothing where credentials are allowed (Fetch Standard)",
+            "name the headers",
+        );
+    }
+    Cors {
+        origins: cors_list("allowOrigins", &spec.allow_origins, 64, c, |text| {
+            text.parse().ok().filter(|_| text.len() <= 253)
+        }),
+        credentials,
+        methods: cors_list("allowMethods", &spec.allow_methods, 9, c, method),
+        headers: cors_list(
+            "allowHeaders",
+            &spec.allow_headers,
+            64,
+            c,
+            parse_header_name,
+        ),
+        exposed,
+        max_age: spec.max_age,
+    }
+}
+
+/// The methods that the CRD knows.
+fn method(text: &str) -> Option<Method> {
+    const METHODS: [Method; 9] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::CONNECT,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::PATCH,
+    ];
+    METHODS.into_iter().find(|method| method.as_str() == text)
+}
+
+/// A list in which `*` stands alone and nothing stands twice.
+fn cors_list<T>(
+    field: &'static str,
+    texts: &[String],
+    most: usize,
+    c: &mut Check<'_>,
+    read: impl Fn(&str) -> Option<T>,
+) -> Listed<T> {
+    c.at_most(field, texts.len(), most);
+    if texts == ["*"] {
+        return Listed::All;
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    let list = c.each(field, texts, |c, text| {
+        if seen.contains(&text.as_str()) {
+            c.error(
+                format!("\"{}\" is there twice", shorten(text)),
+                "take one out",
+            );
+        }
+        seen.push(text);
+        let item = read(text).filter(|_| text != "*");
+        if item.is_none() {
+            let (message, hint) = match (text.as_str(), field) {
+                ("*", _) => (
+                    "takes everything, and must stand alone",
+                    "take the others out",
+                ),
+                (_, "allowOrigins") => (
+                    "is no origin",
+                    "write scheme, host and perhaps port, as \"https://*.example.com\"",
+                ),
+                (_, "allowMethods") => ("is no method", "methods are in upper case, as \"PUT\""),
+                _ => (
+                    "is not a header's name",
+                    "use letters, digits and !#$%&'*+-.^_`|~",
+                ),
+            };
+            c.error(format!("\"{}\" {message}", shorten(text)), hint);
+        }
+        item
+    });
+    Listed::Only(list.into_iter().flatten().collect())
 }
 
 fn headers(modifier: &HeaderModifier, c: &mut Check<'_>) -> HeaderChange {

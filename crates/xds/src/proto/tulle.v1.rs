@@ -916,7 +916,7 @@ pub mod value_match {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouteFilter {
     /// The form.
-    #[prost(oneof = "route_filter::Filter", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "route_filter::Filter", tags = "1, 2, 3, 4, 5")]
     pub filter: ::core::option::Option<route_filter::Filter>,
 }
 /// Nested message and enum types in `RouteFilter`.
@@ -936,7 +936,32 @@ pub mod route_filter {
         /// Changes host or path of the request.
         #[prost(message, tag = "4")]
         Rewrite(super::Rewrite),
+        /// Cross-origin resource sharing.
+        #[prost(message, tag = "5")]
+        Cors(super::Cors),
     }
+}
+/// Cross-origin resource sharing (Fetch Standard 3.3). A list of just `*` takes everything.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Cors {
+    /// Origins, `<scheme>://<host>(:<port>)`; the host may begin with `*`.
+    #[prost(string, repeated, tag = "1")]
+    pub origins: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether credentials may be sent.
+    #[prost(bool, tag = "2")]
+    pub credentials: bool,
+    /// Methods.
+    #[prost(string, repeated, tag = "3")]
+    pub methods: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Request headers.
+    #[prost(string, repeated, tag = "4")]
+    pub headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Response headers that scripts may read.
+    #[prost(string, repeated, tag = "5")]
+    pub exposed: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Seconds for which the answer may be kept.
+    #[prost(uint32, tag = "6")]
+    pub max_age: u32,
 }
 /// Headers to set, add and remove.
 #[derive(Clone, PartialEq, ::prost::Message)]

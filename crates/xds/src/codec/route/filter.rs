@@ -1,7 +1,10 @@
 //! Changes to requests and responses.
 
 use http::{HeaderName, HeaderValue, StatusCode};
-use model::route::{Filter, HeaderChange, PathChange, Redirect, Rewrite};
+use std::fmt::Display;
+use std::str::FromStr;
+
+use model::route::{Cors, Filter, HeaderChange, Listed, PathChange, Redirect, Rewrite};
 
 use crate::codec::field::{Invalid, Result, Within, each, optional_port, parse, required};
 use crate::proto::v1;
@@ -24,7 +27,22 @@ pub(super) fn to_message(filter: &Filter) -> v1::RouteFilter {
                 hostname: rewrite.hostname.clone(),
                 path: rewrite.path.as_ref().map(path_to_message),
             }),
+            Filter::Cors(cors) => Wire::Cors(v1::Cors {
+                origins: list_to_message(&cors.origins),
+                credentials: cors.credentials,
+                methods: list_to_message(&cors.methods),
+                headers: list_to_message(&cors.headers),
+                exposed: list_to_message(&cors.exposed),
+                max_age: cors.max_age,
+            }),
         }),
+    }
+}
+
+fn list_to_message(list: &Listed<impl Display>) -> Vec<String> {
+    match list {
+        Listed::All => vec!["*".to_owned()],
+        Listed::Only(list) => list.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -62,7 +80,29 @@ pub(super) fn from_message(message: v1::RouteFilter) -> Result<Filter> {
             hostname: message.hostname,
             path: message.path.map(path).transpose().within("rewrite")?,
         }),
+        Wire::Cors(message) => Filter::Cors(cors(message).within("cors")?),
     })
+}
+
+fn cors(message: v1::Cors) -> Result<Cors> {
+    Ok(Cors {
+        origins: list("origins", message.origins)?,
+        credentials: message.credentials,
+        methods: list("methods", message.methods)?,
+        headers: list("headers", message.headers)?,
+        exposed: list("exposed", message.exposed)?,
+        max_age: message.max_age,
+    })
+}
+
+fn list<T>(field: &'static str, texts: Vec<String>) -> Result<Listed<T>>
+where
+    T: FromStr<Err: Display>,
+{
+    if texts == ["*"] {
+        return Ok(Listed::All);
+    }
+    each(field, texts, |text| parse("", &text)).map(Listed::Only)
 }
 
 fn headers(message: v1::HeaderChange) -> Result<HeaderChange> {

@@ -14,8 +14,8 @@ use model::pattern::Pattern;
 use model::resource::Resource;
 use model::retry::{Backoff, Budget, Condition, Policy};
 use model::route::{
-    Backend, Filter, HeaderChange, HeaderMatch, Match, Parent, PathChange, PathMatch, QueryMatch,
-    Redirect, Rewrite, Route, RouteKind, Rule, Target, Timeouts, ValueMatch,
+    Backend, Cors, Filter, HeaderChange, HeaderMatch, Listed, Match, Parent, PathChange, PathMatch,
+    QueryMatch, Redirect, Rewrite, Route, RouteKind, Rule, Target, Timeouts, ValueMatch,
 };
 use model::service::{Port, Protocol, Service};
 use model::traffic::{self, Algorithm, Connections, OutlierDetection, ProxyVersion, TrafficPolicy};
@@ -349,7 +349,32 @@ fn filter() -> impl Strategy<Value = Filter> {
         redirect().prop_map(Filter::Redirect),
         (of("[a-z]{1,6}"), of(path_change()))
             .prop_map(|(hostname, path)| Filter::Rewrite(Rewrite { hostname, path })),
+        cors().prop_map(Filter::Cors),
     ]
+}
+
+fn listed<T>(texts: &'static [&'static str]) -> impl Strategy<Value = Listed<T>>
+where
+    T: std::str::FromStr<Err: std::fmt::Debug> + Clone + std::fmt::Debug + 'static,
+{
+    let read = |text: &str| text.parse().expect("valid");
+    prop_oneof![
+        Just(Listed::All),
+        vec(select(texts).prop_map(read), 0..3).prop_map(Listed::Only),
+    ]
+}
+
+prop_compose! {
+    fn cors()(
+        origins in listed(&["https://a.test", "http://*.b.test:81", "https://*"]),
+        credentials in any::<bool>(),
+        methods in listed(&["GET", "PATCH"]),
+        headers in listed(&["x-a", "x-b"]),
+        exposed in listed(&["x-c"]),
+        max_age in any::<u32>(),
+    ) -> Cors {
+        Cors { origins, credentials, methods, headers, exposed, max_age }
+    }
 }
 
 fn target() -> impl Strategy<Value = Target> {
