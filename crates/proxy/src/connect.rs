@@ -210,19 +210,17 @@ pub(crate) async fn http2(
     opening.await
 }
 
-/// A place among the connections that the destination's policy allows; where all are taken, that of
-/// a kept connection which nobody uses.
+/// A place among the connections that the destination's policy allows; where all are taken, kept
+/// connections which nobody uses make room.
 pub(crate) fn reserve(
     worker: &Worker,
     endpoint: &Endpoint,
     policy: &Effective,
 ) -> Result<Slot, Failure> {
     let limit = policy.max_connections;
-    let place = endpoint.live.reserve(limit).or_else(|| {
-        worker.pool.give_up_one(endpoint);
-        endpoint.live.reserve(limit)
-    });
-    place.ok_or_else(|| {
+    // There may be more than the limit: an endpoint without a connection always gets its first.
+    while endpoint.live.is_full(limit) && worker.pool.give_up_one(endpoint) {}
+    endpoint.live.reserve(limit).ok_or_else(|| {
         let service = &endpoint.config.service;
         Failure::new(
             Reason::CircuitOpen,

@@ -350,6 +350,11 @@ impl EndpointLive {
         Some(Slot(Arc::clone(self)))
     }
 
+    /// Whether `limit` connections to the destination are open.
+    pub(crate) fn is_full(&self, limit: u32) -> bool {
+        self.connections.load(Ordering::Relaxed) >= limit
+    }
+
     /// Whether both count towards the limits of one destination.
     pub(crate) fn is_sibling(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.connections, &other.connections)

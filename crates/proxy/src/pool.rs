@@ -198,9 +198,9 @@ impl Pool {
         }
     }
 
-    /// Closes the connection of the same destination that was kept for longest without use, if there
-    /// is one.
-    pub(crate) fn give_up_one(&self, of: &Endpoint) {
+    /// Closes a connection of the same destination that nobody uses, if there is one: of an endpoint
+    /// that has several, else the one that was kept for longest.
+    pub(crate) fn give_up_one(&self, of: &Endpoint) -> bool {
         let (mut shared, mut apart) = (self.entries.borrow_mut(), self.apart.borrow_mut());
         let apart = apart.values_mut().flat_map(|a| a.entries.values_mut());
         let siblings = shared.values_mut().chain(apart).filter(|entry| {
@@ -209,9 +209,9 @@ impl Pool {
         });
         // The most recently used is the last.
         let now = Instant::now();
-        if let Some(entry) = siblings.min_by_key(|entry| entry.h1[0].since.unwrap_or(now)) {
-            entry.h1.remove(0);
-        }
+        let rank = |entry: &&mut Entry| (entry.h1.len() < 2, entry.h1[0].since.unwrap_or(now));
+        let found = siblings.min_by_key(rank);
+        found.map(|entry| entry.h1.remove(0)).is_some()
     }
 
     /// Closes what is closed, unused for too long, or leads to an endpoint that is gone.

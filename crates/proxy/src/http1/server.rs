@@ -31,8 +31,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of a request that nobody wants, read so that the connection can be kept or the client can
 /// read its answer.
 const UNWANTED: usize = 256 * 1024;
-/// A connection that was silent for so long, or for up to twice as long, gives back the room for a
-/// request; making it anew for each would cost more than reading one.
+/// A busy connection that was silent for so long, or for up to twice as long, gives back the room for
+/// a request; making it anew for each would cost more than reading one.
 const BUSY: Duration = Duration::from_secs(1);
 /// For the first request of a connection that came as the proxy began to drain.
 const LATE: Duration = Duration::from_secs(1);
@@ -77,11 +77,20 @@ pub(crate) async fn serve<S: Service>(
     let conn = Rc::new(Conn::new(io, bounds));
     let mut drain = pin!(worker.shared.drain.begun());
     let mut fresh = true;
+    // Whether another request may follow soon: not after the first, nor after a silence.
+    let mut busy = false;
     while conn.idle(drain.as_mut(), fresh).await {
         fresh = false;
         // In a box of its own: an idle connection should not have room for a request.
-        match Box::pin(requests(worker, &conn, &service, drain.as_mut())).await {
-            Next::Request | Next::Rest => conn.settle(),
+        match Box::pin(requests(worker, &conn, &service, drain.as_mut(), busy)).await {
+            Next::Request => {
+                busy = true;
+                conn.settle(Duration::ZERO);
+            }
+            Next::Rest => {
+                busy = false;
+                conn.settle(conn.patience());
+            }
             Next::Close => return,
             Next::Linger => return conn.linger().await,
             Next::Takeover(takeover) => {
@@ -94,19 +103,24 @@ pub(crate) async fn serve<S: Service>(
     }
 }
 
-/// Requests and their responses, for as long as they follow one another.
+/// A request and its response; if the connection is `busy`, others for as long as they follow one
+/// another.
 async fn requests<S: Service>(
     worker: &Rc<Worker>,
     conn: &Rc<Conn>,
     service: &S,
     mut drain: Pin<&mut impl Future<Output = ()>>,
+    busy: bool,
 ) -> Next {
-    let mut lull = Lull::of(conn.busy());
+    let mut lull = busy.then(|| Lull::of(conn.patience()));
     loop {
         match exchange(worker, conn, service).await {
             Next::Request => conn.rest(),
             other => return other,
         }
+        let Some(lull) = &mut lull else {
+            return Next::Request;
+        };
         lull.busy();
         let waited = poll_fn(|cx| {
             if let Poll::Ready(next) = conn.poll_idle(cx) {
@@ -523,15 +537,15 @@ impl Conn {
     }
 
     /// For how long it counts as busy after a request.
-    fn busy(&self) -> Duration {
+    fn patience(&self) -> Duration {
         BUSY.min(self.0.borrow().bounds.idle_timeout)
     }
 
-    /// No longer busy: waits for what is left of its time.
-    fn settle(&self) {
-        let all = self.0.borrow().bounds.idle_timeout;
-        let left = all.saturating_sub(self.busy());
-        self.0.borrow_mut().deadline.set(left);
+    /// Begins to wait for the next request, when it has been `silent` for so long already.
+    fn settle(&self, silent: Duration) {
+        let state = &mut *self.0.borrow_mut();
+        let left = state.bounds.idle_timeout.saturating_sub(silent);
+        state.deadline.set(left);
     }
 
     /// Ends our side and reads on for a moment: data that arrives at a closed socket would make the
@@ -637,7 +651,7 @@ fn gone() -> Failure {
 pub(crate) fn sizes<S: Service>(worker: &Rc<Worker>, io: Io, service: S) -> (usize, usize) {
     let conn = Rc::new(Conn::new(io, &worker.bounds()));
     let drain = pin!(std::future::pending());
-    let under_way = size_of_val(&requests(worker, &conn, &service, drain));
+    let under_way = size_of_val(&requests(worker, &conn, &service, drain, true));
     let io = conn.take_io().expect("not taken over");
     let at_rest = size_of_val(&serve(worker, io, &worker.bounds(), service)) + size_of::<State>();
     (at_rest, under_way)
