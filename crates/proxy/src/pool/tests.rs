@@ -96,3 +96,36 @@ fn what_is_kept_apart_has_its_place_while_it_is_lent_out() {
         assert!(worker.pool.apart.borrow().is_empty());
     });
 }
+
+#[test]
+fn kept_connections_make_room_and_an_endpoint_always_gets_its_first() {
+    run(async |worker| {
+        let ((_one, one), (_two, two)) = (listener().await, listener().await);
+        let destination = destination(&[one, two], None, Vec::new());
+        let view = destination.view();
+        let at = view.port(80).unwrap();
+        let mut policy = at.policy.clone();
+        policy.max_connections = 2;
+        let connect = async |which: usize| {
+            let (endpoint, port) = &at.endpoints[which];
+            let home = worker.pool.home(endpoint, *port, None, None);
+            connect::http1(&worker, endpoint, *port, &policy, &home).await
+        };
+        let live = &at.endpoints[0].0.live;
+        let (a, b) = (connect(0).await.unwrap(), connect(0).await.unwrap());
+        Home::give_back(a);
+        Home::give_back(b);
+        // One of the two makes room, and then the other.
+        let (c, d) = (connect(1).await.unwrap(), connect(1).await.unwrap());
+        assert!(live.is_full(2) && !live.is_full(3));
+        assert!(connect(1).await.is_err(), "all are in use");
+        let first = connect(0).await.unwrap();
+        assert!(live.is_full(3));
+        Home::give_back(c);
+        Home::give_back(d);
+        // Two have to go before there is room again.
+        let second = connect(0).await.unwrap();
+        assert!(live.is_full(2) && !live.is_full(3));
+        drop((first, second));
+    });
+}
