@@ -260,11 +260,7 @@ async fn pass(
     }
     let destination = OUTSIDE.with(Arc::clone);
     let mut connection = Connection::begin(worker, Direction::Outbound, caller, &destination);
-    connection.sent_to(&Link {
-        address: to,
-        mtls: false,
-        group: "",
-    });
+    connection.sent_to(&Link::plain(to));
     connection.copy(client, server).await;
 }
 

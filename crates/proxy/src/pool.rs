@@ -94,6 +94,17 @@ pub(crate) struct Link {
     pub(crate) group: &'static str,
 }
 
+impl Link {
+    /// In plain text.
+    pub(crate) fn plain(address: std::net::SocketAddr) -> Self {
+        Self {
+            address,
+            mtls: false,
+            group: "",
+        }
+    }
+}
+
 /// Where a connection is given back.
 #[derive(Clone)]
 pub(crate) struct Home {

@@ -2,8 +2,8 @@
 //!
 //! SNI names the workload and its port, `<port>.<workload>.<namespace>.tulle`; ALPN names what
 //! follows. Four forms are direct, without a frame around them: HTTP/1.1, HTTP/2, bytes, and
-//! datagrams (each behind its length in two bytes). In `tulle-mux` each stream (HTTP/2 CONNECT) is a connection of one of these forms, named in the same
-//! way. Plain `h2` is HBONE, as Istio's ztunnel and waypoints speak it.
+//! datagrams (each behind its length in two bytes). In `tulle-mux` each stream (HTTP/2 CONNECT) is a
+//! connection of one of these forms, named in the same way. Plain `h2` is HBONE, as Istio's ztunnel and waypoints speak it.
 
 use model::{Reason, WorkloadName};
 use rustls::pki_types::ServerName;

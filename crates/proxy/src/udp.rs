@@ -167,17 +167,14 @@ where
     fn open(&self, client: SocketAddr) -> Option<Datagrams> {
         match (self.pick)(client) {
             Ok(target) => {
-                let counters = self.counters(&target.host);
-                counters.opened.inc();
+                let tally = Tally::open(self.counters(&target.host));
                 Some(Datagrams {
                     worker: Rc::clone(&self.worker),
-                    counters,
+                    tally,
                     client: net::socket::canonical(client),
                     carried: Rc::default(),
                     carrier: RefCell::default(),
                     target,
-                    sent: Cell::new(0),
-                    received: Cell::new(0),
                     ended: Cell::new(false),
                     begun: Instant::now(),
                     begun_at: SystemTime::now(),
@@ -199,13 +196,11 @@ where
 /// One session.
 struct Datagrams {
     worker: Rc<Worker>,
-    counters: Rc<Counters>,
+    tally: Tally,
     client: SocketAddr,
     target: Target,
     carried: Rc<Carried>,
     carrier: RefCell<Option<AbortOnDropHandle<()>>>,
-    sent: Cell<u64>,
-    received: Cell<u64>,
     ended: Cell<bool>,
     begun: Instant,
     begun_at: SystemTime,
@@ -248,18 +243,18 @@ impl Datagrams {
         if self.ended.replace(true) {
             return;
         }
-        self.counters.closed.inc();
+        self.tally.counters.closed.inc();
         let caller = Caller::at(self.client);
         let direction = Direction::Outbound;
         let mut session = Connection::begin(&self.worker, direction, &caller, &self.target.host)
             .datagrams(self.begun, self.begun_at);
-        let link = self.carried.link.take().unwrap_or(Link {
-            address: self.target.address,
-            mtls: false,
-            group: "",
-        });
+        let link = self
+            .carried
+            .link
+            .take()
+            .unwrap_or(Link::plain(self.target.address));
         session.reached(&self.target.endpoint, &link);
-        session.log(failure, self.sent.get(), self.received.get());
+        session.log(failure, self.tally.sent.get(), self.tally.received.get());
     }
 }
 
@@ -291,17 +286,15 @@ impl Session for Datagrams {
     }
 
     fn sent(&self, bytes: usize) {
-        self.sent.set(self.sent.get() + bytes as u64);
-        self.counters.sent.add(bytes as u64);
+        self.tally.sent(bytes);
     }
 
     fn received(&self, bytes: usize) {
-        self.received.set(self.received.get() + bytes as u64);
-        self.counters.received.add(bytes as u64);
+        self.tally.received(bytes);
     }
 
     fn dropped(&self) {
-        self.counters.dropped.inc();
+        self.tally.counters.dropped.inc();
     }
 
     fn ended(&self, end: &End) {
@@ -330,33 +323,23 @@ impl Drop for Datagrams {
 /// A session that a peer carries here, to a port of the own application.
 pub(crate) async fn inbound(worker: &Rc<Worker>, stream: Io, caller: &Caller, target: &Inward) {
     let (own, direction) = (&target.own, Direction::Inbound);
-    let counters = Counters::new(&worker.shared.registry, direction, &own.host);
     let (begun, begun_at) = (Instant::now(), SystemTime::now());
     let mut session =
         Connection::begin(worker, direction, caller, &own.host).datagrams(begun, begun_at);
-    let (sent, received) = (Cell::new(0), Cell::new(0));
+    let mut totals = (0, 0);
     let served = async {
         let address = connect::address(&own.application, target.port)?;
         let socket = Socket::to(Upstream::Address(address), worker.shared.mark);
         let socket = socket
             .map_err(|error| Failure::new(Reason::ConnectRefused, format!("{address}: {error}")))?;
-        let link = Link {
-            address,
-            mtls: false,
-            group: "",
-        };
+        let link = Link::plain(address);
         session.reached(&own.application, &link);
-        counters.opened.inc();
+        let counters = Counters::new(&worker.shared.registry, direction, &own.host);
+        let tally = Tally::open(Rc::new(counters));
         let moved = |moved| match moved {
-            Moved::Down(n) => {
-                sent.set(sent.get() + n as u64);
-                counters.sent.add(n as u64);
-            }
-            Moved::Up(n) => {
-                received.set(received.get() + n as u64);
-                counters.received.add(n as u64);
-            }
-            Moved::Lost => counters.dropped.inc(),
+            Moved::Down(n) => tally.sent(n),
+            Moved::Up(n) => tally.received(n),
+            Moved::Lost => tally.counters.dropped.inc(),
         };
         let ended = tokio::select! {
             ended = udp::carry(stream, &socket, moved) => ended.map_err(|error| {
@@ -370,11 +353,41 @@ pub(crate) async fn inbound(worker: &Rc<Worker>, stream: Io, caller: &Caller, ta
                 Err(Failure::new(Reason::Draining, "cut when the proxy stopped"))
             }
         };
-        counters.closed.inc();
+        tally.counters.closed.inc();
+        totals = (tally.sent.get(), tally.received.get());
         ended
     };
     let failure = served.await.err();
-    session.log(failure.as_ref(), sent.get(), received.get());
+    session.log(failure.as_ref(), totals.0, totals.1);
+}
+
+/// What one session moved, beside the counters of its destination.
+struct Tally {
+    counters: Rc<Counters>,
+    sent: Cell<u64>,
+    received: Cell<u64>,
+}
+
+impl Tally {
+    /// Of a session that begins.
+    fn open(counters: Rc<Counters>) -> Self {
+        counters.opened.inc();
+        Self {
+            counters,
+            sent: Cell::new(0),
+            received: Cell::new(0),
+        }
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.sent.set(self.sent.get() + bytes as u64);
+        self.counters.sent.add(bytes as u64);
+    }
+
+    fn received(&self, bytes: usize) {
+        self.received.set(self.received.get() + bytes as u64);
+        self.counters.received.add(bytes as u64);
+    }
 }
 
 /// Counters of one destination.

@@ -308,11 +308,10 @@ impl Program {
         let begun = tokio::time::Instant::now();
         let mut warned = false;
         loop {
-            let (connections, datagrams) = program::listening_ports(self.pid);
-            let missing = self.ports.iter().find(|(port, udp)| {
-                let listening = if *udp { &datagrams } else { &connections };
-                !listening.contains(port)
-            });
+            let missing = self
+                .ports
+                .iter()
+                .find(|(port, udp)| !program::listening_ports(self.pid, *udp).contains(port));
             let Some((port, _)) = missing else {
                 ready.send_replace(true);
                 return std::future::pending().await;

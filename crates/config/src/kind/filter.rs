@@ -6,10 +6,12 @@
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use model::name::is_subdomain;
 use model::route::{Cors, Filter, HeaderChange, Listed, PathChange, Redirect, Rewrite};
+use serde::de::IntoDeserializer;
+use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
-use crate::kind::http_route::path_characters_ok;
+use crate::kind::http_route::{MethodSpec, path_characters_ok};
 use crate::reference::{NAME_RULE, shorten};
 
 /// A filter of an `HTTPRoute`.
@@ -338,20 +340,10 @@ fn cors(spec: &CorsSpec, c: &mut Check<'_>) -> Cors {
     }
 }
 
-/// The methods that the CRD knows.
+/// A method that the CRD knows.
 fn method(text: &str) -> Option<Method> {
-    const METHODS: [Method; 9] = [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::DELETE,
-        Method::CONNECT,
-        Method::OPTIONS,
-        Method::TRACE,
-        Method::PATCH,
-    ];
-    METHODS.into_iter().find(|method| method.as_str() == text)
+    let text: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
+    MethodSpec::deserialize(text).ok().map(MethodSpec::to_model)
 }
 
 /// A list in which `*` stands alone and nothing stands twice.

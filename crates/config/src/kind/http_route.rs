@@ -353,7 +353,7 @@ pub(crate) fn path_characters_ok(path: &[u8]) -> bool {
 }
 
 impl MethodSpec {
-    fn to_model(self) -> Method {
+    pub(crate) fn to_model(self) -> Method {
         match self {
             Self::Get => Method::GET,
             Self::Head => Method::HEAD,

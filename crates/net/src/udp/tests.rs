@@ -17,14 +17,17 @@ struct Seen {
     dropped: Cell<usize>,
     ended: RefCell<Vec<String>>,
     gone: Cell<usize>,
+    /// Told when the other end of a pair goes.
+    broken: Notify,
 }
 
 struct Picks {
-    upstreams: Vec<SocketAddr>,
+    /// For the n-th session.
+    upstream: Box<dyn Fn(usize) -> Upstream>,
     seen: Rc<Seen>,
 }
 
-struct Picked(SocketAddr, Rc<Seen>);
+struct Picked(RefCell<Option<Upstream>>, Rc<Seen>);
 
 fn up(cell: &Cell<usize>, by: usize) {
     cell.set(cell.get() + by);
@@ -36,10 +39,8 @@ impl Handler for Picks {
     fn open(&self, _: SocketAddr) -> Option<Picked> {
         let n = self.seen.opened.get();
         up(&self.seen.opened, 1);
-        Some(Picked(
-            self.upstreams[n % self.upstreams.len()],
-            Rc::clone(&self.seen),
-        ))
+        let upstream = (self.upstream)(n);
+        Some(Picked(RefCell::new(Some(upstream)), Rc::clone(&self.seen)))
     }
 
     fn full(&self, _: SocketAddr) {
@@ -49,7 +50,11 @@ impl Handler for Picks {
 
 impl Session for Picked {
     fn upstream(&self) -> io::Result<Upstream> {
-        Ok(Upstream::Address(self.0))
+        Ok(self.0.take().expect("asked once"))
+    }
+    async fn broken(&self) -> io::Error {
+        self.1.broken.notified().await;
+        io::ErrorKind::ConnectionReset.into()
     }
     fn sent(&self, bytes: usize) {
         up(&self.1.sent, bytes);
@@ -91,12 +96,21 @@ async fn echo(name: &'static str) -> SocketAddr {
 }
 
 fn start(bound: &str, upstreams: Vec<SocketAddr>, options: Options) -> (SocketAddr, Rc<Seen>) {
+    let nth = move |n| Upstream::Address(upstreams[n % upstreams.len()]);
+    start_with(bound, nth, options)
+}
+
+fn start_with(
+    bound: &str,
+    upstream: impl Fn(usize) -> Upstream + 'static,
+    options: Options,
+) -> (SocketAddr, Rc<Seen>) {
     let socket = crate::socket::bind_udp(bound.parse().unwrap(), None).unwrap();
     let listener = Listener::new(socket).unwrap();
     let address = listener.local_addr().unwrap();
     let seen = Rc::new(Seen::default());
     let picks = Picks {
-        upstreams,
+        upstream: Box::new(upstream),
         seen: Rc::clone(&seen),
     };
     tokio::task::spawn_local(relay(listener, options, picks));
@@ -263,8 +277,9 @@ fn a_relay_that_is_dropped_takes_its_sessions_along() {
         let listener = Listener::new(socket).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Rc::new(Seen::default());
+        let to = echo("").await;
         let picks = Picks {
-            upstreams: vec![echo("").await],
+            upstream: Box::new(move |_| Upstream::Address(to)),
             seen: Rc::clone(&seen),
         };
         let relay = tokio::task::spawn_local(relay(listener, Options::default(), picks));
@@ -337,51 +352,12 @@ fn the_largest_datagram_is_carried_whole_and_a_broken_stream_is_told() {
 
 #[test]
 fn the_other_end_of_a_pair_ends_the_session_when_it_goes() {
-    struct Paired(RefCell<Option<UnixDatagram>>, Rc<Seen>, Rc<Notify>);
-    impl Session for Paired {
-        fn upstream(&self) -> io::Result<Upstream> {
-            let end = self.0.take().ok_or(io::ErrorKind::NotFound)?;
-            Ok(Upstream::Pair(end))
-        }
-        async fn broken(&self) -> io::Error {
-            self.2.notified().await;
-            io::ErrorKind::ConnectionReset.into()
-        }
-        fn sent(&self, bytes: usize) {
-            up(&self.1.sent, bytes);
-        }
-        fn received(&self, bytes: usize) {
-            up(&self.1.received, bytes);
-        }
-        fn dropped(&self) {
-            up(&self.1.dropped, 1);
-        }
-        fn ended(&self, end: &End) {
-            self.1.ended.borrow_mut().push(format!("{end:?}"));
-        }
-    }
-    struct Pairs(RefCell<Vec<UnixDatagram>>, Rc<Seen>, Rc<Notify>);
-    impl Handler for Pairs {
-        type Session = Paired;
-        fn open(&self, _: SocketAddr) -> Option<Paired> {
-            up(&self.1.opened, 1);
-            let end = self.0.borrow_mut().pop()?;
-            let (seen, broken) = (Rc::clone(&self.1), Rc::clone(&self.2));
-            Some(Paired(RefCell::new(Some(end)), seen, broken))
-        }
-        fn full(&self, _: SocketAddr) {}
-    }
     run(async {
         let (first, one) = UnixDatagram::pair().unwrap();
         let (second, two) = UnixDatagram::pair().unwrap();
-        let seen = Rc::new(Seen::default());
-        let socket = crate::socket::bind_udp("127.0.0.1:0".parse().unwrap(), None).unwrap();
-        let listener = Listener::new(socket).unwrap();
-        let address = listener.local_addr().unwrap();
-        let broken = Rc::new(Notify::new());
         let ends = RefCell::new(vec![two, one]);
-        let pairs = Pairs(ends, Rc::clone(&seen), Rc::clone(&broken));
-        tokio::task::spawn_local(relay(listener, Options::default(), pairs));
+        let next = move |_| Upstream::Pair(ends.borrow_mut().pop().expect("two sessions"));
+        let (address, seen) = start_with("127.0.0.1:0", next, Options::default());
         let client = bind("127.0.0.1:0").await;
         let mut buffer = [0; 16];
         client.send_to(b"one", address).await.unwrap();
@@ -391,7 +367,7 @@ fn the_other_end_of_a_pair_ends_the_session_when_it_goes() {
         let n = client.recv(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..n], b"answer");
         drop(first);
-        broken.notify_one();
+        seen.broken.notify_one();
         until("the session to end", || seen.ended.borrow().len() == 1).await;
         client.send_to(b"two", address).await.unwrap();
         let n = second.recv(&mut buffer).await.unwrap();

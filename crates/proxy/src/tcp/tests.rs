@@ -34,11 +34,7 @@ async fn opened() -> (Opened, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (io, server) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let link = Link {
-        address,
-        mtls: false,
-        group: "",
-    };
+    let link = Link::plain(address);
     let opened = Opened::new(Io::from(io.unwrap()), link, &endpoint());
     (opened, server.unwrap().0)
 }

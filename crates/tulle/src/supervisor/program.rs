@@ -126,22 +126,21 @@ const LISTEN: &str = "0A";
 /// A UDP socket that hears everybody.
 const UNCONNECTED: &str = "07";
 
-/// The TCP and the UDP ports that are served in the network namespace of a process, read from the
+/// The TCP or the UDP ports that are served in the network namespace of a process, read from the
 /// kernel's tables: nobody's accept queue sees a connection that means nothing.
-pub(crate) fn listening_ports(pid: u32) -> (BTreeSet<u16>, BTreeSet<u16>) {
-    let ports = |tables: [&str; 2], state| {
-        let mut ports = BTreeSet::new();
-        for table in tables {
-            if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")) {
-                ports.extend(ports_of(&text, state));
-            }
-        }
-        ports
+pub(crate) fn listening_ports(pid: u32, udp: bool) -> BTreeSet<u16> {
+    let (tables, state) = if udp {
+        (["udp", "udp6"], UNCONNECTED)
+    } else {
+        (["tcp", "tcp6"], LISTEN)
     };
-    (
-        ports(["tcp", "tcp6"], LISTEN),
-        ports(["udp", "udp6"], UNCONNECTED),
-    )
+    let mut ports = BTreeSet::new();
+    for table in tables {
+        if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")) {
+            ports.extend(ports_of(&text, state));
+        }
+    }
+    ports
 }
 
 fn ports_of<'t>(table: &'t str, wanted: &'t str) -> impl Iterator<Item = u16> + 't {
@@ -174,8 +173,9 @@ mod tests {
         let port = listener.local_addr().expect("bound").port();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
         let udp = socket.local_addr().expect("bound").port();
-        let (connections, datagrams) = listening_ports(std::process::id());
-        assert!(connections.contains(&port) && datagrams.contains(&udp));
+        let own = std::process::id();
+        assert!(listening_ports(own, false).contains(&port));
+        assert!(listening_ports(own, true).contains(&udp));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Changes to requests and responses.
 
-use http::{HeaderName, HeaderValue, StatusCode};
 use std::fmt::Display;
 use std::str::FromStr;
 
+use http::{HeaderName, HeaderValue, StatusCode};
 use model::route::{Cors, Filter, HeaderChange, Listed, PathChange, Redirect, Rewrite};
 
 use crate::codec::field::{Invalid, Result, Within, each, optional_port, parse, required};
