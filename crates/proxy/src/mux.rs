@@ -79,10 +79,17 @@ pub(crate) async fn open(
             (opening.await?, false)
         };
         let left = limit.saturating_sub(begun.elapsed());
-        match tokio::time::timeout(left, ask(handle.clone(), &head)).await {
-            Ok(Ok(response)) => return opened(response, &handle.link, &head),
+        let link = Link {
+            address: handle.link.address,
+            mtls: true,
+            group: handle.link.group,
+        };
+        // No copy of the handle is kept: each counts as a stream.
+        let closed = handle.closed();
+        match tokio::time::timeout(left, ask(handle, &head)).await {
+            Ok(Ok(response)) => return Ok((opened(response, &head)?, link)),
             // It was about to close: another takes its place.
-            Ok(Err(failure)) if reused && failure.replay == Replay::Safe => handle.retire(),
+            Ok(Err(failure)) if reused && failure.replay == Replay::Safe => closed.set(true),
             Ok(Err(failure)) => return Err(failure.replay(Replay::Safe)),
             Err(_) => {
                 let to = &head.authority;
@@ -124,17 +131,11 @@ async fn ask(handle: Handle, head: &RequestHead) -> Result<Response, Failure> {
 }
 
 /// The stream, if it was granted.
-fn opened(response: Response, tunnel: &Link, head: &RequestHead) -> Result<(Io, Link), Failure> {
+fn opened(response: Response, head: &RequestHead) -> Result<Io, Failure> {
     let status = response.head.status;
-    let io = response.switched.ok_or_else(|| {
+    response.switched.ok_or_else(|| {
         let to = &head.authority;
         let details = format!("the proxy of {to} answered CONNECT with {status}");
         Failure::new(Reason::ConnectRefused, details).replay(Replay::Safe)
-    })?;
-    let link = Link {
-        address: tunnel.address,
-        mtls: true,
-        group: tunnel.group,
-    };
-    Ok((io, link))
+    })
 }

@@ -61,9 +61,9 @@ impl Handle {
             && (streams <= USUAL || streams <= self.send.current_max_send_streams())
     }
 
-    /// Lets no further request on it.
-    pub(crate) fn retire(&self) {
-        self.closed.set(true);
+    /// Set, it lets no further request on the connection, whoever has a handle.
+    pub(crate) fn closed(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.closed)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
