@@ -28,6 +28,7 @@ use crate::http2;
 use crate::pool::Wire;
 use crate::record::{Exchange, Load};
 use crate::retry::{self, Outcome};
+use crate::spare;
 use crate::worker::Worker;
 
 /// A request ready to be sent, as often as its body allows; its head is in the exchange.
@@ -224,8 +225,9 @@ pub(crate) async fn send(
                     (Box::pin(connecting).await?, false)
                 };
                 exchange.sent_on(&handle.link);
+                let map = spare::header_map(&mut exchange.head_mut().fields);
                 let request = written(exchange, order);
-                let sent = http2::client::send(handle, &request, body, &order.informer);
+                let sent = http2::client::send(handle, &request, map, body, &order.informer);
                 (sent.await, reused)
             }
         };

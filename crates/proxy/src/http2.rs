@@ -20,7 +20,6 @@ use http::{Response, StatusCode};
 use model::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-use wire::Fields;
 
 use crate::error::Failure;
 use crate::http::body::{Allowance, Frame};
@@ -121,11 +120,8 @@ impl Body {
         match ready!(self.stream.poll_trailers(cx)) {
             Ok(trailers) => {
                 self.ended = true;
-                Poll::Ready(trailers.map(|map| {
-                    let mut fields = Fields::new();
-                    wire::map::trailers_from_map(&map, &mut fields);
-                    Ok(Frame::Trailers(fields))
-                }))
+                let fields = trailers.map(wire::map::trailers_from_map);
+                Poll::Ready(fields.map(|fields| Ok(Frame::Trailers(fields))))
             }
             Err(error) => {
                 self.ended = true;

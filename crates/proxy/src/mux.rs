@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use model::Reason;
 use tokio::time::Instant;
 use wire::{Length, Method, RequestHead, Target};
@@ -126,7 +127,8 @@ async fn ask(handle: Handle, head: &RequestHead) -> Result<Response, Failure> {
         trailers: false,
         expects: false,
     };
-    let sent = http2::send(handle, &order, RequestBody::empty(), &Informer::Nobody);
+    let (map, body) = (HeaderMap::new(), RequestBody::empty());
+    let sent = http2::send(handle, &order, map, body, &Informer::Nobody);
     sent.await.map_err(|unanswered| unanswered.failure)
 }
 

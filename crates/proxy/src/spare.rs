@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use bytes::BytesMut;
 use http::HeaderMap;
-use wire::{RequestHead, ResponseHead};
+use wire::{Fields, RequestHead, ResponseHead};
 
 /// A buffer for heads and small bodies.
 pub(crate) const SMALL: usize = 8 * 1024;
@@ -82,6 +82,7 @@ pub(crate) fn request_head() -> RequestHead {
 
 /// Takes a request's head back.
 pub(crate) fn keep_request_head(mut head: RequestHead) {
+    head.fields.forget_map().map(keep_header_map);
     if head.fields.size() <= HEAD {
         head.clear();
         with(|s| push(&mut s.requests, head, KEPT));
@@ -95,14 +96,19 @@ pub(crate) fn response_head() -> ResponseHead {
 
 /// Takes a response's head back.
 pub(crate) fn keep_response_head(mut head: ResponseHead) {
+    head.fields.forget_map().map(keep_header_map);
     if head.fields.size() <= HEAD {
         head.clear();
         with(|s| push(&mut s.responses, head, KEPT));
     }
 }
 
-/// An empty map of fields for HTTP/2.
-pub(crate) fn header_map() -> HeaderMap {
+/// A map of fields for HTTP/2: the one that they were read from, or an empty one to be filled.
+pub(crate) fn header_map(of: &mut Fields) -> HeaderMap {
+    wire::map::take_map(of).unwrap_or_else(empty_map)
+}
+
+fn empty_map() -> HeaderMap {
     with(|s| s.maps.pop()).unwrap_or_else(|| HeaderMap::with_capacity(16))
 }
 

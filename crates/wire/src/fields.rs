@@ -4,11 +4,16 @@
 //! Cloning is two copies of memory, clearing keeps the memory, and reading a head from the wire
 //! copies its bytes once. Nothing in here can end a line: a value is sanitised when it is stored, so
 //! that one field can never become two on the next hop.
+mod kept;
+
 use std::fmt;
 use std::ops::Range;
 
+use http::HeaderMap;
+
 use crate::grammar;
 use crate::name::{self, Special};
+use kept::Kept;
 
 /// An arena never grows beyond this; a field that would not fit is not stored.
 const MAX_TEXT: usize = 64 << 20;
@@ -16,10 +21,11 @@ const MAX_TEXT: usize = 64 << 20;
 const SWEEP: usize = 64 << 10;
 
 /// Names and values of a message's fields, in order.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Fields {
     text: Vec<u8>,
     list: Vec<Field>,
+    kept: Option<Kept>,
 }
 
 #[derive(Clone, Copy)]
@@ -69,6 +75,7 @@ impl Fields {
         Self {
             text: Vec::new(),
             list: Vec::new(),
+            kept: None,
         }
     }
 
@@ -86,6 +93,7 @@ impl Fields {
     pub fn clear(&mut self) {
         self.text.clear();
         self.list.clear();
+        self.kept = None;
     }
 
     /// The value of the first field of this name, whatever the case.
@@ -171,10 +179,17 @@ impl Fields {
         let span = self.store_value(value);
         self.list[at].value = span;
         let mut index = 0;
-        self.retain_fields(|text, field| {
+        let lost = self.retain_fields(|text, field| {
             index += 1;
             index <= at + 1 || !eq(field.name.of(text), name.as_bytes())
         });
+        if let Some(kept) = self.kept.as_mut().filter(|kept| at < kept.fields) {
+            kept.fields -= lost;
+            let special = self.list[at].special;
+            if !kept.set(name.as_bytes(), span.of(&self.text), special) {
+                self.kept = None;
+            }
+        }
         if self.text.len() > SWEEP && self.text.len() / 2 > self.size() {
             self.sweep();
         }
@@ -183,13 +198,35 @@ impl Fields {
     /// Removes all fields of this name; whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.list.len();
-        self.retain_fields(|text, field| !eq(field.name.of(text), name.as_bytes()));
+        let lost = self.retain_fields(|text, field| !eq(field.name.of(text), name.as_bytes()));
+        if let Some(kept) = self.kept.as_mut().filter(|_| lost > 0) {
+            kept.remove(name, lost);
+        }
         self.list.len() != before
     }
 
     /// Keeps the fields for which `keep(name, value)` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
-        self.retain_fields(|text, field| keep(field.name.of(text), field.value.of(text)));
+        let lost = self.retain_fields(|text, field| keep(field.name.of(text), field.value.of(text)));
+        if lost > 0 {
+            self.kept = None;
+        }
+    }
+
+    /// Keeps the map from which all fields come, and which says nothing else.
+    pub(crate) fn keep_map(&mut self, map: HeaderMap) {
+        let fields = self.list.len();
+        self.kept = Some(Kept { map, fields });
+    }
+
+    /// Gives up the memory of a map that they were read from: where they go, there is no use for it.
+    pub fn forget_map(&mut self) -> Option<HeaderMap> {
+        self.take_kept().map(|(map, _)| map)
+    }
+
+    /// Gives up the map that they come from, and how many of the first fields it has.
+    pub(crate) fn take_kept(&mut self) -> Option<(HeaderMap, usize)> {
+        self.kept.take().map(|kept| (kept.map, kept.fields))
     }
 
     /// As [`Self::iter`], with what each field means.
@@ -278,9 +315,18 @@ impl Fields {
         field.name.len as usize == name.len() && eq(field.name.of(&self.text), name)
     }
 
-    fn retain_fields(&mut self, mut keep: impl FnMut(&[u8], &Field) -> bool) {
+    /// How many of those that go are in the map that was kept.
+    fn retain_fields(&mut self, mut keep: impl FnMut(&[u8], &Field) -> bool) -> usize {
         let text = &self.text;
-        self.list.retain(|field| keep(text, field));
+        let mapped = self.kept.as_ref().map_or(0, |kept| kept.fields);
+        let (mut index, mut lost) = (0, 0);
+        self.list.retain(|field| {
+            let stays = keep(text, field);
+            lost += usize::from(!stays && index < mapped);
+            index += 1;
+            stays
+        });
+        lost
     }
 
     fn store_value(&mut self, value: &[u8]) -> Span {
@@ -297,6 +343,7 @@ impl Fields {
         for (name, value) in &*self {
             swept.append(&String::from_utf8_lossy(name), value);
         }
+        swept.kept = self.kept.take();
         *self = swept;
     }
 }
@@ -341,6 +388,16 @@ impl<'a> IntoIterator for &'a Fields {
 
     fn into_iter(self) -> Iter<'a> {
         self.iter()
+    }
+}
+
+impl Clone for Fields {
+    fn clone(&self) -> Self {
+        Self {
+            text: self.text.clone(),
+            list: self.list.clone(),
+            kept: None,
+        }
     }
 }
 

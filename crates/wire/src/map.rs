@@ -21,7 +21,12 @@ use crate::name::{self, InTrailer, Special};
 /// `TE: trailers` stays in the fields, as does `Host`; several `cookie` fields become one (RFC 9113
 /// 8.2.3). `:protocol` is not in the parts: for an extended `CONNECT` the caller sets
 /// [`RequestHead::protocol`].
-pub fn request_from_parts(parts: &request::Parts, head: &mut RequestHead) -> Result<(), HeadError> {
+///
+/// The map of the parts is kept beside the fields, for [`take_map`].
+pub fn request_from_parts(
+    parts: &mut request::Parts,
+    head: &mut RequestHead,
+) -> Result<(), HeadError> {
     head.clear();
     head.method.clone_from(&parts.method);
     head.version = parts.version;
@@ -31,45 +36,67 @@ pub fn request_from_parts(parts: &request::Parts, head: &mut RequestHead) -> Res
         Some("https") => Some(Scheme::Https),
         Some(_) => return Err(HeadError::BadTarget("its scheme is neither http nor https")),
     };
-    take_fields(&parts.headers, &mut head.fields)?;
+    let whole = take_fields(&mut parts.headers, &mut head.fields)?;
     take_authority(parts, head)?;
     take_path(parts, head)?;
-    join_cookies(&parts.headers, &mut head.fields);
+    keep(&mut parts.headers, &mut head.fields, whole);
+    join_cookies(&mut head.fields);
     Ok(())
 }
 
-/// Reads a response's parts into `head`, which is cleared first.
+/// Reads a response's parts into `head`, which is cleared first. The map of the parts is kept beside
+/// the fields, for [`take_map`].
 pub fn response_from_parts(
-    parts: &response::Parts,
+    parts: &mut response::Parts,
     head: &mut ResponseHead,
 ) -> Result<(), HeadError> {
     head.clear();
     head.status = parts.status.as_u16();
     head.version = parts.version;
-    take_fields(&parts.headers, &mut head.fields)
+    let whole = take_fields(&mut parts.headers, &mut head.fields)?;
+    keep(&mut parts.headers, &mut head.fields, whole);
+    Ok(())
 }
 
-/// The fields as a map: names in lower case, order kept among fields of one name. A field that a map
-/// cannot hold (none that was read from the wire) is left out, and so are those beyond what a map can
-/// hold.
-pub fn map_from_fields(fields: &Fields) -> HeaderMap {
-    let mut map = HeaderMap::with_capacity(fields.len().min(1024));
-    add(fields, &mut map, |_| true);
+/// The map that a head's fields were read from, with all that was changed since, without what may not
+/// stand in HTTP/2. `None` if they come from elsewhere, or were changed in ways that are not followed.
+pub fn take_map(fields: &mut Fields) -> Option<HeaderMap> {
+    let (mut map, known) = fields.take_kept()?;
+    add(fields, known, &mut map, passes);
+    Some(map)
+}
+
+/// The fields of a trailer section as a map: names in lower case, order kept among fields of one name.
+/// A field that a map cannot hold (none that was read from the wire) is left out, and so are those
+/// beyond what a map can hold.
+pub fn map_from_trailers(mut fields: Fields) -> HeaderMap {
+    let (mut map, known) = fields.take_kept().unwrap_or_default();
+    add(&fields, known, &mut map, |_| true);
     map
 }
 
-/// Adds the trailer fields of a map, without those that a trailer may not say (RFC 9110 6.5.1). Where
+/// The fields of a trailer section, without those that a trailer may not say (RFC 9110 6.5.1). Where
 /// one of them would frame or route, that is all that is done about it: HTTP/2 frames by itself.
-pub fn trailers_from_map(map: &HeaderMap, out: &mut Fields) {
-    for (name, value) in map {
-        if name::in_trailer(name.as_str().as_bytes()) == InTrailer::Keep {
-            out.append(name.as_str(), grammar::trim(value.as_bytes()));
+pub fn trailers_from_map(map: HeaderMap) -> Fields {
+    let mut fields = Fields::new();
+    let mut whole = true;
+    for (name, sent) in &map {
+        let value = grammar::trim(sent.as_bytes());
+        let kept = name::in_trailer(name.as_str().as_bytes()) == InTrailer::Keep;
+        if kept {
+            fields.append(name.as_str(), value);
         }
+        whole &= kept && value.len() == sent.len();
     }
+    if whole && fields.len() == map.len() {
+        fields.keep_map(map);
+    }
+    fields
 }
 
-/// A request for HTTP/2 or HTTP/3, its fields in `map`, which is empty. `Host` and the fields of a
-/// connection are left out (RFC 9113 8.2.2, 8.3.1), `TE: trailers` is kept.
+/// A request for HTTP/2 or HTTP/3, its fields in `map`: what [`take_map`] gave, or an empty one to be
+/// filled. `Host` and the fields of a connection are left out (RFC 9113 8.2.2, 8.3.1), `TE: trailers` is
+/// kept.
 pub fn request_to_http(
     head: &RequestHead,
     target: &Target<'_>,
@@ -85,7 +112,7 @@ pub fn request_to_http(
         });
         uri.path_and_query = Some(path_and_query(target.path)?);
     }
-    add(&head.fields, &mut map, passes);
+    fill(&mut map, &head.fields);
     if head.fields.get_all("te").any(is_trailers) {
         map.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -97,13 +124,13 @@ pub fn request_to_http(
     Ok(request)
 }
 
-/// A response for HTTP/2 or HTTP/3, its fields in `map`, which is empty, without those of a connection
-/// (RFC 9113 8.2.2).
+/// A response for HTTP/2 or HTTP/3, its fields in `map`: what [`take_map`] gave, or an empty one to be
+/// filled. Fields of a connection are left out (RFC 9113 8.2.2).
 pub fn response_to_http(
     head: &ResponseHead,
     mut map: HeaderMap,
 ) -> Result<http::Response<()>, http::Error> {
-    add(&head.fields, &mut map, passes);
+    fill(&mut map, &head.fields);
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status)?;
     *response.version_mut() = http::Version::HTTP_2;
@@ -112,26 +139,47 @@ pub fn response_to_http(
 }
 
 /// Whether a field may stand in HTTP/2, `TE` aside.
-fn passes(special: Option<Special>) -> bool {
+pub(crate) fn passes(special: Option<Special>) -> bool {
     matches!(
         special,
         None | Some(Special::ContentLength | Special::Expect)
     )
 }
 
-fn add(fields: &Fields, map: &mut HeaderMap, passes: impl Fn(Option<Special>) -> bool) {
-    for (name, value, special) in fields.iter_known() {
-        if !passes(special) {
-            continue;
-        }
-        if let (Ok(key), Ok(mut value)) = (header_name(name), HeaderValue::from_bytes(value)) {
-            // Another in each request: to index it would only drive others out of the peer's table
-            // (RFC 7541 6.2.3).
-            value.set_sensitive(matches!(name, b"traceparent" | b"x-request-id"));
+fn fill(map: &mut HeaderMap, fields: &Fields) {
+    if map.is_empty() {
+        add(fields, 0, map, passes);
+    }
+}
+
+/// Adds the fields behind the first `known`.
+fn add(
+    fields: &Fields,
+    known: usize,
+    map: &mut HeaderMap,
+    passes: impl Fn(Option<Special>) -> bool,
+) {
+    for (name, value, special) in fields.iter_known().skip(known) {
+        if passes(special)
+            && let Some((name, value)) = field(name, value)
+        {
             // Fails only when the map is full.
-            let _ = map.try_append(key, value);
+            let _ = map.try_append(name, value);
         }
     }
+}
+
+/// A field in the words of `http`.
+pub(crate) fn field(name: &[u8], value: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let mut value = HeaderValue::from_bytes(value).ok()?;
+    value.set_sensitive(is_unique(name));
+    Some((header_name(name).ok()?, value))
+}
+
+/// Whether the field says something else in each message: to index it would only drive others out of
+/// the peer's table (RFC 7541 6.2.3).
+fn is_unique(name: &[u8]) -> bool {
+    matches!(name, b"traceparent" | b"x-request-id")
 }
 
 /// The name as `http` has it. Those that most messages have are ready: to make one costs a search, and
@@ -159,15 +207,17 @@ fn header_name(name: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
     })
 }
 
-/// Adds all fields of a map. Blanks at the ends of values are left out, as HTTP/1 has it. RFC 9113 8.2.2:
+/// Adds all fields of a map; whether it says the same, and nothing that may not go on. Blanks at the ends of values are left out, as HTTP/1 has it. RFC 9113 8.2.2:
 /// fields of a connection make a message malformed. RFC 9113 8.1.1: so does a length that is none.
-fn take_fields(map: &HeaderMap, out: &mut Fields) -> Result<(), HeadError> {
+fn take_fields(map: &mut HeaderMap, out: &mut Fields) -> Result<bool, HeadError> {
     let mut lengths = 0;
-    for (name, value) in map {
-        let value = value.as_bytes();
+    let mut whole = true;
+    for (name, sent) in &mut *map {
+        let value = sent.as_bytes();
         let special = name::special(name.as_str().as_bytes());
         match special {
-            None | Some(Special::Host) => {}
+            None => {}
+            Some(Special::Host) => whole = false,
             Some(Special::ContentLength) => {
                 lengths += 1;
                 if lengths > 1 || h1::parse_length(value).is_none() {
@@ -195,6 +245,7 @@ fn take_fields(map: &HeaderMap, out: &mut Fields) -> Result<(), HeadError> {
             ) => {
                 // Clients of a proxy may send this one; it is dropped as in HTTP/1.
                 if name == header::PROXY_AUTHORIZATION {
+                    whole = false;
                     continue;
                 }
                 return Err(HeadError::field(
@@ -203,9 +254,21 @@ fn take_fields(map: &HeaderMap, out: &mut Fields) -> Result<(), HeadError> {
                 ));
             }
         }
-        out.append_known(name.as_str(), grammar::trim(value), special);
+        let trimmed = grammar::trim(value);
+        whole &= trimmed.len() == value.len();
+        out.append_known(name.as_str(), trimmed, special);
+        if is_unique(name.as_str().as_bytes()) {
+            sent.set_sensitive(true);
+        }
     }
-    Ok(())
+    Ok(whole && out.len() == map.len())
+}
+
+/// Keeps a map beside the fields that were read from it, if it can go on as it is.
+fn keep(map: &mut HeaderMap, fields: &mut Fields, whole: bool) {
+    if whole {
+        fields.keep_map(std::mem::take(map));
+    }
 }
 
 fn is_trailers(value: &[u8]) -> bool {
@@ -261,15 +324,15 @@ fn take_path(parts: &request::Parts, head: &mut RequestHead) -> Result<(), HeadE
 }
 
 /// RFC 9113 8.2.3: what HTTP/2 may split for compression is one field elsewhere.
-fn join_cookies(map: &HeaderMap, fields: &mut Fields) {
-    let mut cookies = map.get_all(header::COOKIE).iter();
+fn join_cookies(fields: &mut Fields) {
+    let mut cookies = fields.get_all("cookie");
     let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else {
         return;
     };
-    let mut joined = grammar::trim(first.as_bytes()).to_vec();
+    let mut joined = first.to_vec();
     for cookie in std::iter::once(second).chain(cookies) {
         joined.extend_from_slice(b"; ");
-        joined.extend_from_slice(grammar::trim(cookie.as_bytes()));
+        joined.extend_from_slice(cookie);
     }
     fields.set("cookie", &joined);
 }

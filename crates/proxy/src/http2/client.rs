@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
-use http::Method;
+use http::{HeaderMap, Method};
 use model::Reason;
 use wire::Scheme;
 use wire::h1::Length;
@@ -162,7 +162,7 @@ impl Upload {
             match frame {
                 Some(Ok(Frame::Data(data))) => self.sink.offer(data),
                 Some(Ok(Frame::Trailers(fields))) => {
-                    let map = wire::map::map_from_fields(&fields);
+                    let map = wire::map::map_from_trailers(fields);
                     let sent = self.sink.stream.send_trailers(map);
                     return Poll::Ready(sent.map_err(|_| UploadError::Endpoint));
                 }
@@ -179,10 +179,11 @@ impl Upload {
     }
 }
 
-/// Sends a request and reads the head of its response.
+/// Sends a request, its fields in `map`, and reads the head of its response.
 pub(crate) async fn send(
     handle: Handle,
     order: &Order<'_>,
+    map: HeaderMap,
     body: RequestBody,
     informer: &Informer,
 ) -> Result<Response, Unanswered> {
@@ -215,7 +216,8 @@ pub(crate) async fn send(
     }
     let tunnel = websocket.is_some() || order.head.method == Method::CONNECT;
     let ended = !tunnel && body.is_end();
-    let (mut response, stream) = match begin(&mut send, order, websocket.is_some(), ended, &link) {
+    let begun = begin(&mut send, order, map, websocket.is_some(), ended, &link);
+    let (mut response, stream) = match begun {
         Ok(begun) => begun,
         Err(failure) => {
             return Err(Unanswered {
@@ -239,9 +241,9 @@ pub(crate) async fn send(
     });
     let answered = loop {
         match poll_fn(|cx| poll_head(&mut upload, &mut response, cx)).await {
-            Ok(Progress::Interim(parts)) => {
+            Ok(Progress::Interim(mut parts)) => {
                 let mut head = spare::response_head();
-                if wire::map::response_from_parts(&parts, &mut head).is_ok() {
+                if wire::map::response_from_parts(&mut parts, &mut head).is_ok() {
                     informer.inform(&head).await;
                 }
             }
@@ -260,9 +262,9 @@ pub(crate) async fn send(
             }
         }
     };
-    let (parts, recv) = answered.into_parts();
+    let (mut parts, recv) = answered.into_parts();
     let mut head = spare::response_head();
-    let read = wire::map::response_from_parts(&parts, &mut head);
+    let read = wire::map::response_from_parts(&mut parts, &mut head);
     spare::keep_header_map(parts.headers);
     if let Err(error) = read {
         let details = format!("{} sent what is no HTTP response: {error}", link.address);
@@ -298,11 +300,11 @@ pub(crate) async fn send(
 fn begin(
     send: &mut SendRequest<Bytes>,
     order: &Order<'_>,
+    map: HeaderMap,
     websocket: bool,
     ended: bool,
     link: &Link,
 ) -> Result<(ResponseFuture, SendStream<Bytes>), Failure> {
-    let map = spare::header_map();
     let mut request = wire::map::request_to_http(order.head, &order.target, Scheme::Http, map)
         .map_err(|error| {
             let details = format!("the request cannot be sent over HTTP/2: {error}");
@@ -332,9 +334,9 @@ async fn connect(
     let answered = response
         .await
         .map_err(|error| unanswered(failure(&error, &link)))?;
-    let (parts, recv) = answered.into_parts();
+    let (mut parts, recv) = answered.into_parts();
     let mut head = spare::response_head();
-    wire::map::response_from_parts(&parts, &mut head).map_err(|error| {
+    wire::map::response_from_parts(&mut parts, &mut head).map_err(|error| {
         let details = format!("{} sent what is no HTTP response: {error}", link.address);
         unanswered(Failure::new(Reason::UpstreamReset, details))
     })?;

@@ -178,10 +178,10 @@ fn begin<S: Service>(
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) -> Result<Stream, Box<Refused>> {
-    let (parts, recv) = request.into_parts();
+    let (mut parts, recv) = request.into_parts();
     let mut head = spare::request_head();
     let respond: Responder = Rc::new(RefCell::new(respond));
-    let read = wire::map::request_from_parts(&parts, &mut head)
+    let read = wire::map::request_from_parts(&mut parts, &mut head)
         .map_err(|error| Failure::head(&error))
         .and_then(|()| bounds.check_head(&head))
         .and_then(|()| length(&head, &recv, bounds));
@@ -294,7 +294,7 @@ async fn deliver(respond: &Responder, mut reply: Reply, method: &Method, recv: O
     let takeover = reply.takeover.take();
     let bodiless = reply.length_for(method) == Length::None || reply.body.is_end();
     let ended = takeover.is_none() && bodiless;
-    let map = spare::header_map();
+    let map = spare::header_map(&mut reply.head.fields);
     let Ok(response) = wire::map::response_to_http(&reply.head, map) else {
         respond.borrow_mut().send_reset(h2::Reason::INTERNAL_ERROR);
         return;
@@ -326,10 +326,8 @@ fn poll_body(body: &mut Outgoing, sink: &mut Sink, cx: &mut Context<'_>) -> Poll
         match body.poll_frame(cx) {
             Poll::Ready(Some(Ok(Frame::Data(data)))) => sink.offer(data),
             Poll::Ready(Some(Ok(Frame::Trailers(fields)))) => {
-                drop(
-                    sink.stream
-                        .send_trailers(wire::map::map_from_fields(&fields)),
-                );
+                let map = wire::map::map_from_trailers(fields);
+                drop(sink.stream.send_trailers(map));
                 return Poll::Ready(());
             }
             Poll::Ready(Some(Err(_))) => {

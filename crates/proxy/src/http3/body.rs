@@ -9,7 +9,6 @@ use h3::error::{Code, StreamError};
 use h3::server::RequestStream;
 use http::{Response, StatusCode};
 use model::Reason;
-use wire::Fields;
 
 use super::interim::Interims;
 use super::transport::RecvStream;
@@ -128,11 +127,7 @@ impl Body {
         }
         let trailers = ready!(self.stream.poll_recv_trailers(cx)).transpose();
         Poll::Ready(trailers.map(|trailers| {
-            trailers.map(|map| {
-                let mut fields = Fields::new();
-                wire::map::trailers_from_map(&map, &mut fields);
-                Frame::Trailers(fields)
-            })
+            trailers.map(|map| Frame::Trailers(wire::map::trailers_from_map(map)))
         }))
     }
 

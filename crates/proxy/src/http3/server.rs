@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use h3::error::{Code, StreamError};
 use h3::server::{RequestResolver, RequestStream};
-use http::HeaderMap;
 use model::Reason;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -149,10 +148,10 @@ async fn stream<S: Service>(
     drop(resolving);
     beside.breaks.set(true);
     let (mut send, recv) = stream.split();
-    let (parts, ()) = request.into_parts();
+    let (mut parts, ()) = request.into_parts();
     let mut body = Body::new(recv, bounds);
     let mut head = spare::request_head();
-    let read = wire::map::request_from_parts(&parts, &mut head)
+    let read = wire::map::request_from_parts(&mut parts, &mut head)
         .map_err(|error| Failure::head(&error))
         .and_then(|()| within(&head, bounds));
     let read = match read {
@@ -272,7 +271,8 @@ async fn deliver(
     bounds: &Bounds,
 ) {
     let bodiless = reply.length_for(method) == Length::None || reply.body.is_end();
-    let Ok(response) = wire::map::response_to_http(&reply.head, HeaderMap::new()) else {
+    let map = spare::header_map(&mut reply.head.fields);
+    let Ok(response) = wire::map::response_to_http(&reply.head, map) else {
         return;
     };
     spare::keep_response_head(reply.head);
@@ -314,7 +314,7 @@ async fn send_body(
                 }
             }
             Some(Some(Ok(Frame::Trailers(fields)))) => {
-                let trailers = wire::map::map_from_fields(&fields);
+                let trailers = wire::map::map_from_trailers(fields);
                 return send.send_trailers(trailers).await.is_ok();
             }
             Some(None) => return true,

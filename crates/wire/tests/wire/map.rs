@@ -1,8 +1,11 @@
 //! To and from the `http` crate: what HTTP/2 may say, and what must not reach HTTP/1.
 use http::{HeaderMap, HeaderValue, Request, Response};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
 use wire::map::{
-    map_from_fields, request_from_parts, request_to_http, response_from_parts, response_to_http,
-    trailers_from_map,
+    map_from_trailers, request_from_parts, request_to_http, response_from_parts, response_to_http,
+    take_map, trailers_from_map,
 };
 use wire::{
     Fields, HeadError, Length, Method, RequestHead, ResponseHead, Scheme, Target, Version,
@@ -19,9 +22,9 @@ fn read(method: &str, uri: &str, fields: &[(&str, &str)]) -> String {
     for (name, value) in fields {
         request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
-    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let (mut parts, ()) = request.body(()).unwrap().into_parts();
     let mut head = RequestHead::new();
-    if let Err(error) = request_from_parts(&parts, &mut head) {
+    if let Err(error) = request_from_parts(&mut parts, &mut head) {
         return show::refused(&error);
     }
     let scheme = head.scheme.map_or("-", Scheme::as_str);
@@ -262,7 +265,7 @@ fn requests_of_rfc_9113_section_8() {
 /// The downgrade to HTTP/1 cannot make a second request out of a field (RFC 9113 10.3).
 #[test]
 fn a_downgraded_request_is_one_request() {
-    let (parts, ()) = Request::builder()
+    let (mut parts, ()) = Request::builder()
         .uri("http://a/b")
         .header("x", "y")
         .header("te", "trailers")
@@ -270,7 +273,7 @@ fn a_downgraded_request_is_one_request() {
         .unwrap()
         .into_parts();
     let mut head = RequestHead::new();
-    request_from_parts(&parts, &mut head).unwrap();
+    request_from_parts(&mut parts, &mut head).unwrap();
     head.fields.append("x-evil", b"1\r\n\r\nGET /2 HTTP/1.1");
     let mut out = Vec::new();
     let target = Target {
@@ -287,14 +290,14 @@ fn a_downgraded_request_is_one_request() {
 #[test]
 fn responses_of_rfc_9113_section_8() {
     let read = |name: &str, value: &str| {
-        let (parts, ()) = Response::builder()
+        let (mut parts, ()) = Response::builder()
             .status(418)
             .header(name, value)
             .body(())
             .unwrap()
             .into_parts();
         let mut head = ResponseHead::new();
-        response_from_parts(&parts, &mut head)
+        response_from_parts(&mut parts, &mut head)
             .map(|()| format!("{}{}", head.status, show::fields(&head.fields)))
     };
     assert_eq!(read("x", "y"), Ok("418 {x: y}".to_owned()));
@@ -445,7 +448,7 @@ fn fields_survive_the_way_through_a_map() {
     ] {
         fields.append(name, value.as_bytes());
     }
-    let map = map_from_fields(&fields);
+    let map = map_from_trailers(fields);
     let mut back = Fields::new();
     for (name, value) in &map {
         back.append(name.as_str(), value.as_bytes());
@@ -470,8 +473,7 @@ fn trailers_that_may_not_be_trailers_are_left_out() {
     ] {
         map.append(name, HeaderValue::from_static("1"));
     }
-    let mut fields = Fields::new();
-    trailers_from_map(&map, &mut fields);
+    let fields = trailers_from_map(map);
     assert_eq!(show::fields(&fields), " {grpc-status: 1, x-sum: 1}");
 }
 
@@ -487,12 +489,91 @@ fn every_byte_of_a_target_survives_http_2() {
         let request =
             request_to_http(&RequestHead::new(), &target, Scheme::Http, HeaderMap::new()).unwrap();
         let mut head = RequestHead::new();
-        request_from_parts(&request.into_parts().0, &mut head).unwrap();
+        request_from_parts(&mut request.into_parts().0, &mut head).unwrap();
         let expected = sent
             .replace('"', "%22")
             .replace('<', "%3C")
             .replace('>', "%3E")
             .replace('`', "%60");
         assert_eq!(head.path, expected);
+    }
+}
+
+/// What is done to fields on their way through a proxy.
+#[derive(Clone, Debug)]
+enum Change {
+    Append(&'static str, String),
+    Set(&'static str, String),
+    Remove(&'static str),
+    Retain(&'static str),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let name = || select(vec!["a", "B", "cookie", "te", "x-request-id", "Host", "upgrade"]);
+    let value = || "[a-z \t\r]{0,3}|trailers";
+    prop_oneof![
+        (name(), value()).prop_map(|(name, value)| Change::Append(name, value)),
+        (name(), value()).prop_map(|(name, value)| Change::Set(name, value)),
+        name().prop_map(Change::Remove),
+        name().prop_map(Change::Retain),
+    ]
+}
+
+/// A field of HTTP/2.
+fn sent() -> impl Strategy<Value = (&'static str, String)> {
+    prop_oneof![
+        6 => (select(vec!["a", "b", "cookie", "x-request-id"]), "[a-z]{0,3}| b"),
+        1 => (Just("te"), Just("trailers".to_owned())),
+        1 => (Just("host"), Just("a".to_owned())),
+    ]
+}
+
+/// Each name's values, in order.
+fn sorted(map: &HeaderMap) -> Vec<(String, Vec<u8>, bool)> {
+    let mut all: Vec<_> = map
+        .iter()
+        .map(|(name, value)| {
+            let unique = value.is_sensitive();
+            (name.as_str().to_owned(), value.as_bytes().to_vec(), unique)
+        })
+        .collect();
+    all.sort_by(|one, other| one.0.cmp(&other.0));
+    all
+}
+
+proptest! {
+    /// A map that was kept and followed all changes is the one that would have been made anew.
+    #[test]
+    fn a_kept_map_says_what_the_fields_say(
+        sent in vec(sent(), 0..8),
+        changes in vec(change(), 0..8),
+    ) {
+        let (mut parts, ()) = Request::get("http://a/").body(()).unwrap().into_parts();
+        for (name, value) in &sent {
+            parts.headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let mut head = RequestHead::new();
+        prop_assume!(request_from_parts(&mut parts, &mut head).is_ok());
+        for change in &changes {
+            match change {
+                Change::Append(name, value) => head.fields.append(name, value.as_bytes()),
+                Change::Set(name, value) => head.fields.set(name, value.as_bytes()),
+                Change::Remove(name) => drop(head.fields.remove(name)),
+                Change::Retain(name) => head.fields.retain(|n, _| !n.eq_ignore_ascii_case(name.as_bytes())),
+            }
+        }
+        let target = Target { authority: "a", path: "/" };
+        let send = |head: &RequestHead, map| {
+            let request = request_to_http(head, &target, Scheme::Http, map).unwrap();
+            sorted(request.headers())
+        };
+        let anew = send(&head, HeaderMap::new());
+        let kept = take_map(&mut head.fields);
+        let followed = changes
+            .iter()
+            .all(|change| !matches!(change, Change::Retain(_) | Change::Set("te", _)));
+        let plain = sent.iter().all(|(name, value)| *name != "host" && !value.starts_with(' '));
+        prop_assert!(kept.is_some() || !followed || !plain);
+        prop_assert_eq!(send(&head, kept.unwrap_or_default()), anew);
     }
 }
