@@ -163,11 +163,12 @@ fn destination(destination: &Destination) -> Value {
             let endpoints: Vec<Value> = port
                 .endpoints
                 .iter()
-                .map(|(endpoint, target)| {
+                .map(|candidate| {
+                    let endpoint = &candidate.endpoint;
                     json!({
                         "workload": endpoint.config.workload.to_string(),
                         "addresses": endpoint.config.addresses,
-                        "port": target,
+                        "port": candidate.port,
                         "tunnel": format!("{:?}", endpoint.config.tunnel),
                         "identity": endpoint.config.identity.as_str(),
                         "health": format!("{:?}", endpoint.config.health),

@@ -15,14 +15,14 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::behalf::{Behalf, Shown};
-use crate::destination::{Endpoint, Slot};
+use crate::destination::Endpoint;
 use crate::error::{Failure, Replay};
 use crate::http1::client::Conn;
 use crate::http2::client::{self as http2, Handle};
 pub(crate) use crate::io::Io;
 use crate::mux::{self, Taker};
 use crate::peers::Direction;
-use crate::pool::{Home, Link};
+use crate::pool::{Home, Link, Slot};
 use crate::tunnel::{self, Form};
 use crate::worker::Worker;
 
@@ -210,21 +210,18 @@ pub(crate) async fn http2(
     opening.await
 }
 
-/// A place among the connections that the destination's policy allows; where all are taken, kept
-/// connections which nobody uses make room.
+/// A place among the connections that the destination's policy allows.
 pub(crate) fn reserve(
     worker: &Worker,
     endpoint: &Endpoint,
     policy: &Effective,
 ) -> Result<Slot, Failure> {
     let limit = policy.max_connections;
-    // There may be more than the limit: an endpoint without a connection always gets its first.
-    while endpoint.live.is_full(limit) && worker.pool.give_up_one(endpoint) {}
-    endpoint.live.reserve(limit).ok_or_else(|| {
+    worker.pool.reserve(endpoint, limit).ok_or_else(|| {
         let service = &endpoint.config.service;
         Failure::new(
             Reason::CircuitOpen,
-            format!("{limit} connections to service {service} are open"),
+            format!("{limit} connections to service {service} are in use"),
         )
     })
 }

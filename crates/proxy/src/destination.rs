@@ -41,8 +41,16 @@ pub(crate) struct Live {
     pub(crate) budget: Budget,
     pub(crate) requests: AtomicU32,
     outliers: Arc<Group>,
-    connections: Arc<AtomicU32>,
+    connections: Arc<Connections>,
     last_used: AtomicU64,
+}
+
+/// Connections to the endpoints of a destination, those of all workers.
+#[derive(Default)]
+struct Connections {
+    open: AtomicU32,
+    /// Of them, for HTTP/1: at rest in a pool.
+    kept: AtomicU32,
 }
 
 /// The configuration of a destination at one moment.
@@ -58,42 +66,42 @@ pub(crate) struct PortView {
     pub(crate) protocol: Protocol,
     pub(crate) routes: RouteTable,
     pub(crate) policy: Effective,
-    /// Those that serve this port, with their own port's number.
-    pub(crate) endpoints: Vec<(Arc<Endpoint>, u16)>,
+    /// Those that serve this port.
+    pub(crate) endpoints: Vec<Candidate>,
     heaviest: u32,
 }
 
-/// An endpoint with its live state.
+/// An endpoint of a port. What choosing asks stands side by side for all of them: with many endpoints
+/// each look elsewhere waits for memory.
+pub(crate) struct Candidate {
+    live: Arc<EndpointLive>,
+    weight: u32,
+    /// The endpoint's own number of the port.
+    pub(crate) port: u16,
+    healthy: bool,
+    pub(crate) endpoint: Arc<Endpoint>,
+}
+
+/// An endpoint with its live state. What each request reads comes first.
+#[repr(C)]
 pub(crate) struct Endpoint {
     /// Never used twice: pools key their connections by it.
     pub(crate) id: u64,
-    pub(crate) config: endpoint::Endpoint,
+    pub(crate) live: Arc<EndpointLive>,
     pub(crate) workload: Arc<str>,
     pub(crate) version: Arc<str>,
-    pub(crate) principal: Arc<str>,
-    pub(crate) live: Arc<EndpointLive>,
     /// TLS by the endpoint's port, where it is no member of the mesh and a policy asks for it.
     outside: BTreeMap<u16, Arc<Outside>>,
+    pub(crate) config: endpoint::Endpoint,
+    pub(crate) principal: Arc<str>,
 }
 
 /// What outlives a change of an endpoint's configuration.
 pub(crate) struct EndpointLive {
     pub(crate) in_flight: AtomicU32,
     pub(crate) outlier: Record,
-    /// Connections to this endpoint.
-    open: AtomicU32,
-    /// Connections to all endpoints of the destination.
-    connections: Arc<AtomicU32>,
-}
-
-/// A connection that counts towards its destination's limit for as long as it is open.
-pub(crate) struct Slot(Arc<EndpointLive>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// To all endpoints of the destination.
+    connections: Arc<Connections>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -178,7 +186,7 @@ impl Destination {
                         e.config
                             .ports
                             .get(&port.number)
-                            .map(|target| (Arc::clone(e), *target))
+                            .map(|target| Candidate::new(e, *target))
                     })
                     .collect();
                 PortView {
@@ -186,11 +194,7 @@ impl Destination {
                     protocol: port.protocol,
                     routes: RouteTable::compile(routes, port.number),
                     policy: Effective::merge(policies, port.number),
-                    heaviest: serving
-                        .iter()
-                        .map(|(e, _)| e.config.weight)
-                        .max()
-                        .unwrap_or(1),
+                    heaviest: serving.iter().map(|c| c.weight).max().unwrap_or(1),
                     endpoints: serving,
                 }
             })
@@ -239,19 +243,16 @@ impl PortView {
         balancer: &mut Balancer,
         tried: &[u64],
         now: Instant,
-    ) -> Option<(&Arc<Endpoint>, u16)> {
-        let tried: Vec<usize> = tried
-            .iter()
-            .filter_map(|id| self.endpoints.iter().position(|(e, _)| e.id == *id))
-            .collect();
+    ) -> Option<(Arc<Endpoint>, u16)> {
+        let place = |id: &u64| self.endpoints.iter().position(|c| c.endpoint.id == *id);
+        let tried: Vec<usize> = tried.iter().filter_map(place).collect();
         let hosts = Hosts {
             port: self,
             now: at(now),
         };
         let index = balancer.choose(self.policy.algorithm, &hosts, &tried, &mut rand::rng())?;
-        self.endpoints
-            .get(index)
-            .map(|(endpoint, target)| (endpoint, *target))
+        let candidate = self.endpoints.get(index)?;
+        Some((Arc::clone(&candidate.endpoint), candidate.port))
     }
 }
 
@@ -297,23 +298,22 @@ impl Candidates for Hosts<'_> {
     }
 
     fn weight(&self, index: usize) -> u32 {
-        self.port.endpoints[index].0.config.weight
+        self.port.endpoints[index].weight
     }
 
     fn load(&self, index: usize) -> u32 {
-        self.port.endpoints[index]
-            .0
-            .live
-            .in_flight
-            .load(Ordering::Relaxed)
+        let live = &self.port.endpoints[index].live;
+        live.in_flight.load(Ordering::Relaxed)
     }
 
     fn standing(&self, index: usize) -> Standing {
-        let endpoint = &self.port.endpoints[index].0;
-        match endpoint.config.health {
-            Health::Unhealthy | Health::Draining => Standing::Excluded,
-            Health::Healthy if endpoint.live.outlier.ejected(self.now) => Standing::Ejected,
-            Health::Healthy => Standing::Usable,
+        let candidate = &self.port.endpoints[index];
+        if !candidate.healthy {
+            Standing::Excluded
+        } else if candidate.live.outlier.ejected(self.now) {
+            Standing::Ejected
+        } else {
+            Standing::Usable
         }
     }
 
@@ -322,12 +322,23 @@ impl Candidates for Hosts<'_> {
     }
 }
 
+impl Candidate {
+    fn new(endpoint: &Arc<Endpoint>, port: u16) -> Self {
+        Self {
+            live: Arc::clone(&endpoint.live),
+            weight: endpoint.config.weight,
+            port,
+            healthy: endpoint.config.health == Health::Healthy,
+            endpoint: Arc::clone(endpoint),
+        }
+    }
+}
+
 impl EndpointLive {
-    fn new(group: &Arc<Group>, connections: &Arc<AtomicU32>) -> Arc<Self> {
+    fn new(group: &Arc<Group>, connections: &Arc<Connections>) -> Arc<Self> {
         Arc::new(Self {
             in_flight: AtomicU32::new(0),
             outlier: Record::new(Arc::clone(group)),
-            open: AtomicU32::new(0),
             connections: Arc::clone(connections),
         })
     }
@@ -337,22 +348,39 @@ impl EndpointLive {
         Self::new(&Group::new(), &Arc::default())
     }
 
-    /// A place for one more connection; `None` when `limit` are open to the destination. An endpoint
-    /// to which there is none may always have one: kept connections to the others must not shut it
-    /// out.
-    pub(crate) fn reserve(self: &Arc<Self>, limit: u32) -> Option<Slot> {
-        let first = self.open.load(Ordering::Relaxed) == 0;
-        let room = |open: u32| (first || open < limit).then_some(open + 1);
-        self.connections
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
-            .ok()?;
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Some(Slot(Arc::clone(self)))
+    /// Counts one more connection, if fewer than `limit` are in use, or whatever their number. Those
+    /// at rest do not count: another worker's would be in the way of this one's requests.
+    pub(crate) fn open(&self, limit: u32, whatever: bool) -> bool {
+        let kept = self.connections.kept.load(Ordering::Relaxed);
+        let room = |open: u32| (whatever || open.saturating_sub(kept) < limit).then_some(open + 1);
+        let open = &self.connections.open;
+        open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .is_ok()
     }
 
-    /// Whether `limit` connections to the destination are open.
+    /// A connection is closed.
+    pub(crate) fn closed(&self) {
+        self.connections.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connection is at rest from now on.
+    pub(crate) fn keep(&self) {
+        self.connections.kept.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One that was is not any more.
+    pub(crate) fn lend(&self) {
+        self.connections.kept.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether `limit` connections to the destination are open, or more.
     pub(crate) fn is_full(&self, limit: u32) -> bool {
-        self.connections.load(Ordering::Relaxed) >= limit
+        self.connections.open.load(Ordering::Relaxed) >= limit
+    }
+
+    /// Whether there are more than `limit`.
+    pub(crate) fn is_over(&self, limit: u32) -> bool {
+        self.connections.open.load(Ordering::Relaxed) > limit
     }
 
     /// Whether both count towards the limits of one destination.
@@ -365,12 +393,12 @@ impl Endpoint {
     pub(crate) fn new(config: &endpoint::Endpoint, live: Arc<EndpointLive>) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            live,
             workload: config.workload.name().into(),
             version: config.version.as_str().into(),
-            principal: config.identity.as_str().into(),
-            config: config.clone(),
-            live,
             outside: BTreeMap::new(),
+            config: config.clone(),
+            principal: config.identity.as_str().into(),
         }
     }
 

@@ -128,8 +128,7 @@ pub(crate) async fn forward(
     loop {
         let now = Instant::now();
         let picked = worker.with_balancer(destination.id, port.number, |b| {
-            let picked = port.pick(b, &tried, now.into_std());
-            picked.map(|(e, p)| (Arc::clone(e), p))
+            port.pick(b, &tried, now.into_std())
         });
         let (endpoint, target) = picked.ok_or_else(|| nobody(destination, port))?;
         let retry = tried.len() as u32;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{FutureExt, LocalBoxFuture, Shared, WeakShared};
 
 use crate::behalf::{Behalf, Client};
-use crate::destination::Endpoint;
+use crate::destination::{Endpoint, EndpointLive};
 use crate::error::Failure;
 use crate::http1::client::Conn;
 use crate::http2::client::Handle;
@@ -45,6 +45,76 @@ struct Key {
 pub(crate) struct Pool {
     entries: RefCell<Map<Key, Entry>>,
     apart: RefCell<BTreeMap<Whose, Apart>>,
+    /// How many are open, by the endpoint's id, those lent out and those of others' keeping included.
+    open: RefCell<Map<u64, u32>>,
+}
+
+/// A connection that counts towards its destination's limit for as long as it is open.
+pub(crate) struct Slot {
+    pool: Rc<Pool>,
+    endpoint: u64,
+    live: Arc<EndpointLive>,
+    limit: u32,
+}
+
+impl Slot {
+    /// Whether there are more connections than the limit allows, and this one is not its worker's only
+    /// one to the endpoint.
+    fn is_surplus(&self) -> bool {
+        self.live.is_over(self.limit) && self.pool.open_to(self.endpoint) > 1
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.live.closed();
+        let mut open = self.pool.open.borrow_mut();
+        if let Some(count) = open.get_mut(&self.endpoint) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.endpoint);
+            }
+        }
+    }
+}
+
+/// An HTTP/1 connection at rest.
+struct Kept {
+    /// Until it is lent out.
+    conn: Option<Box<Conn>>,
+    /// Since when it is known to be at rest.
+    since: Option<Instant>,
+}
+
+impl Kept {
+    fn new(conn: Box<Conn>) -> Self {
+        conn.slot.live.keep();
+        Self {
+            conn: Some(conn),
+            since: None,
+        }
+    }
+
+    /// The connection, if the endpoint has not closed it.
+    fn lend(mut self) -> Option<Box<Conn>> {
+        let mut conn = self.conn.take()?;
+        conn.slot.live.lend();
+        conn.is_quiet().then_some(conn)
+    }
+
+    /// Whether it may stay: the endpoint has not closed it, and there is room for it.
+    fn may_stay(&mut self) -> bool {
+        let conn = self.conn.as_mut();
+        conn.is_some_and(|conn| conn.is_quiet() && !conn.slot.is_surplus())
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(conn) = &self.conn {
+            conn.slot.live.lend();
+        }
+    }
 }
 
 /// Whose connections are kept apart: a client's, a certificate's by its id, or both.
@@ -66,11 +136,7 @@ struct Entry {
     /// Gone when the endpoint has left every configuration: its connections then go too.
     endpoint: Weak<Endpoint>,
     idle_timeout: Option<Duration>,
-    #[expect(
-        clippy::vec_box,
-        reason = "lent out and given back: a box moves as a pointer"
-    )]
-    h1: Vec<Box<Conn>>,
+    h1: Vec<Kept>,
     h2: Vec<Open>,
     /// On their way; gone when nobody waits any more.
     opening: Vec<WeakShared<Connecting>>,
@@ -145,7 +211,9 @@ impl Entry {
             let since = *since.get_or_insert(now);
             limit.is_none_or(|limit| now.duration_since(since) < limit)
         };
-        self.h1.retain_mut(|c| fresh(&mut c.since) && c.is_quiet());
+        // The oldest first, so that those go which make room.
+        self.h1
+            .retain_mut(|kept| fresh(&mut kept.since) && kept.may_stay());
         self.h2.retain_mut(|open| {
             // With a stream open the link is held by its body as well.
             !open.handle.is_closed() && (open.handle.is_used() || fresh(&mut open.since))
@@ -209,14 +277,39 @@ impl Pool {
         }
     }
 
+    /// A place among the `limit` connections that are allowed to the endpoint's destination; where all
+    /// are taken, kept connections which nobody uses make room. This worker's first to the endpoint
+    /// always gets a place, and then only surplus ones of other endpoints go: with more endpoints
+    /// than the limit each request would close what the next one needs.
+    pub(crate) fn reserve(self: &Rc<Self>, endpoint: &Endpoint, limit: u32) -> Option<Slot> {
+        let live = &endpoint.live;
+        let first = self.open_to(endpoint.id) == 0;
+        while live.is_full(limit) && self.give_up_one(endpoint, first) {}
+        if !live.open(limit, first) {
+            return None;
+        }
+        *self.open.borrow_mut().entry(endpoint.id).or_default() += 1;
+        Some(Slot {
+            pool: Rc::clone(self),
+            endpoint: endpoint.id,
+            live: Arc::clone(live),
+            limit,
+        })
+    }
+
+    fn open_to(&self, endpoint: u64) -> u32 {
+        self.open.borrow().get(&endpoint).copied().unwrap_or(0)
+    }
+
     /// Closes a connection of the same destination that nobody uses, if there is one: of an endpoint
-    /// that has several, else the one that was kept for longest.
-    pub(crate) fn give_up_one(&self, of: &Endpoint) -> bool {
+    /// that has several, else, unless only surplus ones may go, the one that was kept for longest.
+    fn give_up_one(&self, of: &Endpoint, surplus: bool) -> bool {
         let (mut shared, mut apart) = (self.entries.borrow_mut(), self.apart.borrow_mut());
         let apart = apart.values_mut().flat_map(|a| a.entries.values_mut());
         let siblings = shared.values_mut().chain(apart).filter(|entry| {
             let endpoint = entry.endpoint.upgrade();
-            !entry.h1.is_empty() && endpoint.is_some_and(|e| e.live.is_sibling(&of.live))
+            entry.h1.len() > usize::from(surplus)
+                && endpoint.is_some_and(|e| e.live.is_sibling(&of.live))
         });
         // The most recently used is the last.
         let now = Instant::now();
@@ -242,8 +335,7 @@ impl Home {
     pub(crate) fn http1(&self) -> Option<Box<Conn>> {
         self.with(|entry| {
             loop {
-                let mut conn = entry.h1.pop()?;
-                if conn.is_quiet() {
+                if let Some(mut conn) = entry.h1.pop()?.lend() {
                     conn.reused = true;
                     return Some(conn);
                 }
@@ -302,12 +394,11 @@ impl Home {
     }
 
     /// Gives a connection back after an exchange that ended in order.
-    pub(crate) fn give_back(mut conn: Box<Conn>) {
+    pub(crate) fn give_back(conn: Box<Conn>) {
         let home = conn.home();
         home.with(|entry| {
-            if entry.h1.len() < IDLE_LIMIT {
-                conn.since = None;
-                entry.h1.push(conn);
+            if entry.h1.len() < IDLE_LIMIT && !conn.slot.is_surplus() {
+                entry.h1.push(Kept::new(conn));
             }
         });
     }

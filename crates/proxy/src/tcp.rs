@@ -97,7 +97,6 @@ async fn open(
     loop {
         let picked = worker.with_balancer(destination.id, port.number, |b| {
             port.pick(b, &tried, Instant::now())
-                .map(|(e, p)| (Arc::clone(e), p))
         });
         let (endpoint, target) = picked.ok_or_else(|| {
             Failure::new(

@@ -25,12 +25,12 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::connect;
-use crate::destination::{Destination, Endpoint, Slot};
+use crate::destination::{Destination, Endpoint};
 use crate::error::{Failure, chain};
 use crate::inbound::Target as Inward;
 use crate::io::Io;
 use crate::outbound::{no_port, unknown};
-use crate::pool::Link;
+use crate::pool::{Link, Slot};
 use crate::record::{Caller, Load, NONE};
 use crate::tcp::Connection;
 use crate::tunnel::Form;
@@ -79,7 +79,6 @@ pub(crate) fn pick(
         .ok_or_else(|| no_port(destination, &view, port))?;
     let picked = worker.with_balancer(destination.id, port.number, |b| {
         port.pick(b, &[], Instant::now())
-            .map(|(e, p)| (Arc::clone(e), p))
     });
     let (endpoint, target) = picked.ok_or_else(|| {
         Failure::new(

@@ -96,10 +96,10 @@ pub(crate) struct SeriesKey<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Place([usize; 5], telemetry::Direction, bool, bool);
 
-/// A series, with the texts whose places are its key.
+/// A series, with the texts whose places are its key; those in a box, since nobody looks at them.
 struct Known<T> {
     series: Rc<T>,
-    _texts: [Arc<str>; 5],
+    _texts: Box<[Arc<str>; 5]>,
 }
 
 impl SeriesKey<'_> {
@@ -186,7 +186,7 @@ impl Worker {
         });
         let entry = Known {
             series: Rc::clone(&series),
-            _texts: key.texts().map(Arc::clone),
+            _texts: Box::new(key.texts().map(Arc::clone)),
         };
         known.insert(place, entry);
         series
@@ -211,7 +211,7 @@ impl Worker {
         });
         let entry = Known {
             series: Rc::clone(&series),
-            _texts: key.texts().map(Arc::clone),
+            _texts: Box::new(key.texts().map(Arc::clone)),
         };
         known.insert(place, entry);
         series

@@ -207,7 +207,8 @@ impl Fields {
 
     /// Keeps the fields for which `keep(name, value)` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
-        let lost = self.retain_fields(|text, field| keep(field.name.of(text), field.value.of(text)));
+        let lost =
+            self.retain_fields(|text, field| keep(field.name.of(text), field.value.of(text)));
         if lost > 0 {
             self.kept = None;
         }

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use model::Reason;
@@ -17,12 +17,11 @@ use wire::h1::{self, Decoder, Event, HeadError, Length, Limits, ResponseFraming,
 use wire::{Method, RequestHead, ResponseHead};
 
 use super::{Outbox, poll_fill};
-use crate::destination::Slot;
 use crate::error::{Failure, Replay};
 use crate::http::Informer;
 use crate::http::body::{Frame, Incoming, RequestBody};
 use crate::io::Io;
-use crate::pool::{Home, Link};
+use crate::pool::{Home, Link, Slot};
 use crate::spare::{self, LARGE, SMALL};
 
 /// For `100 Continue` from an endpoint, after which the body is sent without it (RFC 9110 10.1.1
@@ -43,8 +42,6 @@ pub(crate) struct Conn {
     pub(crate) link: Rc<Link>,
     /// Whether it served a request before: it may have been closed by the peer meanwhile.
     pub(crate) reused: bool,
-    /// Since when it is known to be at rest.
-    pub(crate) since: Option<Instant>,
     home: Home,
     limits: Limits,
     /// Of the response.
@@ -55,7 +52,7 @@ pub(crate) struct Conn {
     /// The endpoint has ended its side.
     ended: bool,
     /// Held for as long as the connection is open.
-    _slot: Slot,
+    pub(crate) slot: Slot,
 }
 
 /// A request as it is to be written.
@@ -156,14 +153,13 @@ impl Conn {
             out: Outbox::default(),
             link,
             reused: false,
-            since: None,
             home,
             limits: limits.clone(),
             decoder: Decoder::new(Length::None, limits),
             upload: None,
             keep: false,
             ended: false,
-            _slot: slot,
+            slot,
         })
     }
 

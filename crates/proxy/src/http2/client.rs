@@ -16,14 +16,13 @@ use wire::Scheme;
 use wire::h1::Length;
 
 use super::{Body, SEND_BUFFER, STREAM_WINDOW, Settings, Side, Sink, Tunnel, vanished};
-use crate::destination::Slot;
 use crate::error::{self, Failure, Replay};
 use crate::http::body::{Frame, Incoming, RequestBody};
 use crate::http::websocket;
 use crate::http::{Informer, announced};
 use crate::http1::client::{Order, Response, Unanswered};
 use crate::io::Io;
-use crate::pool::Link;
+use crate::pool::{Link, Slot};
 use crate::spare;
 
 /// Between pings on a connection in use, and for the answer to one: an endpoint that vanished

@@ -126,9 +126,11 @@ impl Body {
             }
         }
         let trailers = ready!(self.stream.poll_recv_trailers(cx)).transpose();
-        Poll::Ready(trailers.map(|trailers| {
-            trailers.map(|map| Frame::Trailers(wire::map::trailers_from_map(map)))
-        }))
+        Poll::Ready(
+            trailers.map(|trailers| {
+                trailers.map(|map| Frame::Trailers(wire::map::trailers_from_map(map)))
+            }),
+        )
     }
 
     /// RFC 9114 4.1.2: a body is as long as was announced. One that is not could be read as two

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::connect;
+use crate::destination::Candidate;
 use crate::http2::client::MOST;
 use crate::outbound::tests::{destination, run};
 use crate::worker::Worker;
@@ -25,7 +26,7 @@ fn home(worker: &Rc<Worker>, port: u16) -> (Home, Arc<Endpoint>, Effective) {
     let destination = destination(&[port], None, Vec::new());
     let view = destination.view();
     let at = view.port(80).unwrap();
-    let endpoint = Arc::clone(&at.endpoints[0].0);
+    let endpoint = Arc::clone(&at.endpoints[0].endpoint);
     let home = worker.pool.home(&endpoint, port, None, None);
     (home, endpoint, at.policy.clone())
 }
@@ -107,11 +108,11 @@ fn kept_connections_make_room_and_an_endpoint_always_gets_its_first() {
         let mut policy = at.policy.clone();
         policy.max_connections = 2;
         let connect = async |which: usize| {
-            let (endpoint, port) = &at.endpoints[which];
+            let Candidate { endpoint, port, .. } = &at.endpoints[which];
             let home = worker.pool.home(endpoint, *port, None, None);
             connect::http1(&worker, endpoint, *port, &policy, &home).await
         };
-        let live = &at.endpoints[0].0.live;
+        let live = &at.endpoints[0].endpoint.live;
         let (a, b) = (connect(0).await.unwrap(), connect(0).await.unwrap());
         Home::give_back(a);
         Home::give_back(b);
@@ -127,5 +128,38 @@ fn kept_connections_make_room_and_an_endpoint_always_gets_its_first() {
         let second = connect(0).await.unwrap();
         assert!(live.is_full(2) && !live.is_full(3));
         drop((first, second));
+    });
+}
+
+#[test]
+fn connections_that_another_worker_keeps_are_in_nobodys_way() {
+    run(async |worker| {
+        let (_listener, port) = listener().await;
+        let destination = destination(&[port], None, Vec::new());
+        let view = destination.view();
+        let at = view.port(80).unwrap();
+        let mut policy = at.policy.clone();
+        policy.max_connections = 2;
+        let other = Rc::new(Worker::new(Arc::clone(&worker.shared)));
+        let endpoint = &at.endpoints[0].endpoint;
+        let connect = async |worker: &Rc<Worker>| {
+            let home = worker.pool.home(endpoint, port, None, None);
+            connect::http1(worker, endpoint, port, &policy, &home).await
+        };
+        let kept = [
+            connect(&worker).await.unwrap(),
+            connect(&worker).await.unwrap(),
+        ];
+        kept.map(Home::give_back);
+        let (a, b) = (
+            connect(&other).await.unwrap(),
+            connect(&other).await.unwrap(),
+        );
+        assert!(connect(&other).await.is_err(), "two are in use");
+        // Back to the limit, as soon as each worker looks at what it keeps.
+        Home::give_back(a);
+        worker.pool.sweep();
+        assert!(endpoint.live.is_full(2) && !endpoint.live.is_full(3));
+        drop(b);
     });
 }

@@ -21,8 +21,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{LOOK, Spoken};
 use crate::connect::Io;
-use crate::destination::{Endpoint, Slot};
+use crate::destination::Endpoint;
 use crate::error::Failure;
+use crate::pool::Slot;
 use crate::pool::{Link, Wire};
 use crate::record::Load;
 

@@ -56,18 +56,20 @@ impl Single {
     }
 }
 
-/// Request durations, in nanoseconds.
+/// Request durations, in nanoseconds. The sum beside the small buckets: most requests touch both.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Durations {
-    buckets: [Single; 17],
     sum: Single,
+    buckets: [Single; 17],
 }
 
-/// Body sizes, in bytes.
+/// Body sizes, in bytes; likewise.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Sizes {
-    buckets: [Single; 8],
     sum: Single,
+    buckets: [Single; 8],
 }
 
 impl Durations {

@@ -23,8 +23,10 @@ pub(super) enum Outcome {
     Other,
 }
 
-/// What is counted of one outcome.
+/// What is counted of one outcome. Laid out so that an ordinary request, short and small, touches three
+/// of its cache lines: with many endpoints none of them is near.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Cell {
     pub(super) outcome: Outcome,
     pub(super) durations: Durations,

@@ -509,7 +509,17 @@ enum Change {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let name = || select(vec!["a", "B", "cookie", "te", "x-request-id", "Host", "upgrade"]);
+    let name = || {
+        select(vec![
+            "a",
+            "B",
+            "cookie",
+            "te",
+            "x-request-id",
+            "Host",
+            "upgrade",
+        ])
+    };
     let value = || "[a-z \t\r]{0,3}|trailers";
     prop_oneof![
         (name(), value()).prop_map(|(name, value)| Change::Append(name, value)),
