@@ -42,11 +42,8 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("GrpcRouteSpec", &["useDefaultGateways"]),
     ("HttpRule", &["sessionPersistence"]),
     ("GrpcRule", &["sessionPersistence"]),
-    (
-        "HttpFilter",
-        &["requestMirror", "cors", "externalAuth", "extensionRef"],
-    ),
-    ("GrpcFilter", &["requestMirror", "extensionRef"]),
+    ("HttpFilter", &["externalAuth", "extensionRef"]),
+    ("GrpcFilter", &["extensionRef"]),
     (
         "TrafficPolicySpec",
         &["healthCheck", "hedging", "adaptiveConcurrency", "fallback"],
@@ -64,11 +61,8 @@ const FIELDS: &[(&str, &[&str])] = &[
 
 /// Values by the enum that would have them.
 const VALUES: &[(&str, &[&str])] = &[
-    (
-        "HttpFilterType",
-        &["RequestMirror", "CORS", "ExternalAuth", "ExtensionRef"],
-    ),
-    ("GrpcFilterType", &["RequestMirror", "ExtensionRef"]),
+    ("HttpFilterType", &["ExternalAuth", "ExtensionRef"]),
+    ("GrpcFilterType", &["ExtensionRef"]),
     ("Algorithm", &["PeakEwma", "RingHash", "Maglev"]),
     ("ServiceType", &["ExternalName"]),
     ("Transport", &["SCTP"]),

@@ -195,6 +195,65 @@ pub enum Filter {
     /// Answers browsers that ask whether pages of other origins may send such a request, and says so
     /// in the responses to those that do.
     Cors(Cors),
+    /// Sends a copy of the request elsewhere too, whose response nobody sees.
+    Mirror(Mirror),
+}
+
+/// Where copies of requests go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// To whom.
+    pub target: Target,
+    /// Of how many requests.
+    pub share: Fraction,
+}
+
+/// A share of requests, drawn for each by chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fraction {
+    numerator: u32,
+    denominator: u32,
+}
+
+/// What is written is no share: more than all, or of none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no share: the denominator must be at least 1 and the numerator at most as large")]
+pub struct FractionError;
+
+impl Fraction {
+    /// All of them.
+    pub const ALL: Self = Self {
+        numerator: 1,
+        denominator: 1,
+    };
+
+    /// So many of so many.
+    pub fn new(numerator: u32, denominator: u32) -> Result<Self, FractionError> {
+        if denominator == 0 || numerator > denominator {
+            return Err(FractionError);
+        }
+        Ok(Self {
+            numerator,
+            denominator,
+        })
+    }
+
+    /// So many.
+    pub fn numerator(self) -> u32 {
+        self.numerator
+    }
+
+    /// Of so many.
+    pub fn denominator(self) -> u32 {
+        self.denominator
+    }
+
+    /// Whether a request that drew this number is among them; all numbers are as likely.
+    pub fn takes(self, drawn: u32) -> bool {
+        // A multiplication in place of a remainder: no number of the range is favoured.
+        let place = (u64::from(drawn) * u64::from(self.denominator)) >> 32;
+        place < u64::from(self.numerator)
+    }
 }
 
 /// Cross-origin resource sharing (Fetch Standard 3.3). A list that is [`All`](Listed::All) takes

@@ -29,6 +29,7 @@ mod http3;
 mod inbound;
 mod intake;
 mod io;
+mod mirror;
 mod mux;
 mod options;
 mod outbound;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use model::name::service_of_host;
-use model::route::{Filter, HeaderChange, Target};
+use model::route::{Filter, HeaderChange, Mirror, Target};
 use model::service::Protocol;
 use model::{Reason, route};
 use policy::cors::{Answer, cors};
@@ -29,7 +29,7 @@ use crate::http1::client::Response;
 use crate::record::{Caller, Exchange, NONE};
 use crate::state::Lookup;
 use crate::worker::Worker;
-use crate::{external, reply};
+use crate::{external, mirror, reply};
 
 /// Where the requests of a connection go.
 #[derive(Clone)]
@@ -69,7 +69,7 @@ pub(crate) async fn handle(
     }
 }
 
-enum Served {
+pub(crate) enum Served {
     Reply(Reply),
     Answer(Response),
 }
@@ -133,7 +133,7 @@ async fn serve(
 }
 
 /// Sends a request its way, to a port of a service.
-async fn send(
+pub(crate) async fn send(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
     mut request: Request,
@@ -141,6 +141,9 @@ async fn send(
     backend: &Arc<Destination>,
     backend_port: u16,
 ) -> Result<Served, Failure> {
+    if !way.mirrors.is_empty() {
+        mirror::start(worker, exchange, &mut request, &way);
+    }
     let backend_view = Arc::clone(&backend.view());
     let backend_port = backend_view
         .port(backend_port)
@@ -185,17 +188,35 @@ async fn send(
 
 /// Where a request goes and with what changes.
 #[derive(Default)]
-struct Way<'v> {
+pub(crate) struct Way<'v> {
     /// `None`: the service itself.
     backend: Option<(&'v model::ServiceName, u16)>,
-    rule: Option<&'v route::Rule>,
+    pub(crate) rule: Option<&'v route::Rule>,
     /// In place of the request's own.
-    authority: Option<String>,
+    pub(crate) authority: Option<String>,
     /// In place of the request's own, with query.
-    path: Option<String>,
+    pub(crate) path: Option<String>,
     response_headers: Vec<&'v HeaderChange>,
     /// For the page that sent it, in the response.
     cors: Option<Fields>,
+    /// Who gets a copy.
+    pub(crate) mirrors: Vec<&'v Mirror>,
+}
+
+impl<'v> Way<'v> {
+    /// Of a request that goes where it is told to, under the bounds of a rule.
+    pub(crate) fn under(
+        rule: &'v route::Rule,
+        authority: Option<String>,
+        path: Option<String>,
+    ) -> Self {
+        Self {
+            rule: Some(rule),
+            authority,
+            path,
+            ..Self::default()
+        }
+    }
 }
 
 enum Routed<'v> {
@@ -357,6 +378,11 @@ fn apply<'v>(
             }
             if let Some(host) = &rewrite.hostname {
                 way.authority = Some(host.clone());
+            }
+        }
+        Filter::Mirror(mirror) => {
+            if mirror.share.takes(rand::random()) {
+                way.mirrors.push(mirror);
             }
         }
         Filter::Redirect(_) | Filter::Cors(_) => {}

@@ -227,6 +227,22 @@ impl Exchange {
         }))
     }
 
+    /// Begins a request like this one, whose client is the proxy: it is traced below this one.
+    pub(crate) fn copy(&self) -> Self {
+        let inner = &*self.0;
+        let caller = Caller {
+            address: inner.caller,
+            local: inner.client.local,
+            shown: inner.shown.clone(),
+            principal: Arc::clone(&inner.principal),
+            mtls: inner.mtls,
+            group: inner.group,
+        };
+        let mut copy = Self::begin(&inner.worker, inner.direction, &caller, inner.head.clone());
+        copy.0.route = Arc::clone(&inner.route);
+        copy
+    }
+
     /// The request's head, as the filters have left it.
     pub(crate) fn head(&self) -> &RequestHead {
         &self.0.head

@@ -302,6 +302,10 @@ fn share(
             "tulle_proxy_handshake_failures_total",
             "TLS handshakes of callers that failed.",
         ),
+        copies_dropped: registry.counter(
+            "tulle_mirror_dropped_total",
+            "Copies of requests that were not sent, since too many were under way.",
+        ),
         registry,
         log,
         exporter,

@@ -82,7 +82,9 @@ pub(crate) fn request_head() -> RequestHead {
 
 /// Takes a request's head back.
 pub(crate) fn keep_request_head(mut head: RequestHead) {
-    head.fields.forget_map().map(keep_header_map);
+    if let Some(map) = head.fields.forget_map() {
+        keep_header_map(map);
+    }
     if head.fields.size() <= HEAD {
         head.clear();
         with(|s| push(&mut s.requests, head, KEPT));
@@ -96,7 +98,9 @@ pub(crate) fn response_head() -> ResponseHead {
 
 /// Takes a response's head back.
 pub(crate) fn keep_response_head(mut head: ResponseHead) {
-    head.fields.forget_map().map(keep_header_map);
+    if let Some(map) = head.fields.forget_map() {
+        keep_header_map(map);
+    }
     if head.fields.size() <= HEAD {
         head.clear();
         with(|s| push(&mut s.responses, head, KEPT));

@@ -56,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) connection_limit: usize,
     pub(crate) connections_refused: Counter,
     pub(crate) handshake_failures: Counter,
+    pub(crate) copies_dropped: Counter,
 }
 
 /// What one worker thread has to itself.
@@ -68,6 +69,8 @@ pub(crate) struct Worker {
     principals: RefCell<Map<SpiffeId, Arc<str>>>,
     balancers: RefCell<Map<(u64, u16), Balancer>>,
     reservoir: RefCell<Reservoir>,
+    /// Held by each copy of a request that is under way.
+    pub(crate) copies: Rc<()>,
     /// Whether the proxy drains: connections are not kept.
     pub(crate) draining: Cell<bool>,
     /// Bounds of what endpoints answer.
@@ -130,6 +133,7 @@ impl Worker {
             principals: RefCell::default(),
             balancers: RefCell::default(),
             reservoir: RefCell::default(),
+            copies: Rc::default(),
             draining: Cell::new(false),
             limits: wire::Limits::default(),
             inward: Effective::default(),

@@ -216,7 +216,6 @@ fn take_fields(map: &mut HeaderMap, out: &mut Fields) -> Result<bool, HeadError>
         let value = sent.as_bytes();
         let special = name::special(name.as_str().as_bytes());
         match special {
-            None => {}
             Some(Special::Host) => whole = false,
             Some(Special::ContentLength) => {
                 lengths += 1;
@@ -224,19 +223,16 @@ fn take_fields(map: &mut HeaderMap, out: &mut Fields) -> Result<bool, HeadError>
                     return Err(HeadError::BadLength);
                 }
             }
-            Some(Special::Expect) => {
-                if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(HeadError::BadExpect);
-                }
+            Some(Special::Expect) if !value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(HeadError::BadExpect);
             }
-            Some(Special::Te) => {
-                if !is_trailers(value) {
-                    return Err(HeadError::field(
-                        b"te",
-                        "only `trailers` may stand in it in HTTP/2",
-                    ));
-                }
+            Some(Special::Te) if !is_trailers(value) => {
+                return Err(HeadError::field(
+                    b"te",
+                    "only `trailers` may stand in it in HTTP/2",
+                ));
             }
+            None | Some(Special::Expect | Special::Te) => {}
             Some(
                 Special::TransferEncoding
                 | Special::Connection

@@ -5,10 +5,10 @@ mod backend_certificate;
 mod clients;
 mod cors;
 mod forwarded;
+mod http3;
+mod mirror;
 mod process;
 mod upstream_header;
-
-mod http3;
 
 use std::fmt::Write as _;
 use std::net::UdpSocket;

@@ -38,6 +38,25 @@ pub struct BackendRef<F> {
     pub filters: Vec<F>,
 }
 
+/// A reference to a backend, without a share of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendObjectRef {
+    /// API group; empty for a Service.
+    #[serde(default)]
+    pub group: String,
+    /// Kind.
+    #[serde(default = "service_kind")]
+    pub kind: String,
+    /// Namespace; that of the route if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+    /// Port of the Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
 fn service_kind() -> String {
     "Service".to_owned()
 }
@@ -77,6 +96,40 @@ pub(crate) struct BackendTarget<'a> {
     pub(crate) port: Option<u16>,
 }
 
+impl BackendTarget<'_> {
+    /// Checks the reference's fields, at which the check stands, and follows it.
+    fn check(self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Target {
+        check_name("name", self.name, c);
+        if let Some(namespace) = self.namespace {
+            check_namespace("namespace", namespace, c);
+        }
+        match self.port {
+            Some(0) => c.error_at("port", "must be from 1 to 65535", ""),
+            None if self.kind == "Service" => {
+                c.error_at("port", "is required for a Service", "add `port`");
+            }
+            _ => {}
+        }
+        resolve(c, self)
+    }
+}
+
+/// What a reference leads to; the check stands at it.
+pub(crate) fn object_target(
+    reference: &BackendObjectRef,
+    c: &mut Check<'_>,
+    resolve: &mut Resolve<'_>,
+) -> Target {
+    let target = BackendTarget {
+        group: &reference.group,
+        kind: &reference.kind,
+        namespace: reference.namespace.as_deref(),
+        name: &reference.name,
+        port: reference.port,
+    };
+    target.check(c, resolve)
+}
+
 /// Finds what a reference leads to. The check stands at the reference.
 pub(crate) type Resolve<'r> = dyn FnMut(&mut Check<'_>, BackendTarget<'_>) -> Target + 'r;
 
@@ -105,30 +158,17 @@ where
         );
     }
     c.each("backendRefs", list, |c, backend| {
-        check_name("name", &backend.name, c);
-        if let Some(namespace) = &backend.namespace {
-            check_namespace("namespace", namespace, c);
-        }
-        match backend.port {
-            Some(0) => c.error_at("port", "must be from 1 to 65535", ""),
-            None if backend.kind == "Service" => {
-                c.error_at("port", "is required for a Service", "add `port`");
-            }
-            _ => {}
-        }
         if backend.weight > 1_000_000 {
             c.error_at("weight", "must be from 0 to 1000000", "");
         }
-        let target = resolve(
-            c,
-            BackendTarget {
-                group: &backend.group,
-                kind: &backend.kind,
-                namespace: backend.namespace.as_deref(),
-                name: &backend.name,
-                port: backend.port,
-            },
-        );
+        let target = BackendTarget {
+            group: &backend.group,
+            kind: &backend.kind,
+            namespace: backend.namespace.as_deref(),
+            name: &backend.name,
+            port: backend.port,
+        };
+        let target = target.check(c, resolve);
         let list: Vec<HttpFilter> = backend.filters.iter().map(HttpFilter::from).collect();
         for (i, filter) in list.iter().enumerate() {
             if matches!(filter.filter_type, HttpFilterType::RequestRedirect | HttpFilterType::Cors) {
@@ -142,7 +182,7 @@ where
         Backend {
             target,
             weight: backend.weight,
-            filters: filters(&list, one_prefix, c),
+            filters: filters(&list, one_prefix, c, resolve),
         }
     })
 }

@@ -5,11 +5,14 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use model::name::is_subdomain;
-use model::route::{Cors, Filter, HeaderChange, Listed, PathChange, Redirect, Rewrite};
+use model::route::{
+    Cors, Filter, Fraction, HeaderChange, Listed, Mirror, PathChange, Redirect, Rewrite,
+};
 use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
+use super::backend::{BackendObjectRef, Resolve, object_target};
 use crate::check::Check;
 use crate::kind::http_route::{MethodSpec, path_characters_ok};
 use crate::reference::{NAME_RULE, shorten};
@@ -36,6 +39,9 @@ pub struct HttpFilter {
     /// Says what pages of other origins may do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsSpec>,
+    /// Sends copies of requests elsewhere too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_mirror: Option<MirrorSpec>,
 }
 
 /// `type` of a filter of an `HTTPRoute`.
@@ -49,6 +55,7 @@ pub enum HttpFilterType {
     UrlRewrite,
     #[serde(rename = "CORS")]
     Cors,
+    RequestMirror,
 }
 
 /// A filter of a `GRPCRoute`.
@@ -64,6 +71,9 @@ pub struct GrpcFilter {
     /// Changes headers of the response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_header_modifier: Option<HeaderModifier>,
+    /// Sends copies of calls elsewhere too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_mirror: Option<MirrorSpec>,
 }
 
 /// `type` of a filter of a `GRPCRoute`.
@@ -72,6 +82,7 @@ pub struct GrpcFilter {
 pub enum GrpcFilterType {
     RequestHeaderModifier,
     ResponseHeaderModifier,
+    RequestMirror,
 }
 
 impl From<&GrpcFilter> for HttpFilter {
@@ -80,12 +91,14 @@ impl From<&GrpcFilter> for HttpFilter {
             filter_type: match filter.filter_type {
                 GrpcFilterType::RequestHeaderModifier => HttpFilterType::RequestHeaderModifier,
                 GrpcFilterType::ResponseHeaderModifier => HttpFilterType::ResponseHeaderModifier,
+                GrpcFilterType::RequestMirror => HttpFilterType::RequestMirror,
             },
             request_header_modifier: filter.request_header_modifier.clone(),
             response_header_modifier: filter.response_header_modifier.clone(),
             request_redirect: None,
             url_rewrite: None,
             cors: None,
+            request_mirror: filter.request_mirror.clone(),
         }
     }
 }
@@ -210,21 +223,56 @@ fn five() -> u32 {
     5
 }
 
+/// Copies of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MirrorSpec {
+    /// To whom.
+    pub backend_ref: BackendObjectRef,
+    /// Of so many requests in a hundred.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u32>,
+    /// Of so many requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<FractionSpec>,
+}
+
+/// A share of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FractionSpec {
+    /// So many.
+    pub numerator: u32,
+    /// Of so many.
+    #[serde(default = "hundred")]
+    pub denominator: u32,
+}
+
+fn hundred() -> u32 {
+    100
+}
+
 /// Checks the filters of a rule or of a backend, in the field `filters`.
 ///
 /// `one_prefix`: whether the rule has exactly one match, and that on a prefix.
-pub(crate) fn filters(list: &[HttpFilter], one_prefix: bool, c: &mut Check<'_>) -> Vec<Filter> {
+pub(crate) fn filters(
+    list: &[HttpFilter],
+    one_prefix: bool,
+    c: &mut Check<'_>,
+    resolve: &mut Resolve<'_>,
+) -> Vec<Filter> {
     c.at_most("filters", list.len(), 16);
     let mut seen = Vec::new();
     let found = c.each("filters", list, |c, filter| {
-        if seen.contains(&filter.filter_type) {
+        // Of copies there may be several.
+        let repeats = filter.filter_type != HttpFilterType::RequestMirror;
+        if repeats && seen.contains(&filter.filter_type) {
             c.error(
                 "a filter of this type is there already",
                 "put both into one",
             );
         }
         seen.push(filter.filter_type);
-        one_filter(filter, one_prefix, c)
+        one_filter(filter, one_prefix, c, resolve)
     });
     if seen.contains(&HttpFilterType::RequestRedirect) && seen.contains(&HttpFilterType::UrlRewrite)
     {
@@ -237,7 +285,12 @@ pub(crate) fn filters(list: &[HttpFilter], one_prefix: bool, c: &mut Check<'_>) 
     found.into_iter().flatten().collect()
 }
 
-fn one_filter(filter: &HttpFilter, one_prefix: bool, c: &mut Check<'_>) -> Option<Filter> {
+fn one_filter(
+    filter: &HttpFilter,
+    one_prefix: bool,
+    c: &mut Check<'_>,
+    resolve: &mut Resolve<'_>,
+) -> Option<Filter> {
     use HttpFilterType as T;
     let fields = [
         (
@@ -257,6 +310,11 @@ fn one_filter(filter: &HttpFilter, one_prefix: bool, c: &mut Check<'_>) -> Optio
         ),
         (T::UrlRewrite, "urlRewrite", filter.url_rewrite.is_some()),
         (T::Cors, "cors", filter.cors.is_some()),
+        (
+            T::RequestMirror,
+            "requestMirror",
+            filter.request_mirror.is_some(),
+        ),
     ];
     for (kind, field, present) in fields {
         if present && kind != filter.filter_type {
@@ -293,6 +351,35 @@ fn one_filter(filter: &HttpFilter, one_prefix: bool, c: &mut Check<'_>) -> Optio
             .cors
             .as_ref()
             .map(|spec| Filter::Cors(c.at("cors", |c| cors(spec, c)))),
+        T::RequestMirror => filter
+            .request_mirror
+            .as_ref()
+            .map(|spec| Filter::Mirror(c.at("requestMirror", |c| mirror(spec, c, resolve)))),
+    }
+}
+
+fn mirror(spec: &MirrorSpec, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Mirror {
+    if spec.percent.is_some() && spec.fraction.is_some() {
+        c.error("has both `percent` and `fraction`", "take one of them out");
+    }
+    let (field, numerator, denominator) = match (spec.percent, spec.fraction) {
+        (Some(percent), _) => ("percent", percent, 100),
+        (None, Some(fraction)) => ("fraction", fraction.numerator, fraction.denominator),
+        (None, None) => ("", 1, 1),
+    };
+    let share = Fraction::new(numerator, denominator).unwrap_or_else(|error| {
+        let message = match field {
+            "percent" => "must be from 0 to 100".to_owned(),
+            _ => error.to_string(),
+        };
+        c.error_at(field, message, "");
+        Fraction::ALL
+    });
+    Mirror {
+        target: c.at("backendRef", |c| {
+            object_target(&spec.backend_ref, c, resolve)
+        }),
+        share,
     }
 }
 

@@ -119,7 +119,7 @@ impl GrpcRule {
         Rule {
             name: self.name.clone(),
             matches,
-            filters: filters(&list, false, c),
+            filters: filters(&list, false, c, resolve),
             backends: backends(&self.backend_refs, false, c, resolve),
             timeouts: Timeouts::default(),
             retry: None,

@@ -227,7 +227,7 @@ impl HttpRule {
                 .into_iter()
                 .flatten()
                 .collect(),
-            filters: filters(&self.filters, one_prefix, c),
+            filters: filters(&self.filters, one_prefix, c, resolve),
             backends: backends(&self.backend_refs, one_prefix, c, resolve),
             timeouts: self
                 .timeouts

@@ -150,7 +150,9 @@ fn connections_that_another_worker_keeps_are_in_nobodys_way() {
             connect(&worker).await.unwrap(),
             connect(&worker).await.unwrap(),
         ];
-        kept.map(Home::give_back);
+        for conn in kept {
+            Home::give_back(conn);
+        }
         let (a, b) = (
             connect(&other).await.unwrap(),
             connect(&other).await.unwrap(),

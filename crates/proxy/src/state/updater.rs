@@ -7,6 +7,7 @@
 mod gateways;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::iter;
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use model::mesh::TrustBundle;
 use model::resource::{
     Key, Kind, Resource, SINGLETON, address_alias, collection_of, collection_of_gateway,
 };
-use model::route::Target;
+use model::route::{Filter, Target};
 use model::{ServiceName, WorkloadName};
 use tokio::sync::{mpsc, watch};
 use xds::client::{Batch, Handle};
@@ -509,9 +510,19 @@ impl Updater {
 }
 
 /// Where a route leads.
-fn targets(route: &model::route::Route) -> impl Iterator<Item = &Target> {
-    let backends = route.rules.iter().flat_map(|r| &r.backends);
-    backends.map(|b| &b.target)
+fn targets<'r>(route: &'r model::route::Route) -> impl Iterator<Item = &'r Target> {
+    let copies = |filters: &'r [Filter]| {
+        filters.iter().filter_map(|filter| match filter {
+            Filter::Mirror(mirror) => Some(&mirror.target),
+            _ => None,
+        })
+    };
+    route.rules.iter().flat_map(move |rule| {
+        let backends = rule.backends.iter();
+        backends
+            .flat_map(move |backend| iter::once(&backend.target).chain(copies(&backend.filters)))
+            .chain(copies(&rule.filters))
+    })
 }
 
 /// The service that a resource name belongs to: `a/b` of `a/b`, `a/b/c` and `a/b/*`.

@@ -45,6 +45,7 @@ pub(crate) fn worker() -> Rc<Worker> {
         connection_limit: 1024,
         connections_refused: registry.counter("refused_total", "None."),
         handshake_failures: registry.counter("failures_total", "None."),
+        copies_dropped: registry.counter("copies_total", "None."),
         log: Log::to_writer(std::io::sink(), 64).expect("a thread"),
         exporter: Exporter::start(channel, Vec::new()),
         registry,

@@ -52,17 +52,25 @@ fn rule_to_message(rule: &Rule) -> v1::RouteRule {
 }
 
 fn backend_to_message(backend: &Backend) -> v1::RouteBackend {
-    use v1::route_backend::Target as Wire;
     v1::RouteBackend {
-        target: Some(match &backend.target {
-            Target::Service { name, port } => Wire::Service(v1::ServicePort {
-                name: name.to_string(),
-                port: u32::from(*port),
-            }),
-            Target::Invalid { reason } => Wire::Invalid(reason.to_string()),
-        }),
         weight: backend.weight,
         filters: backend.filters.iter().map(filter::to_message).collect(),
+        ..target_to_message(&backend.target)
+    }
+}
+
+fn target_to_message(target: &Target) -> v1::RouteBackend {
+    use v1::route_backend::Target as Wire;
+    let target = match target {
+        Target::Service { name, port } => Wire::Service(v1::ServicePort {
+            name: name.to_string(),
+            port: u32::from(*port),
+        }),
+        Target::Invalid { reason } => Wire::Invalid(reason.to_string()),
+    };
+    v1::RouteBackend {
+        target: Some(target),
+        ..v1::RouteBackend::default()
     }
 }
 
@@ -118,18 +126,22 @@ fn rule(message: v1::RouteRule) -> Result<Rule> {
 }
 
 fn backend(message: v1::RouteBackend) -> Result<Backend> {
-    use v1::route_backend::Target as Wire;
     Ok(Backend {
-        target: match required("target", message.target)? {
-            Wire::Service(service) => Target::Service {
-                name: parse("service.name", &service.name)?,
-                port: port("service.port", service.port)?,
-            },
-            Wire::Invalid(reason) => Target::Invalid {
-                reason: reason.into(),
-            },
-        },
+        target: target(message.target)?,
         weight: message.weight,
         filters: each("filters", message.filters, filter::from_message)?,
+    })
+}
+
+fn target(message: Option<v1::route_backend::Target>) -> Result<Target> {
+    use v1::route_backend::Target as Wire;
+    Ok(match required("target", message)? {
+        Wire::Service(service) => Target::Service {
+            name: parse("service.name", &service.name)?,
+            port: port("service.port", service.port)?,
+        },
+        Wire::Invalid(reason) => Target::Invalid {
+            reason: reason.into(),
+        },
     })
 }

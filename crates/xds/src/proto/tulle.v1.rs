@@ -916,7 +916,7 @@ pub mod value_match {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RouteFilter {
     /// The form.
-    #[prost(oneof = "route_filter::Filter", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "route_filter::Filter", tags = "1, 2, 3, 4, 5, 6")]
     pub filter: ::core::option::Option<route_filter::Filter>,
 }
 /// Nested message and enum types in `RouteFilter`.
@@ -939,7 +939,23 @@ pub mod route_filter {
         /// Cross-origin resource sharing.
         #[prost(message, tag = "5")]
         Cors(super::Cors),
+        /// Sends a copy elsewhere too.
+        #[prost(message, tag = "6")]
+        Mirror(super::Mirror),
     }
+}
+/// Where copies of requests go.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Mirror {
+    /// To whom; weight and filters mean nothing here.
+    #[prost(message, optional, tag = "1")]
+    pub backend: ::core::option::Option<RouteBackend>,
+    /// Of how many requests,
+    #[prost(uint32, tag = "2")]
+    pub numerator: u32,
+    /// out of so many.
+    #[prost(uint32, tag = "3")]
+    pub denominator: u32,
 }
 /// Cross-origin resource sharing (Fetch Standard 3.3). A list of just `*` takes everything.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use http::{HeaderName, HeaderValue, StatusCode};
-use model::route::{Cors, Filter, HeaderChange, Listed, PathChange, Redirect, Rewrite};
+use model::route::{
+    Cors, Filter, Fraction, HeaderChange, Listed, Mirror, PathChange, Redirect, Rewrite,
+};
 
 use crate::codec::field::{Invalid, Result, Within, each, optional_port, parse, required};
 use crate::proto::v1;
@@ -34,6 +36,11 @@ pub(super) fn to_message(filter: &Filter) -> v1::RouteFilter {
                 headers: list_to_message(&cors.headers),
                 exposed: list_to_message(&cors.exposed),
                 max_age: cors.max_age,
+            }),
+            Filter::Mirror(mirror) => Wire::Mirror(v1::Mirror {
+                backend: Some(super::target_to_message(&mirror.target)),
+                numerator: mirror.share.numerator(),
+                denominator: mirror.share.denominator(),
             }),
         }),
     }
@@ -81,6 +88,16 @@ pub(super) fn from_message(message: v1::RouteFilter) -> Result<Filter> {
             path: message.path.map(path).transpose().within("rewrite")?,
         }),
         Wire::Cors(message) => Filter::Cors(cors(message).within("cors")?),
+        Wire::Mirror(message) => Filter::Mirror(mirror(message).within("mirror")?),
+    })
+}
+
+fn mirror(message: v1::Mirror) -> Result<Mirror> {
+    let backend = required("backend", message.backend)?;
+    let share = Fraction::new(message.numerator, message.denominator);
+    Ok(Mirror {
+        target: super::target(backend.target).within("backend")?,
+        share: share.map_err(|error| Invalid::new("numerator", error))?,
     })
 }
 

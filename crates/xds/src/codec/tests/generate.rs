@@ -14,8 +14,9 @@ use model::pattern::Pattern;
 use model::resource::Resource;
 use model::retry::{Backoff, Budget, Condition, Policy};
 use model::route::{
-    Backend, Cors, Filter, HeaderChange, HeaderMatch, Listed, Match, Parent, PathChange, PathMatch,
-    QueryMatch, Redirect, Rewrite, Route, RouteKind, Rule, Target, Timeouts, ValueMatch,
+    Backend, Cors, Filter, Fraction, HeaderChange, HeaderMatch, Listed, Match, Mirror, Parent,
+    PathChange, PathMatch, QueryMatch, Redirect, Rewrite, Route, RouteKind, Rule, Target, Timeouts,
+    ValueMatch,
 };
 use model::service::{Port, Protocol, Service};
 use model::traffic::{self, Algorithm, Connections, OutlierDetection, ProxyVersion, TrafficPolicy};
@@ -350,6 +351,7 @@ fn filter() -> impl Strategy<Value = Filter> {
         (of("[a-z]{1,6}"), of(path_change()))
             .prop_map(|(hostname, path)| Filter::Rewrite(Rewrite { hostname, path })),
         cors().prop_map(Filter::Cors),
+        mirror().prop_map(Filter::Mirror),
     ]
 }
 
@@ -375,6 +377,13 @@ prop_compose! {
     ) -> Cors {
         Cors { origins, credentials, methods, headers, exposed, max_age }
     }
+}
+
+fn mirror() -> impl Strategy<Value = Mirror> {
+    (target(), 0..=1000u32, 1..=1000u32).prop_map(|(target, one, other)| Mirror {
+        target,
+        share: Fraction::new(one.min(other), one.max(other)).expect("a share"),
+    })
 }
 
 fn target() -> impl Strategy<Value = Target> {
