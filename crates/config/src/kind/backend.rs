@@ -170,15 +170,15 @@ where
         };
         let target = target.check(c, resolve);
         let list: Vec<HttpFilter> = backend.filters.iter().map(HttpFilter::from).collect();
-        for (i, filter) in list.iter().enumerate() {
-            if matches!(filter.filter_type, HttpFilterType::RequestRedirect | HttpFilterType::Cors) {
-                c.error_at(
-                    "filters",
-                    format!("filters[{i}] answers requests, which a rule does before it chooses a backend"),
+        c.each("filters", &list, |c, filter| {
+            let answers = [HttpFilterType::RequestRedirect, HttpFilterType::Cors];
+            if answers.contains(&filter.filter_type) {
+                c.error(
+                    "answers requests, which a rule does before it chooses a backend",
                     "put it among the rule's filters",
                 );
             }
-        }
+        });
         Backend {
             target,
             weight: backend.weight,

@@ -151,6 +151,9 @@ impl Listeners {
                 continue;
             };
             port.bind_to(&config.addresses);
+            // In clear text it is not known yet whose connection it is: none is believed more than the
+            // least that any of them believes.
+            port.trusted_hops = port.trusted_hops.min(config.trusted_hops);
             let http3 = listener.quic.is_some();
             let host = config.hostname.as_ref();
             if !port.hosts.insert(host, Arc::new(listener)) {

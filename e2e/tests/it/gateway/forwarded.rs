@@ -100,3 +100,27 @@ fn a_sidecar_leaves_them_alone() {
     let hosts = lines.iter().filter(|l| l.starts_with("x-forwarded-host"));
     assert_eq!(hosts.count(), 1, "{lines:?}");
 }
+
+#[test]
+fn on_a_port_in_clear_text_the_least_trust_of_its_listeners_holds() {
+    let server = Upstream::start(|_| Step::answer("ok"));
+    let port = free_port();
+    let listener =
+        |name| format!("{{name: {name}, port: {port}, protocol: HTTP, hostname: {name}.example}}");
+    let text = [
+        gateway(&[listener("a"), listener("b")]),
+        service("s", "http", server.port()),
+        http_route("r", "", "s"),
+        trusting(1).replace("name: web}", "name: web, sectionName: a}"),
+    ];
+    let _proxy = Static::start("forwarded-least", &[("all.yaml", text.concat())], port);
+    let mut raw = Raw::connect(("127.0.0.1", port)).unwrap();
+    assert_eq!(raw.request(SENT).status, 200);
+    let lines = last(&server);
+    assert!(
+        lines
+            .iter()
+            .any(|line| line == "x-forwarded-for: 127.0.0.1"),
+        "{lines:?}"
+    );
+}
