@@ -25,7 +25,30 @@ const SWEEP: usize = 64 << 10;
 pub struct Fields {
     text: Vec<u8>,
     list: Vec<Field>,
+    names: Names,
     kept: Option<Kept>,
+}
+
+/// Which names may be there: most that are asked for are not, and need not be looked for.
+#[derive(Clone, Copy, Default)]
+struct Names(u64);
+
+impl Names {
+    const NONE: Self = Self(0);
+
+    /// One of 64 by length and first letter, whatever its case.
+    fn bit(name: &[u8]) -> u64 {
+        let first = name.first().map_or(0, |byte| byte | 0x20);
+        1 << (((name.len() as u8).wrapping_mul(7) ^ first) % 64)
+    }
+
+    fn add(&mut self, name: &[u8]) {
+        self.0 |= Self::bit(name);
+    }
+
+    fn may_have(self, name: &[u8]) -> bool {
+        self.0 & Self::bit(name) != 0
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -75,6 +98,7 @@ impl Fields {
         Self {
             text: Vec::new(),
             list: Vec::new(),
+            names: Names::NONE,
             kept: None,
         }
     }
@@ -93,6 +117,7 @@ impl Fields {
     pub fn clear(&mut self) {
         self.text.clear();
         self.list.clear();
+        self.names = Names::NONE;
         self.kept = None;
     }
 
@@ -110,10 +135,8 @@ impl Fields {
 
     /// The values of all fields of this name, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.list
-            .iter()
-            .filter(move |field| self.is_named(field, name.as_bytes()))
-            .map(|field| field.value.of(&self.text))
+        self.places(name.as_bytes())
+            .map(|at| self.list[at].value.of(&self.text))
     }
 
     /// Whether there is a field of this name.
@@ -152,6 +175,7 @@ impl Fields {
         self.text.reserve(name.len() + value.len() + 4);
         let start = self.text.len();
         self.text.extend_from_slice(name.as_bytes());
+        self.names.add(name.as_bytes());
         let name = Span::new(&(start..self.text.len()));
         self.text.extend_from_slice(b": ");
         let value = self.store_value(value);
@@ -166,11 +190,7 @@ impl Fields {
     /// Replaces the value of the first field of this name where it stands and removes the others; adds
     /// the field behind the rest if there was none.
     pub fn set(&mut self, name: &str, value: &[u8]) {
-        let Some(at) = self
-            .list
-            .iter()
-            .position(|field| self.is_named(field, name.as_bytes()))
-        else {
+        let Some(at) = self.places(name.as_bytes()).next() else {
             return self.append(name, value);
         };
         if self.text.len() + value.len() > MAX_TEXT {
@@ -197,12 +217,14 @@ impl Fields {
 
     /// Removes all fields of this name; whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
-        let before = self.list.len();
+        if !self.contains(name) {
+            return false;
+        }
         let lost = self.retain_fields(|text, field| !eq(field.name.of(text), name.as_bytes()));
         if let Some(kept) = self.kept.as_mut().filter(|_| lost > 0) {
             kept.remove(name, lost);
         }
-        self.list.len() != before
+        true
     }
 
     /// Keeps the fields for which `keep(name, value)` says so.
@@ -250,6 +272,9 @@ impl Fields {
     pub(crate) fn load(&mut self, head: &[u8]) {
         self.text.clear();
         self.text.extend_from_slice(head);
+        for field in &self.list {
+            self.names.add(field.name.of(&self.text));
+        }
     }
 
     /// Adds a field that is known to be valid and stands at these offsets of what is to be loaded.
@@ -309,11 +334,20 @@ impl Fields {
     }
 
     fn find(&self, name: &[u8]) -> Option<&Field> {
-        self.list.iter().find(|field| self.is_named(field, name))
+        self.places(name).next().map(|at| &self.list[at])
     }
 
-    fn is_named(&self, field: &Field, name: &[u8]) -> bool {
-        field.name.len as usize == name.len() && eq(field.name.of(&self.text), name)
+    /// Where in the list the fields of a name stand.
+    fn places<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        let list: &[Field] = if self.names.may_have(name) {
+            &self.list
+        } else {
+            &[]
+        };
+        let is_named = move |field: &Field| {
+            field.name.len as usize == name.len() && eq(field.name.of(&self.text), name)
+        };
+        (0..list.len()).filter(move |at| is_named(&list[*at]))
     }
 
     /// How many of those that go are in the map that was kept.
@@ -397,6 +431,7 @@ impl Clone for Fields {
         Self {
             text: self.text.clone(),
             list: self.list.clone(),
+            names: self.names,
             kept: None,
         }
     }

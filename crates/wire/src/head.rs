@@ -1,6 +1,8 @@
 //! The heads of requests and responses, whichever version of HTTP they came by.
 pub use http::{Method, Version};
 
+use http::Uri;
+
 use crate::Fields;
 use crate::host;
 
@@ -41,6 +43,8 @@ pub struct RequestHead {
     pub protocol: Option<String>,
     /// What remained after the fields of the connection were consumed; `Host` among them in HTTP/1.
     pub fields: Fields,
+    /// As the engine of HTTP/2 or HTTP/3 read it: what has not changed leaves as it came.
+    pub(crate) uri: Uri,
 }
 
 impl RequestHead {
@@ -54,6 +58,7 @@ impl RequestHead {
             path: String::new(),
             protocol: None,
             fields: Fields::new(),
+            uri: Uri::default(),
         }
     }
 
@@ -66,6 +71,7 @@ impl RequestHead {
         self.path.clear();
         self.protocol = None;
         self.fields.clear();
+        self.uri = Uri::default();
     }
 
     /// The path without the query.

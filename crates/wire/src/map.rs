@@ -40,6 +40,7 @@ pub fn request_from_parts(
     take_authority(parts, head)?;
     take_path(parts, head)?;
     keep(&mut parts.headers, &mut head.fields, whole);
+    head.uri = std::mem::take(&mut parts.uri);
     join_cookies(&mut head.fields);
     Ok(())
 }
@@ -104,13 +105,23 @@ pub fn request_to_http(
     mut map: HeaderMap,
 ) -> Result<http::Request<()>, http::Error> {
     let mut uri = uri::Parts::default();
-    uri.authority = Some(target.authority.try_into()?);
+    let sent = head.uri.authority();
+    uri.authority = Some(
+        match sent.filter(|sent| sent.as_str() == target.authority) {
+            Some(sent) => sent.clone(),
+            None => target.authority.try_into()?,
+        },
+    );
     if head.method != Method::CONNECT || head.protocol.is_some() {
         uri.scheme = Some(match scheme {
             Scheme::Http => uri::Scheme::HTTP,
             Scheme::Https => uri::Scheme::HTTPS,
         });
-        uri.path_and_query = Some(path_and_query(target.path)?);
+        let sent = head.uri.path_and_query();
+        uri.path_and_query = Some(match sent.filter(|sent| sent.as_str() == target.path) {
+            Some(sent) => sent.clone(),
+            None => path_and_query(target.path)?,
+        });
     }
     fill(&mut map, &head.fields);
     if head.fields.get_all("te").any(is_trailers) {

@@ -238,8 +238,15 @@ pub(crate) async fn send(
             body,
         })
     });
+    // Nothing can have come before the first look: to ask for interim responses costs as much as to ask
+    // for the final one.
+    let mut fresh = true;
     let answered = loop {
-        match poll_fn(|cx| poll_head(&mut upload, &mut response, cx)).await {
+        let look = |cx: &mut Context<'_>| {
+            let fresh = std::mem::take(&mut fresh);
+            poll_head(&mut upload, &mut response, fresh, cx)
+        };
+        match poll_fn(look).await {
             Ok(Progress::Interim(mut parts)) => {
                 let mut head = spare::response_head();
                 if wire::map::response_from_parts(&mut parts, &mut head).is_ok() {
@@ -372,6 +379,7 @@ enum HeadFailure {
 fn poll_head(
     upload: &mut Option<Box<Upload>>,
     response: &mut ResponseFuture,
+    fresh: bool,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Progress, HeadFailure>> {
     if let Some(sending) = upload {
@@ -384,7 +392,7 @@ fn poll_head(
             Poll::Pending => {}
         }
     }
-    if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+    if !fresh && let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
         return Poll::Ready(Ok(Progress::Interim(interim.into_parts().0)));
     }
     match ready!(Pin::new(response).poll(cx)) {
