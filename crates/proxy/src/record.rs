@@ -231,7 +231,7 @@ impl Exchange {
     pub(crate) fn copy(&self) -> Self {
         let inner = &*self.0;
         let caller = Caller {
-            address: inner.caller,
+            address: inner.client.address,
             local: inner.client.local,
             shown: inner.shown.clone(),
             principal: Arc::clone(&inner.principal),
@@ -239,6 +239,7 @@ impl Exchange {
             group: inner.group,
         };
         let mut copy = Self::begin(&inner.worker, inner.direction, &caller, inner.head.clone());
+        copy.0.caller = inner.caller;
         copy.0.route = Arc::clone(&inner.route);
         copy
     }
