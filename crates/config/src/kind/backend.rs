@@ -57,6 +57,18 @@ pub struct BackendObjectRef {
     pub port: Option<u16>,
 }
 
+impl BackendObjectRef {
+    pub(crate) fn target(&self) -> BackendTarget<'_> {
+        BackendTarget {
+            group: &self.group,
+            kind: &self.kind,
+            namespace: self.namespace.as_deref(),
+            name: &self.name,
+            port: self.port,
+        }
+    }
+}
+
 fn service_kind() -> String {
     "Service".to_owned()
 }
@@ -98,7 +110,7 @@ pub(crate) struct BackendTarget<'a> {
 
 impl BackendTarget<'_> {
     /// Checks the reference's fields, at which the check stands, and follows it.
-    fn check(self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Target {
+    pub(crate) fn check(self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Target {
         check_name("name", self.name, c);
         if let Some(namespace) = self.namespace {
             check_namespace("namespace", namespace, c);
@@ -112,22 +124,6 @@ impl BackendTarget<'_> {
         }
         resolve(c, self)
     }
-}
-
-/// What a reference leads to; the check stands at it.
-pub(crate) fn object_target(
-    reference: &BackendObjectRef,
-    c: &mut Check<'_>,
-    resolve: &mut Resolve<'_>,
-) -> Target {
-    let target = BackendTarget {
-        group: &reference.group,
-        kind: &reference.kind,
-        namespace: reference.namespace.as_deref(),
-        name: &reference.name,
-        port: reference.port,
-    };
-    target.check(c, resolve)
 }
 
 /// Finds what a reference leads to. The check stands at the reference.
@@ -158,9 +154,7 @@ where
         );
     }
     c.each("backendRefs", list, |c, backend| {
-        if backend.weight > 1_000_000 {
-            c.error_at("weight", "must be from 0 to 1000000", "");
-        }
+        check_weight(backend.weight, c);
         let target = BackendTarget {
             group: &backend.group,
             kind: &backend.kind,
@@ -185,6 +179,12 @@ where
             filters: filters(&list, one_prefix, c, resolve),
         }
     })
+}
+
+pub(crate) fn check_weight(weight: u32, c: &mut Check<'_>) {
+    if weight > 1_000_000 {
+        c.error_at("weight", "must be from 0 to 1000000", "");
+    }
 }
 
 impl From<&HttpFilter> for HttpFilter {

@@ -12,7 +12,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
-use super::backend::{BackendObjectRef, Resolve, object_target};
+use super::backend::{BackendObjectRef, Resolve};
 use crate::check::Check;
 use crate::kind::http_route::{MethodSpec, path_characters_ok};
 use crate::reference::{NAME_RULE, shorten};
@@ -377,7 +377,7 @@ fn mirror(spec: &MirrorSpec, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Mi
     });
     Mirror {
         target: c.at("backendRef", |c| {
-            object_target(&spec.backend_ref, c, resolve)
+            spec.backend_ref.target().check(c, resolve)
         }),
         share,
     }

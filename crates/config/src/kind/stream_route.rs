@@ -5,9 +5,9 @@ use model::gateway::StreamBackend;
 use model::hostname::Hostname;
 use serde::{Deserialize, Serialize};
 
-use super::backend::{BackendTarget, Resolve, unresolved};
+use super::backend::{BackendTarget, Resolve, check_weight, unresolved};
 use crate::check::Check;
-use crate::reference::{NAME_RULE, ParentRef, check_name, check_namespace, check_parents, shorten};
+use crate::reference::{NAME_RULE, ParentRef, check_name, check_parents, shorten};
 
 /// `spec` of a `TLSRoute`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,20 +154,7 @@ pub(crate) fn backends(
 
 impl StreamBackendRef {
     fn to_model(&self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> StreamBackend {
-        check_name("name", &self.name, c);
-        if let Some(namespace) = &self.namespace {
-            check_namespace("namespace", namespace, c);
-        }
-        match self.port {
-            Some(0) => c.error_at("port", "must be from 1 to 65535", ""),
-            None if self.kind == "Service" => {
-                c.error_at("port", "is required for a Service", "add `port`");
-            }
-            _ => {}
-        }
-        if self.weight > 1_000_000 {
-            c.error_at("weight", "must be from 0 to 1000000", "");
-        }
+        check_weight(self.weight, c);
         let target = BackendTarget {
             group: &self.group,
             kind: &self.kind,
@@ -176,7 +163,7 @@ impl StreamBackendRef {
             port: self.port,
         };
         StreamBackend {
-            target: resolve(c, target),
+            target: target.check(c, resolve),
             weight: self.weight,
         }
     }

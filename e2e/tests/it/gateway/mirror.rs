@@ -3,25 +3,23 @@
 
 use super::*;
 
-/// One rule for each path, with these mirrors.
-fn route(rules: &[(&str, &[&str])]) -> String {
-    let rules: Vec<String> = rules
+/// A proxy whose one rule leads to `live` and has these mirrors.
+fn start(name: &str, services: &[(&str, u16)], mirrors: &[&str]) -> (Static, u16) {
+    let port = free_port();
+    let filters: Vec<String> = mirrors
         .iter()
-        .map(|(path, mirrors)| {
-            let mirrors: Vec<String> = mirrors
-                .iter()
-                .map(|mirror| format!("{{type: RequestMirror, requestMirror: {mirror}}}"))
-                .collect();
-            format!(
-                "  - matches: [{{path: {{value: {path}}}}}]\n    filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{{name: x-added, value: \"1\"}}]}}}}, {}]\n    backendRefs: [{{name: live, port: 80}}]\n",
-                mirrors.join(", ")
-            )
-        })
+        .map(|mirror| format!(", {{type: RequestMirror, requestMirror: {mirror}}}"))
         .collect();
-    format!(
-        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r, namespace: shop}}\nspec:\n  parentRefs: [{{name: web}}]\n  rules:\n{}---\n",
-        rules.concat()
-    )
+    let filters = filters.concat();
+    let route = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r, namespace: shop}}\nspec:\n  parentRefs: [{{name: web}}]\n  rules:\n  - filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{set: [{{name: x-added, value: \"1\"}}]}}}}{filters}]\n    backendRefs: [{{name: live, port: 80}}]\n"
+    );
+    let mut text = http_listener(port);
+    for (name, endpoint) in services {
+        text.push_str(&service(name, "http", *endpoint));
+    }
+    text.push_str(&route);
+    (Static::start(name, &[("all.yaml", text)], port), port)
 }
 
 fn server() -> Upstream {
@@ -44,22 +42,18 @@ fn wait_for_requests(server: &Upstream, count: usize) {
 #[test]
 fn copies_go_where_the_rule_says_and_only_the_original_is_answered() {
     let (live, one, other) = (server(), server(), server());
-    let port = free_port();
-    let text = [
-        http_listener(port),
-        service("live", "http", live.port()),
-        service("one", "http", one.port()),
-        service("other", "http", other.port()),
-        route(&[(
-            "/",
-            &[
-                "{backendRef: {name: one, port: 80}}",
-                "{backendRef: {name: other, port: 80}}",
-            ],
-        )]),
-    ]
-    .concat();
-    let _proxy = Static::start("mirror", &[("all.yaml", text)], port);
+    let (_proxy, port) = start(
+        "mirror",
+        &[
+            ("live", live.port()),
+            ("one", one.port()),
+            ("other", other.port()),
+        ],
+        &[
+            "{backendRef: {name: one, port: 80}}",
+            "{backendRef: {name: other, port: 80}}",
+        ],
+    );
     let mut raw = Raw::connect(("127.0.0.1", port)).unwrap();
     assert_eq!(raw.get("a", "/first?x=1").text(), "ok");
     let long = "y".repeat(100_000);
@@ -88,22 +82,18 @@ fn copies_go_where_the_rule_says_and_only_the_original_is_answered() {
 #[test]
 fn a_share_of_the_requests_is_copied() {
     let (live, half, never) = (server(), server(), server());
-    let port = free_port();
-    let text = [
-        http_listener(port),
-        service("live", "http", live.port()),
-        service("half", "http", half.port()),
-        service("never", "http", never.port()),
-        route(&[(
-            "/",
-            &[
-                "{backendRef: {name: half, port: 80}, fraction: {numerator: 1, denominator: 2}}",
-                "{backendRef: {name: never, port: 80}, percent: 0}",
-            ],
-        )]),
-    ]
-    .concat();
-    let _proxy = Static::start("mirror-share", &[("all.yaml", text)], port);
+    let (_proxy, port) = start(
+        "mirror-share",
+        &[
+            ("live", live.port()),
+            ("half", half.port()),
+            ("never", never.port()),
+        ],
+        &[
+            "{backendRef: {name: half, port: 80}, fraction: {numerator: 1, denominator: 2}}",
+            "{backendRef: {name: never, port: 80}, percent: 0}",
+        ],
+    );
     let mut raw = Raw::connect(("127.0.0.1", port)).unwrap();
     for _ in 0..400 {
         assert_eq!(raw.get("a", "/").text(), "ok");
@@ -118,24 +108,19 @@ fn a_share_of_the_requests_is_copied() {
 fn a_copy_that_fails_or_hangs_disturbs_nobody() {
     let live = server();
     let stalled = Upstream::start(|_| vec![Step::Stall]);
-    let closed = free_port();
-    let port = free_port();
-    let text = [
-        http_listener(port),
-        service("live", "http", live.port()),
-        service("stalled", "http", stalled.port()),
-        service("closed", "http", closed),
-        route(&[(
-            "/",
-            &[
-                "{backendRef: {name: stalled, port: 80}}",
-                "{backendRef: {name: closed, port: 80}}",
-                "{backendRef: {name: missing, port: 80}}",
-            ],
-        )]),
-    ]
-    .concat();
-    let proxy = Static::start("mirror-broken", &[("all.yaml", text)], port);
+    let (proxy, port) = start(
+        "mirror-broken",
+        &[
+            ("live", live.port()),
+            ("stalled", stalled.port()),
+            ("closed", free_port()),
+        ],
+        &[
+            "{backendRef: {name: stalled, port: 80}}",
+            "{backendRef: {name: closed, port: 80}}",
+            "{backendRef: {name: missing, port: 80}}",
+        ],
+    );
     let mut raw = Raw::connect(("127.0.0.1", port)).unwrap();
     // More than sockets and the proxy hold for the endpoint that reads nothing.
     let body = "z".repeat(16 << 20);
