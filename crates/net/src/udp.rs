@@ -112,7 +112,7 @@ pub trait Session {
     fn ended(&self, end: &End);
 }
 
-/// Relays until the future is dropped. Must run on a `LocalSet`.
+/// Relays until the future is dropped. Must run where `spawn_local` works.
 pub async fn relay<H: Handler>(listener: Listener, options: Options, handler: H) {
     let mut relay = Relay {
         listener: Rc::new(listener),

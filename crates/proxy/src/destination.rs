@@ -238,12 +238,12 @@ impl View {
 impl PortView {
     /// Picks an endpoint, none of `tried` (by id) while another is left. `None`: there is none that
     /// may be chosen at all.
-    pub(crate) fn pick(
-        &self,
+    pub(crate) fn pick<'a>(
+        &'a self,
         balancer: &mut Balancer,
         tried: &[u64],
         now: Instant,
-    ) -> Option<(Arc<Endpoint>, u16)> {
+    ) -> Option<(&'a Arc<Endpoint>, u16)> {
         let place = |id: &u64| self.endpoints.iter().position(|c| c.endpoint.id == *id);
         let tried: Vec<usize> = tried.iter().filter_map(place).collect();
         let hosts = Hosts {
@@ -252,7 +252,7 @@ impl PortView {
         };
         let index = balancer.choose(self.policy.algorithm, &hosts, &tried, &mut rand::rng())?;
         let candidate = self.endpoints.get(index)?;
-        Some((Arc::clone(&candidate.endpoint), candidate.port))
+        Some((&candidate.endpoint, candidate.port))
     }
 }
 

@@ -132,16 +132,16 @@ pub(crate) async fn forward(
         });
         let (endpoint, target) = picked.ok_or_else(|| nobody(destination, port))?;
         let retry = tried.len() as u32;
-        exchange.attempt(&endpoint, now.into_std());
+        exchange.attempt(endpoint, now.into_std());
 
-        let wire = wire_for(&endpoint, port.protocol, exchange, order.upgrade);
+        let wire = wire_for(endpoint, port.protocol, exchange, order.upgrade);
         let per_try = limits.per_try_timeout.map(|limit| now + limit);
-        let load = Load::on(&endpoint);
+        let load = Load::on(&**endpoint);
         let result = {
             let attempt = pin!(send(
                 worker,
                 exchange,
-                &endpoint,
+                endpoint,
                 target,
                 wire,
                 order,
@@ -151,7 +151,7 @@ pub(crate) async fn forward(
         };
         drop(load);
 
-        judge(&endpoint, &result, &port.policy);
+        judge(endpoint, &result, &port.policy);
         let outcome = match &result {
             Ok(answer) => match Failure::of_peer(&answer.head.fields) {
                 Some(failure) => Outcome::Failed(failure),

@@ -6,20 +6,19 @@ mod calm;
 pub(crate) mod client;
 mod crew;
 pub(crate) mod server;
+mod watch;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use h2::{Ping, PingPong, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use http::{Response, StatusCode};
 use model::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 
 use crate::error::Failure;
 use crate::http::body::{Allowance, Frame};
@@ -29,6 +28,8 @@ use crate::pool::Link;
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// Data held for a peer that does not take it, for each stream.
 const SEND_BUFFER: usize = 256 * 1024;
+/// Bytes of one stream that are handed over without asking whether the peer's window has room for them.
+const AHEAD: usize = 4 * 1024;
 /// Most bytes of one write to a tunnel.
 const MAX_TUNNEL_WRITE: usize = 64 * 1024;
 
@@ -39,6 +40,7 @@ type Responder = Rc<RefCell<h2::server::SendResponse<Bytes>>>;
 pub(crate) struct Body {
     stream: RecvStream,
     side: Side,
+    /// Whether it is known that nothing follows: to ask takes a lock, so it is asked when data has come.
     ended: bool,
 }
 
@@ -57,8 +59,16 @@ enum Side {
 }
 
 impl Body {
+    fn new(stream: RecvStream, side: Side) -> Self {
+        Self {
+            stream,
+            side,
+            ended: false,
+        }
+    }
+
     pub(crate) fn is_end(&self) -> bool {
-        self.ended || self.stream.is_end_stream()
+        self.ended
     }
 
     pub(crate) fn poll_frame(
@@ -99,8 +109,12 @@ impl Body {
             }
             match ready!(polled) {
                 Some(Ok(data)) => {
-                    // What is handed out is written before more is asked for.
-                    drop(self.stream.flow_control().release_capacity(data.len()));
+                    self.ended = self.stream.is_end_stream();
+                    // What is handed out is written before more is asked for. The window of a stream that
+                    // has ended is released with it.
+                    if !self.ended {
+                        drop(self.stream.flow_control().release_capacity(data.len()));
+                    }
                     if let Side::Request { allowance, .. } = &mut self.side
                         && let Err(failure) = allowance.take(data.len())
                     {
@@ -108,6 +122,9 @@ impl Body {
                     }
                     if !data.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::Data(data))));
+                    }
+                    if self.ended {
+                        return Poll::Ready(None);
                     }
                 }
                 Some(Err(error)) => {
@@ -147,101 +164,80 @@ impl Body {
     }
 }
 
-/// Returns when the peer no longer answers: one that vanished without a word is noticed so. It is asked
-/// `every` so often, while `wanted`, and at once for who waits for its `settings`, and has so much
-/// `patience` to answer.
-async fn vanished(
-    pings: Option<PingPong>,
-    every: Duration,
-    patience: Duration,
-    wanted: impl Fn() -> bool,
-    settings: Option<&Settings>,
-) {
-    let Some(mut pings) = pings else {
-        return std::future::pending().await;
-    };
-    loop {
-        let asked = async {
-            match settings {
-                Some(settings) => settings.asked.notified().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = tokio::time::sleep(every) => {
-                if !wanted() {
-                    continue;
+/// The way out on one stream, at the pace of the peer's window.
+struct Outlet {
+    stream: SendStream<Bytes>,
+    /// Bytes handed over since the window was last asked. To ask costs as much as to send, and most
+    /// messages are small; so it is asked only now and then.
+    unasked: usize,
+}
+
+impl Outlet {
+    fn new(stream: SendStream<Bytes>) -> Self {
+        Self { stream, unasked: 0 }
+    }
+
+    /// How many of `wanted` bytes, not 0, may be sent now. `None`: the peer takes no more.
+    fn poll_room(
+        &mut self,
+        wanted: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<usize, h2::Error>>> {
+        if self.unasked + wanted <= AHEAD {
+            self.unasked += wanted;
+            return Poll::Ready(Some(Ok(wanted)));
+        }
+        self.stream.reserve_capacity(wanted);
+        loop {
+            match self.stream.capacity() {
+                0 => match ready!(self.stream.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    ended => return Poll::Ready(ended),
+                },
+                room => {
+                    self.unasked = 0;
+                    return Poll::Ready(Some(Ok(room.min(wanted))));
                 }
             }
-            () = asked => {}
-        }
-        let pong = pings.ping(Ping::opaque());
-        if !matches!(tokio::time::timeout(patience, pong).await, Ok(Ok(_))) {
-            return;
-        }
-        if let Some(settings) = settings {
-            settings.have_come();
-        }
-    }
-}
-
-/// Whether a server's first SETTINGS have come, which `h2` does not say: they come before the answer
-/// to any ping (RFC 9113 3.4).
-#[derive(Default)]
-struct Settings {
-    asked: Notify,
-    known: Cell<bool>,
-    came: Notify,
-}
-
-impl Settings {
-    async fn known(&self) {
-        if !self.known.get() {
-            self.asked.notify_one();
-            self.came.notified().await;
         }
     }
 
-    fn have_come(&self) {
-        self.known.set(true);
-        self.came.notify_waiters();
+    fn send(&mut self, data: Bytes, last: bool) -> Result<(), h2::Error> {
+        self.stream.send_data(data, last)
     }
 }
 
 /// Data on its way out on one stream.
 struct Sink {
-    stream: SendStream<Bytes>,
+    outlet: Outlet,
     left: Bytes,
 }
 
 impl Sink {
     fn new(stream: SendStream<Bytes>) -> Self {
         Self {
-            stream,
+            outlet: Outlet::new(stream),
             left: Bytes::new(),
         }
     }
 
     fn offer(&mut self, data: Bytes) {
-        self.stream.reserve_capacity(data.len());
         self.left = data;
     }
 
     /// Hands over what the peer's window takes; `last` says that nothing follows it.
     fn poll_send(&mut self, last: bool, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         while !self.left.is_empty() {
-            let room = match self.stream.capacity() {
-                0 => match ready!(self.stream.poll_capacity(cx)) {
-                    Some(room) => room?,
-                    None => return Poll::Ready(Err(h2::Reason::CANCEL.into())),
-                },
-                room => room,
+            let room = match ready!(self.outlet.poll_room(self.left.len(), cx)) {
+                Some(room) => room?,
+                None => return Poll::Ready(Err(h2::Reason::CANCEL.into())),
             };
-            let part = self.left.split_to(room.min(self.left.len()));
-            let end = last && self.left.is_empty();
-            if !part.is_empty() {
-                self.stream.send_data(part, end)?;
-            }
+            let part = if room == self.left.len() {
+                std::mem::take(&mut self.left)
+            } else {
+                self.left.split_to(room)
+            };
+            self.outlet.send(part, last && self.left.is_empty())?;
         }
         Poll::Ready(Ok(()))
     }
@@ -251,7 +247,7 @@ impl Sink {
 pub(crate) struct Tunnel {
     recv: RecvStream,
     ahead: Bytes,
-    send: SendStream<Bytes>,
+    send: Outlet,
     /// Counts the stream towards its connection.
     _link: Option<Rc<Link>>,
 }
@@ -261,7 +257,7 @@ impl Tunnel {
         Self {
             recv,
             ahead: Bytes::new(),
-            send,
+            send: Outlet::new(send),
             _link: link,
         }
     }
@@ -284,16 +280,9 @@ impl Tunnel {
         if wanted == 0 {
             return Poll::Ready(Ok(0));
         }
-        self.send.reserve_capacity(wanted);
-        loop {
-            match self.send.capacity() {
-                0 => match ready!(self.send.poll_capacity(cx)) {
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
-                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-                },
-                room => return Poll::Ready(Ok(room.min(wanted))),
-            }
+        match ready!(self.send.poll_room(wanted, cx)) {
+            Some(room) => Poll::Ready(room.map_err(to_io)),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 }
@@ -345,7 +334,7 @@ impl AsyncWrite for Tunnel {
         }
         let n = data.len();
         if n > 0 {
-            this.send.send_data(data.freeze(), false).map_err(to_io)?;
+            this.send.send(data.freeze(), false).map_err(to_io)?;
         }
         Poll::Ready(Ok(n))
     }
@@ -360,12 +349,7 @@ impl AsyncWrite for Tunnel {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(
-            self.get_mut()
-                .send
-                .send_data(Bytes::new(), true)
-                .map_err(to_io),
-        )
+        Poll::Ready(self.get_mut().send.send(Bytes::new(), true).map_err(to_io))
     }
 }
 

@@ -168,7 +168,7 @@ pub(crate) struct Target {
 }
 
 fn target(worker: &Worker, port: u16) -> Result<Target, Failure> {
-    let own = worker.shared.state.snapshot().own.clone();
+    let own = worker.snapshot().own.clone();
     let own = own.ok_or_else(|| {
         Failure::new(
             Reason::ConfigMissing,
@@ -202,7 +202,7 @@ fn target(worker: &Worker, port: u16) -> Result<Target, Failure> {
 
 /// The port meant by plain text to the tunnel port, where only one can be.
 fn only_port(worker: &Worker) -> Option<u16> {
-    let snapshot = worker.shared.state.snapshot();
+    let snapshot = worker.snapshot();
     match snapshot.own.as_ref()?.workload.ports.as_slice() {
         [only] => Some(only.number),
         _ => None,
@@ -418,7 +418,7 @@ async fn deliver(
         };
         exchange.attempt(application, now);
         let replayable = order.is_empty();
-        let load = Load::on(application);
+        let load = Load::on(&**application);
         let result = forward::send(
             worker,
             exchange,

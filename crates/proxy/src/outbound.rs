@@ -404,7 +404,7 @@ pub(crate) async fn find(worker: &Worker, host: &str, port: u16) -> Result<Found
             .trim_start_matches('[')
             .trim_end_matches(']')
             .to_owned();
-        if shared.state.snapshot().allows_outside() {
+        if worker.snapshot().allows_outside() {
             Ok(Found::Outside(host, port))
         } else {
             let details =
@@ -415,7 +415,7 @@ pub(crate) async fn find(worker: &Worker, host: &str, port: u16) -> Result<Found
     let Some(name) = service_of_host(host, shared.workload.namespace()) else {
         return outside();
     };
-    match shared.state.service(&name).await {
+    match worker.service(&name).await {
         Lookup::Found(destination) => Ok(Found::Service(destination, port)),
         // `reviews` and `reviews.bookshop.svc` can be nothing else; `example.com` can.
         Lookup::Absent if host.split('.').count() == 2 => outside(),
@@ -432,7 +432,7 @@ pub(crate) async fn service(
     worker: &Worker,
     name: &model::ServiceName,
 ) -> Result<Arc<Destination>, Failure> {
-    match worker.shared.state.service(name).await {
+    match worker.service(name).await {
         Lookup::Found(destination) => Ok(destination),
         Lookup::Absent => Err(Failure::no_backend(format!(
             "backend service {name} does not exist"
@@ -468,7 +468,7 @@ fn port_of(head: &RequestHead) -> u16 {
 
 /// A caller on this side: the application itself.
 pub(crate) fn local_caller(worker: &Worker, address: SocketAddr) -> Caller {
-    let principal = worker.shared.state.snapshot().own.as_ref().map_or_else(
+    let principal = worker.snapshot().own.as_ref().map_or_else(
         || Arc::clone(&NONE),
         |own| Arc::clone(&own.application.principal),
     );

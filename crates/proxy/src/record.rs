@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -57,8 +58,8 @@ struct Inner {
     grpc: bool,
     /// As gRPC-Web, to the client.
     web: bool,
-    destination: Arc<str>,
-    route: Arc<str>,
+    destination: Option<Arc<str>>,
+    route: Option<Arc<str>>,
     endpoint: Option<Arc<Endpoint>>,
     upstream: Option<SocketAddr>,
     attempts: u32,
@@ -130,16 +131,16 @@ impl Drop for InFlight {
 }
 
 /// Counts a try towards its endpoint's load.
-pub(crate) struct Load(Arc<Endpoint>);
+pub(crate) struct Load<E: Deref<Target = Endpoint> = Arc<Endpoint>>(E);
 
-impl Load {
-    pub(crate) fn on(endpoint: &Arc<Endpoint>) -> Self {
+impl<E: Deref<Target = Endpoint>> Load<E> {
+    pub(crate) fn on(endpoint: E) -> Self {
         endpoint.live.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(endpoint))
+        Self(endpoint)
     }
 }
 
-impl Drop for Load {
+impl<E: Deref<Target = Endpoint>> Drop for Load<E> {
     fn drop(&mut self) {
         self.0.live.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -209,8 +210,8 @@ impl Exchange {
             grpc: headers::is_grpc(&head.fields),
             web: false,
             head,
-            destination: Arc::clone(&NONE),
-            route: Arc::clone(&NONE),
+            destination: None,
+            route: None,
             endpoint: None,
             upstream: None,
             attempts: 0,
@@ -240,7 +241,7 @@ impl Exchange {
         };
         let mut copy = Self::begin(&inner.worker, inner.direction, &caller, inner.head.clone());
         copy.0.caller = inner.caller;
-        copy.0.route = Arc::clone(&inner.route);
+        copy.0.route.clone_from(&inner.route);
         copy
     }
 
@@ -292,11 +293,11 @@ impl Exchange {
 
     /// The host that the request is for, once known.
     pub(crate) fn set_destination(&mut self, host: &Arc<str>) {
-        self.0.destination = Arc::clone(host);
+        self.0.destination = Some(Arc::clone(host));
     }
 
     pub(crate) fn set_route(&mut self, name: &Arc<str>) {
-        self.0.route = Arc::clone(name);
+        self.0.route = Some(Arc::clone(name));
     }
 
     /// Counts the request towards `destination`'s limits for as long as it lasts.
@@ -429,10 +430,10 @@ impl Inner {
         let series = self.worker.requests(&SeriesKey {
             direction: self.direction,
             principal: &self.principal,
-            destination: &self.destination,
+            destination: self.destination(),
             workload,
             version,
-            route: &self.route,
+            route: self.route(),
             grpc: self.grpc,
             mtls: self.mtls,
         });
@@ -483,11 +484,11 @@ impl Inner {
             source,
             source_principal: &self.principal,
             source_address: Some(self.caller),
-            destination: &self.destination,
+            destination: self.destination(),
             destination_workload: workload,
             destination_version: version,
             destination_principal: self.endpoint.as_ref().map_or("", |e| &e.principal),
-            route: &self.route,
+            route: self.route(),
             upstream_address: self.upstream,
             attempts: self.attempts,
             mtls: self.mtls,
@@ -516,7 +517,7 @@ impl Inner {
             },
             status: self.status,
             grpc_status: self.grpc.then_some(self.grpc_status).flatten(),
-            route: &self.route,
+            route: self.route(),
             peer: if self.direction == Direction::Outbound {
                 self.upstream
             } else {
@@ -541,8 +542,8 @@ impl Inner {
             span.set("tulle.destination.principal", &*endpoint.principal);
             span.set("tulle.destination.workload", &*endpoint.workload);
         }
-        if !self.destination.is_empty() {
-            span.set("tulle.destination", &*self.destination);
+        if let Some(destination) = &self.destination {
+            span.set("tulle.destination", &**destination);
         }
         self.worker.shared.exporter.send(span);
     }
@@ -550,6 +551,14 @@ impl Inner {
     /// By the calendar, which is read only where it is written down.
     fn begun_at(&self) -> SystemTime {
         SystemTime::now() - self.begun.elapsed()
+    }
+
+    fn destination(&self) -> &Arc<str> {
+        self.destination.as_ref().unwrap_or(&NONE)
+    }
+
+    fn route(&self) -> &Arc<str> {
+        self.route.as_ref().unwrap_or(&NONE)
     }
 
     fn sent_bytes(&self) -> u64 {

@@ -515,6 +515,8 @@ fn start_workers(
                 let mut tick = tokio::time::interval(SWEEP);
                 loop {
                     tick.tick().await;
+                    // Nothing that is gone is held by a worker that has nothing to do.
+                    drop(sweeper.snapshot());
                     sweeper.pool.sweep();
                 }
             });

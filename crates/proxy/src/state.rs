@@ -10,7 +10,7 @@ mod updater;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -36,6 +36,8 @@ const WANTS: usize = 1024;
 /// What requests read.
 pub(crate) struct State {
     snapshot: ArcSwap<Snapshot>,
+    /// Counts snapshots; raised once one is in force.
+    version: AtomicU64,
     changed: watch::Sender<u64>,
     wants: mpsc::Sender<Want>,
     connected: AtomicBool,
@@ -90,6 +92,7 @@ impl State {
         let (wants, wanted) = mpsc::channel(WANTS);
         let state = Self {
             snapshot: ArcSwap::default(),
+            version: AtomicU64::new(0),
             changed: watch::channel(0).0,
             wants,
             connected: AtomicBool::new(false),
@@ -99,6 +102,16 @@ impl State {
 
     pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
         self.snapshot.load()
+    }
+
+    /// The snapshot, to be kept.
+    pub(crate) fn whole(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// As long as this is the same, so is the snapshot.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     pub(crate) fn connected(&self) -> bool {
@@ -127,10 +140,9 @@ impl State {
             destination.touch(seconds());
             return Lookup::Found(Arc::clone(destination));
         }
-        // In a box: done once for each service, and large.
-        Box::pin(self.look_up(Want::Service(name.clone()), |s| {
+        self.look_up(Want::Service(name.clone()), |s| {
             s.services.get(name).cloned()
-        }))
+        })
         .await
     }
 

@@ -105,8 +105,8 @@ async fn open(
             )
         })?;
         let held = Some((
-            Load::on(&endpoint),
-            connect::reserve(worker, &endpoint, &port.policy)?,
+            Load::on(Arc::clone(endpoint)),
+            connect::reserve(worker, endpoint, &port.policy)?,
         ));
         let limit = port.policy.connect_timeout;
         // On the heap until it is done: the connection outlives it by far.
@@ -114,13 +114,13 @@ async fn open(
         let shown = shown.filter(|_| endpoint.outside(target).is_some());
         let behalf = Behalf::of(port.policy.proxy_protocol, caller.client(), shown);
         let behalf = behalf.as_ref();
-        let connecting = connect::connect(worker, &endpoint, target, Form::Tcp, behalf, limit);
+        let connecting = connect::connect(worker, endpoint, target, Form::Tcp, behalf, limit);
         match Box::pin(connecting).await {
             Ok((io, link)) => {
                 return Ok(Opened {
                     io: Prefixed::new(io, bytes::Bytes::new()),
                     link,
-                    endpoint,
+                    endpoint: Arc::clone(endpoint),
                     held,
                 });
             }

@@ -62,7 +62,7 @@ pub(crate) fn pick_of(worker: &Worker, host: &str, port: u16) -> Result<Target, 
         let details = format!("host {host} is not of this mesh: datagrams go to its services only");
         Failure::new(Reason::NoRoute, details)
     })?;
-    let snapshot = worker.shared.state.snapshot();
+    let snapshot = worker.snapshot();
     let destination = snapshot.service(&name).ok_or_else(|| unknown(&name))?;
     pick(worker, destination, port)
 }
@@ -93,12 +93,12 @@ pub(crate) fn pick(
         )
     })?;
     let held = Some((
-        Load::on(&endpoint),
-        connect::reserve(worker, &endpoint, &port.policy)?,
+        Load::on(Arc::clone(endpoint)),
+        connect::reserve(worker, endpoint, &port.policy)?,
     ));
     Ok(Target {
         host: Arc::clone(&destination.host),
-        endpoint,
+        endpoint: Arc::clone(endpoint),
         address,
         connect_timeout: port.policy.connect_timeout,
         held,

@@ -3,7 +3,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod alone;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use identity::verify::Expected;
 use lb::Balancer;
 use model::limits::Limits;
 use model::mesh::AccessLog;
-use model::{SpiffeId, WorkloadName};
+use model::{ServiceName, SpiffeId, WorkloadName};
 use policy::Effective;
 use runtime::Drain;
 use telemetry::access_log::Log;
@@ -23,11 +23,12 @@ use telemetry::metrics::{
 };
 use telemetry::trace::{self, Exporter, Reservoir, Sampler};
 
+use crate::destination::{Destination, seconds};
 use crate::http::Bounds;
 use crate::options::Mode;
 use crate::peers::Peers;
 use crate::pool::Pool;
-use crate::state::State;
+use crate::state::{Lookup, Snapshot, State};
 use crate::tunnel::Form;
 
 /// Series and names kept by a worker before it starts over: a bound on memory
@@ -63,6 +64,9 @@ pub(crate) struct Shared {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pool: Rc<Pool>,
+    /// The snapshot in force when it was last looked at, and its version.
+    snapshot: RefCell<Arc<Snapshot>>,
+    version: Cell<u64>,
     shard: Shard,
     requests: RefCell<Map<Place, Known<RequestSeries>>>,
     tcp: RefCell<Map<Place, Known<TcpSeries>>>,
@@ -125,6 +129,8 @@ impl SeriesKey<'_> {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
+            version: Cell::new(shared.state.version()),
+            snapshot: RefCell::new(shared.state.whole()),
             shard: shared.registry.shard(),
             shared,
             pool: Rc::default(),
@@ -141,9 +147,33 @@ impl Worker {
         }
     }
 
+    /// What is known of the mesh now. As [`State::snapshot`], but that most requests find nothing new
+    /// and then write to no memory that other threads read; it is not to be held across an `await`.
+    pub(crate) fn snapshot(&self) -> Ref<'_, Arc<Snapshot>> {
+        let version = self.shared.state.version();
+        // Whoever still looks at the one before goes on doing so.
+        if self.version.get() != version
+            && let Ok(mut held) = self.snapshot.try_borrow_mut()
+        {
+            *held = self.shared.state.whole();
+            self.version.set(version);
+        }
+        self.snapshot.borrow()
+    }
+
+    /// A service by name. Waits, once per service, until the control plane has told about it.
+    pub(crate) async fn service(&self, name: &ServiceName) -> Lookup<Arc<Destination>> {
+        if let Some(destination) = self.snapshot().service(name) {
+            destination.touch(seconds());
+            return Lookup::Found(Arc::clone(destination));
+        }
+        // In a box: done once for each service, and large.
+        Box::pin(self.shared.state.service(name)).await
+    }
+
     /// Bounds of what clients ask, as the mesh has them now.
     pub(crate) fn bounds(&self) -> Rc<Bounds> {
-        let snapshot = self.shared.state.snapshot();
+        let snapshot = self.snapshot();
         let mut known = self.bounds.borrow_mut();
         if known.0 != snapshot.mesh.limits {
             known.0 = snapshot.mesh.limits.clone();
@@ -154,7 +184,8 @@ impl Worker {
 
     /// The place in a trace of what arrives now: below its caller's, or at the root of a new one.
     pub(crate) fn trace(&self, caller: Option<&trace::Context>, now: Instant) -> trace::Context {
-        let mesh = &self.shared.state.snapshot().mesh;
+        let snapshot = self.snapshot();
+        let mesh = &snapshot.mesh;
         let sampler = Sampler::new(mesh.trace_sampling, mesh.trace_reservoir);
         sampler.start(caller, &mut self.reservoir.borrow_mut(), now)
     }
@@ -162,7 +193,7 @@ impl Worker {
     /// Whether what ends now stands in the access log; asks whether it is `sampled` only where that
     /// decides.
     pub(crate) fn logs(&self, failed: bool, sampled: impl FnOnce() -> bool) -> bool {
-        match self.shared.state.snapshot().mesh.access_log {
+        match self.snapshot().mesh.access_log {
             AccessLog::Off => false,
             AccessLog::Notable => failed || sampled(),
             AccessLog::All => true,

@@ -1,10 +1,10 @@
 //! Worker threads: one single-threaded runtime each, nothing shared between them.
 
 use std::future::Future;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use tokio::runtime::Builder;
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, LocalOptions};
 
 /// Threads that run the same thing, each in a runtime of its own.
 #[derive(Debug)]
@@ -22,14 +22,26 @@ impl Workers {
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             let main = main.clone();
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let (tell, told) = mpsc::channel();
             let thread = std::thread::Builder::new()
                 .name(format!("{name}-{index}"))
                 .spawn(move || {
-                    let local = LocalSet::new();
-                    runtime.block_on(local.run_until(async move { main(index).await }));
+                    // It never leaves its thread, so it is made there.
+                    let runtime = Builder::new_current_thread()
+                        .enable_all()
+                        .build_local(LocalOptions::default());
+                    let (runtime, built) = match runtime {
+                        Ok(runtime) => (Some(runtime), Ok(())),
+                        Err(error) => (None, Err(error)),
+                    };
+                    let heard = tell.send(built);
+                    if let (Some(runtime), Ok(())) = (runtime, heard) {
+                        runtime.block_on(main(index));
+                    }
                 })?;
             threads.push(thread);
+            // A thread that is gone without a word has panicked, which `join` reports.
+            told.recv().unwrap_or(Ok(()))?;
         }
         Ok(Self(threads))
     }

@@ -49,14 +49,14 @@ impl Entrance {
         if !self.announces {
             return None;
         }
-        let snapshot = worker.shared.state.snapshot();
+        let snapshot = worker.snapshot();
         let port = snapshot.listeners.port(self.port).filter(|p| p.http3())?;
         port.listener(Some(&normal(head.host())))?.alt_svc.clone()
     }
 
     /// The routes for a request, as they are now.
     pub(crate) fn table(&self, worker: &Worker, head: &RequestHead) -> Result<Arc<Table>, Failure> {
-        let snapshot = worker.shared.state.snapshot();
+        let snapshot = worker.snapshot();
         let host = normal(head.host());
         let port = snapshot.listeners.port(self.port);
         let listener = port.and_then(|port| port.listener(Some(&host)));

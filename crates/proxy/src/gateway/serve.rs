@@ -41,14 +41,7 @@ pub(crate) async fn connection(
     peer: SocketAddr,
     number: u16,
 ) {
-    let Some(port) = worker
-        .shared
-        .state
-        .snapshot()
-        .listeners
-        .port(number)
-        .cloned()
-    else {
+    let Some(port) = worker.snapshot().listeners.port(number).cloned() else {
         return;
     };
     let Some(_place) = port.admit() else {
@@ -336,7 +329,7 @@ fn choose(route: &StreamRoute) -> Result<(&ServiceName, u16), Failure> {
 /// Where the datagrams of a new client on port `number` go. What a route leads to is known before
 /// the first of them comes.
 pub(crate) fn datagrams(worker: &Worker, number: u16) -> Result<udp::Target, Failure> {
-    let snapshot = worker.shared.state.snapshot();
+    let snapshot = worker.snapshot();
     let port = snapshot.listeners.datagrams(number);
     let listener = port.and_then(|port| port.listener(None));
     let route = listener.and_then(|listener| listener.stream(None));

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::io::Io;
+use super::watch::Heard;
 
 /// RFC 9113 3.4: what a client says before its first frame.
 const PREFACE: usize = 24;
@@ -34,7 +34,7 @@ const PERIOD: Duration = Duration::from_mins(1);
 
 /// A client's connection whose frames are counted.
 pub(super) struct Counted {
-    io: Io,
+    io: Heard,
     frames: Frames,
     calm: Rc<Calm>,
 }
@@ -132,7 +132,7 @@ impl Frames {
 }
 
 impl Counted {
-    pub(super) fn new(io: Io, calm: &Rc<Calm>) -> Self {
+    pub(super) fn new(io: Heard, calm: &Rc<Calm>) -> Self {
         Self {
             io,
             frames: Frames::after_preface(),

@@ -15,7 +15,8 @@ use model::Reason;
 use wire::Scheme;
 use wire::h1::Length;
 
-use super::{Body, SEND_BUFFER, STREAM_WINDOW, Settings, Side, Sink, Tunnel, vanished};
+use super::watch::{Heard, News, Settings, Watch};
+use super::{Body, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
 use crate::error::{self, Failure, Replay};
 use crate::http::body::{Frame, Incoming, RequestBody};
 use crate::http::websocket;
@@ -25,8 +26,8 @@ use crate::io::Io;
 use crate::pool::{Link, Slot};
 use crate::spare;
 
-/// Between pings on a connection in use, and for the answer to one: an endpoint that vanished
-/// without a word is noticed.
+/// A silence on a connection in use after which an endpoint is asked whether it is still there, and for
+/// its answer.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(10);
 /// Streams that practically every peer allows.
@@ -86,6 +87,7 @@ pub(crate) async fn handshake(
     slot: Option<Slot>,
     most: usize,
 ) -> Result<Handle, Failure> {
+    let (io, heard) = Heard::new(io);
     let handshake = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -100,20 +102,30 @@ pub(crate) async fn handshake(
     let (flag, link) = (Rc::clone(&closed), Rc::new(link));
     let settings = Rc::new(Settings::default());
     let pinged = Rc::clone(&settings);
-    let pings = connection.ping_pong();
     let watched = Rc::downgrade(&link);
     tokio::task::spawn_local(async move {
         let _slot = slot;
         // Only while somebody waits for something.
         let wanted = || watched.strong_count() > 1;
-        let vanished = vanished(pings, PING, PONG, wanted, Some(&pinged));
-        tokio::select! {
-            result = &mut connection => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "connection to an endpoint ended");
+        let known = Rc::clone(&pinged);
+        let mut watch = Watch::new(heard, PING, PONG, wanted, Some(known));
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut connection => {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "connection to an endpoint ended");
+                    }
+                    break;
                 }
+                news = watch.news() => match (news, connection.ping_pong()) {
+                    (News::Unable, Some(pings)) => watch.give(pings),
+                    _ => {
+                        tracing::debug!("an endpoint does not answer pings");
+                        break;
+                    }
+                },
             }
-            () = vanished => tracing::debug!("an endpoint does not answer pings"),
         }
         flag.set(true);
         // Whoever still waits finds the connection closed.
@@ -162,15 +174,15 @@ impl Upload {
                 Some(Ok(Frame::Data(data))) => self.sink.offer(data),
                 Some(Ok(Frame::Trailers(fields))) => {
                     let map = wire::map::map_from_trailers(fields);
-                    let sent = self.sink.stream.send_trailers(map);
+                    let sent = self.sink.outlet.stream.send_trailers(map);
                     return Poll::Ready(sent.map_err(|_| UploadError::Endpoint));
                 }
                 Some(Err(failure)) => {
-                    self.sink.stream.send_reset(h2::Reason::CANCEL);
+                    self.sink.outlet.stream.send_reset(h2::Reason::CANCEL);
                     return Poll::Ready(Err(UploadError::Client(failure)));
                 }
                 None => {
-                    let sent = self.sink.stream.send_data(Bytes::new(), true);
+                    let sent = self.sink.outlet.stream.send_data(Bytes::new(), true);
                     return Poll::Ready(sent.map_err(|_| UploadError::Endpoint));
                 }
             }
@@ -187,21 +199,12 @@ pub(crate) async fn send(
     informer: &Informer,
 ) -> Result<Response, Unanswered> {
     let Handle {
-        send,
+        mut send,
         link,
         closed,
         settings,
         ..
     } = handle;
-    let mut send = match send.ready().await {
-        Ok(send) => send,
-        Err(error) => {
-            return Err(Unanswered {
-                failure: failure(&error, &link).replay(Replay::Safe),
-                body: Some(body),
-            });
-        }
-    };
     let asked = order.upgrade.then(|| websocket::Asked::of(order.head));
     let websocket = asked.flatten();
     if websocket.is_some() {
@@ -288,11 +291,9 @@ pub(crate) async fn send(
     let body = if ended && upload.is_none() {
         Incoming::Empty
     } else {
-        Incoming::Stream(Box::new(Body {
-            stream: recv,
-            side: Side::Response { upload, link },
-            ended: false,
-        }))
+        let mut body = Body::new(recv, Side::Response { upload, link });
+        body.ended = ended;
+        Incoming::Stream(Box::new(body))
     };
     Ok(Response {
         head,
@@ -356,11 +357,10 @@ async fn connect(
     }
     Ok(Response {
         head,
-        body: Incoming::Stream(Box::new(Body {
-            stream: recv,
-            side: Side::Response { upload: None, link },
-            ended: false,
-        })),
+        body: Incoming::Stream(Box::new(Body::new(
+            recv,
+            Side::Response { upload: None, link },
+        ))),
         length: Length::Chunked,
         switched: None,
     })

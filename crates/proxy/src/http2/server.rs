@@ -18,7 +18,8 @@ use wire::{Method, RequestHead, ResponseHead};
 
 use super::calm::{Calm, Counted};
 use super::crew::{Crew, Member};
-use super::{Body, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel, vanished};
+use super::watch::{Heard, News, Watch};
+use super::{Body, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
 use crate::error::Failure;
 use crate::http::body::{Allowance, Frame, Incoming};
 use crate::http::{
@@ -30,7 +31,7 @@ use crate::reply;
 use crate::spare;
 use crate::worker::Worker;
 
-/// Between pings to a client whose connection may be dead.
+/// A silence after which a client is asked whether it is still there.
 const PING: Duration = Duration::from_mins(1);
 /// For the answer to one.
 const PONG: Duration = Duration::from_secs(20);
@@ -48,6 +49,7 @@ pub(crate) async fn serve<S: Service>(
     service: S,
 ) {
     let calm = Calm::new(bounds.pings);
+    let (io, heard) = Heard::new(io);
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(bounds.window)
@@ -69,8 +71,7 @@ pub(crate) async fn serve<S: Service>(
     };
     let service = Rc::new(service);
     let crew = Crew::default();
-    let pings = connection.ping_pong();
-    let mut vanished = pin!(vanished(pings, PING, PONG, || true, None));
+    let mut watch = Watch::new(heard, PING, PONG, || true, None);
     let mut drain = pin!(worker.shared.drain.begun());
     let mut draining = false;
     // Whether the client knows that no more requests are taken.
@@ -99,7 +100,13 @@ pub(crate) async fn serve<S: Service>(
                 drop(tokio::time::timeout(FAREWELL, told).await);
                 return;
             }
-            () = vanished.as_mut() => return,
+            news = watch.news() => match (news, connection.ping_pong()) {
+                (News::Unable, Some(pings)) => {
+                    watch.give(pings);
+                    continue;
+                }
+                _ => return,
+            },
             () = idle.as_mut() => {
                 let was_busy = std::mem::replace(&mut busy, connection.has_streams());
                 let wait = if (was_busy && !told) || busy {
@@ -211,15 +218,11 @@ fn begin<S: Service>(
     } else if length == Length::None {
         (Incoming::Empty, None)
     } else {
-        let body = Body {
-            stream: recv,
-            side: Side::Request {
-                waiting: expects.then(|| Rc::clone(&respond)),
-                allowance: Allowance::of(bounds),
-            },
-            ended: false,
+        let side = Side::Request {
+            waiting: expects.then(|| Rc::clone(&respond)),
+            allowance: Allowance::of(bounds),
         };
-        (Incoming::Stream(Box::new(body)), None)
+        (Incoming::Stream(Box::new(Body::new(recv, side))), None)
     };
     let request = Request {
         body,
@@ -327,18 +330,18 @@ fn poll_body(body: &mut Outgoing, sink: &mut Sink, cx: &mut Context<'_>) -> Poll
             Poll::Ready(Some(Ok(Frame::Data(data)))) => sink.offer(data),
             Poll::Ready(Some(Ok(Frame::Trailers(fields)))) => {
                 let map = wire::map::map_from_trailers(fields);
-                drop(sink.stream.send_trailers(map));
+                drop(sink.outlet.stream.send_trailers(map));
                 return Poll::Ready(());
             }
             Poll::Ready(Some(Err(_))) => {
-                sink.stream.send_reset(h2::Reason::INTERNAL_ERROR);
+                sink.outlet.stream.send_reset(h2::Reason::INTERNAL_ERROR);
                 return Poll::Ready(());
             }
             Poll::Ready(None) => {
-                drop(sink.stream.send_data(Bytes::new(), true));
+                drop(sink.outlet.stream.send_data(Bytes::new(), true));
                 return Poll::Ready(());
             }
-            Poll::Pending => return sink.stream.poll_reset(cx).map(drop),
+            Poll::Pending => return sink.outlet.stream.poll_reset(cx).map(drop),
         }
     }
 }

@@ -412,6 +412,7 @@ impl Updater {
 
     fn publish(&self) {
         self.state.snapshot.store(Arc::new(self.next.clone()));
+        self.state.version.fetch_add(1, Ordering::Release);
         self.state.changed.send_modify(|n| *n += 1);
     }
 

@@ -159,8 +159,8 @@ async fn an_endpoint_that_did_not_change_keeps_its_connections_and_load() {
         ],
     );
     let before: BTreeMap<String, u64> = ids(&state, "shop/a");
-    let load =
-        crate::record::Load::on(&found(&state, "shop/a").expect("known").view().endpoints()[1]);
+    let second = Arc::clone(&found(&state, "shop/a").expect("known").view().endpoints()[1]);
+    let load = crate::record::Load::on(second);
     updater.apply(&[keyed(endpoint("shop/a", "shop/a-1", 5))], &[]);
     let after = ids(&state, "shop/a");
     assert_eq!(before["a-0"], after["a-0"], "the one that did not change");
