@@ -11,6 +11,7 @@ pub mod grpc_route;
 pub mod http_route;
 pub mod limits;
 pub mod listener_policy;
+pub mod listener_set;
 pub mod mesh_config;
 pub mod namespace;
 pub mod reference_grant;
@@ -41,6 +42,7 @@ pub enum ObjectKind {
     ReferenceGrant,
     GatewayClass,
     Gateway,
+    ListenerSet,
     #[serde(rename = "HTTPRoute")]
     HttpRoute,
     #[serde(rename = "GRPCRoute")]
@@ -74,7 +76,7 @@ pub const TULLE_GROUP: &str = "tulle.dev";
 
 impl ObjectKind {
     /// All kinds, what is referred to before what refers to it.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Namespace,
         Self::MeshConfig,
         Self::Service,
@@ -85,6 +87,7 @@ impl ObjectKind {
         Self::ReferenceGrant,
         Self::GatewayClass,
         Self::Gateway,
+        Self::ListenerSet,
         Self::HttpRoute,
         Self::GrpcRoute,
         Self::TlsRoute,
@@ -176,6 +179,14 @@ impl ObjectKind {
                 false,
             ),
             Self::Gateway => ("Gateway", GATEWAY_GROUP, "v1", "gateways", &["gtw"], true),
+            Self::ListenerSet => (
+                "ListenerSet",
+                GATEWAY_GROUP,
+                "v1",
+                "listenersets",
+                &["lset"],
+                true,
+            ),
             Self::HttpRoute => ("HTTPRoute", GATEWAY_GROUP, "v1", "httproutes", &[], true),
             Self::GrpcRoute => ("GRPCRoute", GATEWAY_GROUP, "v1", "grpcroutes", &[], true),
             Self::TlsRoute => ("TLSRoute", GATEWAY_GROUP, "v1", "tlsroutes", &[], true),

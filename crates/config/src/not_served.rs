@@ -3,7 +3,6 @@
 
 /// Kinds of Gateway API, Kubernetes and the contract, without those in `ObjectKind`.
 pub(crate) const KINDS: &[&str] = &[
-    "ListenerSet",
     "ServiceExport",
     "ServiceImport",
     "InferencePool",
@@ -34,8 +33,7 @@ const FIELDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("WorkloadSpec", &["healthCheck"]),
-    ("GatewaySpec", &["allowedListeners", "defaultScope"]),
-    ("Infrastructure", &["parametersRef"]),
+    ("GatewaySpec", &["defaultScope"]),
     ("HttpRouteSpec", &["useDefaultGateways"]),
     ("TlsRouteSpec", &["useDefaultGateways"]),
     ("StreamRouteSpec", &["useDefaultGateways"]),
@@ -67,7 +65,6 @@ const VALUES: &[(&str, &[&str])] = &[
     ("ServiceType", &["ExternalName"]),
     ("Transport", &["SCTP"]),
     ("SessionAffinity", &["ClientIP"]),
-    ("AddressType", &["Hostname", "NamedAddress"]),
     ("SliceAddressType", &["FQDN"]),
 ];
 

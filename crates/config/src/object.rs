@@ -22,6 +22,7 @@ use crate::kind::gateway_class::GatewayClassSpec;
 use crate::kind::grpc_route::GrpcRouteSpec;
 use crate::kind::http_route::HttpRouteSpec;
 use crate::kind::listener_policy::ListenerPolicySpec;
+use crate::kind::listener_set::ListenerSetSpec;
 use crate::kind::mesh_config::MeshConfigSpec;
 use crate::kind::namespace::NamespaceSpec;
 use crate::kind::reference_grant::ReferenceGrantSpec;
@@ -30,6 +31,7 @@ use crate::kind::service::ServiceSpec;
 use crate::kind::stream_route::{StreamRouteSpec, TlsRouteSpec};
 use crate::kind::traffic_policy::TrafficPolicySpec;
 use crate::kind::workload::WorkloadSpec;
+use crate::reference::ParentRef;
 use crate::yaml::{Node, Place};
 
 /// Kind, namespace and name: what there is one object of.
@@ -144,6 +146,7 @@ pub enum Spec {
     ReferenceGrant(ReferenceGrantSpec),
     GatewayClass(GatewayClassSpec),
     Gateway(Box<GatewaySpec>),
+    ListenerSet(ListenerSetSpec),
     HttpRoute(HttpRouteSpec),
     GrpcRoute(GrpcRouteSpec),
     TlsRoute(TlsRouteSpec),
@@ -153,6 +156,19 @@ pub enum Spec {
     AuthenticationPolicy(AuthenticationPolicySpec),
     BackendTlsPolicy(BackendTlsPolicySpec),
     ListenerPolicy(ListenerPolicySpec),
+}
+
+impl Spec {
+    /// The parents of a route; other kinds have none.
+    pub(crate) fn parent_refs(&self) -> &[ParentRef] {
+        match self {
+            Self::HttpRoute(route) => &route.parent_refs,
+            Self::GrpcRoute(route) => &route.parent_refs,
+            Self::TlsRoute(route) => &route.parent_refs,
+            Self::TcpRoute(route) | Self::UdpRoute(route) => &route.parent_refs,
+            _ => &[],
+        }
+    }
 }
 
 impl Object {

@@ -69,9 +69,19 @@ impl TargetRef {
 }
 
 impl ParentRef {
-    /// Whether it names a Gateway.
-    pub(crate) fn is_gateway(&self) -> bool {
-        self.kind == "Gateway" && self.group == GATEWAY_GROUP
+    /// Whether it names a `ListenerSet`.
+    pub(crate) fn is_listener_set(&self) -> bool {
+        self.kind == "ListenerSet" && self.group == GATEWAY_GROUP
+    }
+
+    /// Whether it names something with listeners.
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.is_listener_set() || self.kind == "Gateway" && self.group == GATEWAY_GROUP
+    }
+
+    /// Whether it names a Service.
+    pub(crate) fn is_service(&self) -> bool {
+        !self.has_listeners()
     }
 }
 
@@ -115,7 +125,7 @@ fn same_object(a: &ParentRef, b: &ParentRef) -> bool {
 }
 
 fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
-    if parent.is_gateway() {
+    if parent.has_listeners() {
         check_name("name", &parent.name, c);
         if let Some(namespace) = &parent.namespace {
             check_namespace("namespace", namespace, c);
@@ -133,7 +143,7 @@ fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
                 "parents of kind {} are not served by this version",
                 parent.kind
             ),
-            "name a Gateway, or a Service: `group: \"\", kind: Service`",
+            "name a Gateway or ListenerSet, or a Service: `group: \"\", kind: Service`",
         );
         return;
     }

@@ -6,11 +6,13 @@
 //! have read one of them are done again. So a change costs what it can affect, and what comes out
 //! is the same as if everything had been translated anew (a property test holds it to that).
 
+mod attached;
 mod backend_tls;
 mod endpoint_slice;
 mod gateway;
 mod policy;
 mod route;
+mod status;
 mod store;
 mod stream_route;
 mod workload;
@@ -22,15 +24,15 @@ use ipnet::IpNet;
 use model::gateway::StreamKind;
 use model::resource::{Key, Kind, Resource};
 use model::{ObjectName, TrustDomain};
-use serde::{Deserialize, Serialize};
 
-use self::store::{Store, Topic, View};
+use self::attached::{Attached, Counts};
+pub use self::status::{Condition, ListenerStatus, Status};
+use self::store::{Memo, Store, Topic, View};
 use crate::check::Check;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::kind::ObjectKind;
 use crate::kind::mesh_config::MeshConfigSpec;
 use crate::object::{Object, ObjectKey, Spec};
-use crate::reference::ParentRef;
 
 /// What holds where no object says otherwise.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +41,9 @@ pub struct Defaults {
     pub trust_domain: TrustDomain,
     /// Where services and workloads have their addresses.
     pub networks: Vec<IpNet>,
+    /// Whether the addresses of a Gateway are those of something before it (a Kubernetes Service),
+    /// not of its host: then listeners are bound everywhere.
+    pub addresses_outside: bool,
 }
 
 /// A change of one object.
@@ -56,58 +61,12 @@ pub struct Outcome {
     /// Resources that are new or different, then `None` for those that are gone. What is referred
     /// to comes before what refers to it, and goes after it.
     pub resources: Vec<(Key, Option<Resource>)>,
-    /// All conditions of each object whose conditions are new or different.
-    pub conditions: Vec<(ObjectKey, Vec<Condition>)>,
+    /// The whole status of each object whose status is new or different.
+    pub statuses: Vec<(ObjectKey, Status)>,
+    /// The objects that were looked at again: earlier findings about them no longer count.
+    pub translated: BTreeSet<ObjectKey>,
     /// Findings about the objects that were looked at again.
     pub diagnostics: Vec<Diagnostic>,
-}
-
-/// A status condition as Kubernetes has them; `Programmed` is not decided here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Condition {
-    /// `Accepted` or `ResolvedRefs`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// Whether it holds.
-    pub status: bool,
-    /// One word.
-    pub reason: String,
-    /// For people.
-    pub message: String,
-    /// The parent it is about, for routes (`status.parents[].conditions`); for policies the
-    /// target (`status.ancestors[].conditions`).
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub parent: Option<ParentRef>,
-}
-
-impl Condition {
-    fn holds(kind: &str, reason: &str, message: &str) -> Self {
-        Self {
-            kind: kind.to_owned(),
-            status: true,
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            parent: None,
-        }
-    }
-
-    fn accepted() -> Self {
-        Self::holds("Accepted", "Accepted", "valid and in force")
-    }
-
-    fn failed(kind: &str, reason: &str, message: impl Into<String>) -> Self {
-        Self {
-            status: false,
-            ..Self::holds(kind, reason, &message.into())
-        }
-    }
-
-    fn about(self, parent: ParentRef) -> Self {
-        Self {
-            parent: Some(parent),
-            ..self
-        }
-    }
 }
 
 /// Keeps objects and what was made of them.
@@ -119,13 +78,18 @@ pub struct Translator {
     units: HashMap<ObjectKey, Unit>,
     /// Which objects' translations have read a topic.
     readers: HashMap<Topic, BTreeSet<ObjectKey>>,
+    /// Routes of each listener.
+    counts: Counts,
     started: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Unit {
     resources: BTreeMap<Key, Resource>,
-    conditions: Vec<Condition>,
+    /// As last told, with the counts of routes.
+    status: Status,
+    /// Of a route: the listeners that it is attached to.
+    attached: Attached,
     reads: BTreeSet<Topic>,
 }
 
@@ -134,8 +98,15 @@ struct Unit {
 struct Output {
     resources: Vec<Resource>,
     conditions: Vec<Condition>,
+    listeners: Vec<ListenerStatus>,
+    attached_listener_sets: Option<u32>,
+    attached: Attached,
     diagnostics: Vec<Diagnostic>,
 }
+
+/// The statuses that a set of changes may have changed, as they were before; `None` where there
+/// was none.
+type Before = BTreeMap<ObjectKey, Option<Status>>;
 
 impl Translator {
     /// A translator without objects. The first [`apply`](Self::apply) emits the mesh's defaults.
@@ -145,6 +116,7 @@ impl Translator {
             store: Store::default(),
             units: HashMap::new(),
             readers: HashMap::new(),
+            counts: Counts::default(),
             started: false,
         }
     }
@@ -172,11 +144,28 @@ impl Translator {
             stale.insert(mesh_key());
         }
         let mut outcome = Outcome::default();
-        for key in stale {
-            self.renew(&key, &mut outcome);
+        let mut before = Before::new();
+        let memo = Memo::default();
+        for key in &stale {
+            self.renew(key, &memo, &mut before, &mut outcome);
         }
+        self.tell_statuses(before, &mut outcome);
         sort(&mut outcome.resources);
+        outcome.translated = stale;
         outcome
+    }
+
+    /// Completes the statuses that may have changed, and notes those that have.
+    fn tell_statuses(&mut self, before: Before, outcome: &mut Outcome) {
+        for (key, old) in before {
+            let Some(unit) = self.units.get_mut(&key) else {
+                continue;
+            };
+            self.counts.fill(&key, &mut unit.status);
+            if self.store.get(&key).is_some() && old.as_ref() != Some(&unit.status) {
+                outcome.statuses.push((key, unit.status.clone()));
+            }
+        }
     }
 
     /// The resources that an object has a part in, for its `Programmed` condition.
@@ -214,9 +203,9 @@ impl Translator {
         self.store.get(key)
     }
 
-    /// The conditions of an object.
-    pub fn conditions(&self, object: &ObjectKey) -> &[Condition] {
-        self.units.get(object).map_or(&[], |unit| &unit.conditions)
+    /// The status of an object.
+    pub fn status(&self, object: &ObjectKey) -> Option<&Status> {
+        self.units.get(object).map(|unit| &unit.status)
     }
 
     /// All resources, in no order.
@@ -225,11 +214,21 @@ impl Translator {
     }
 
     /// Translates an object again and notes the differences.
-    fn renew(&mut self, key: &ObjectKey, outcome: &mut Outcome) {
-        let mut view = View::new(&self.store);
+    fn renew(&mut self, key: &ObjectKey, memo: &Memo, before: &mut Before, outcome: &mut Outcome) {
+        let mut view = View::new(&self.store, memo);
         let output = translate(key, &mut view, &self.defaults);
         let reads = view.into_reads();
-        let old = self.units.remove(key).unwrap_or_default();
+        let known = self.units.remove(key);
+        before
+            .entry(key.clone())
+            .or_insert_with(|| known.as_ref().map(|unit| unit.status.clone()));
+        let old = known.unwrap_or_default();
+        for owner in self.counts.change(&old.attached, &output.attached) {
+            let unit = self.units.get(&owner);
+            before
+                .entry(owner)
+                .or_insert_with(|| unit.map(|unit| unit.status.clone()));
+        }
 
         for topic in old.reads.difference(&reads) {
             if let Some(readers) = self.readers.get_mut(topic) {
@@ -273,17 +272,18 @@ impl Translator {
                     .push((resource_key.clone(), Some(resource.clone())));
             }
         }
-        if exists && old.conditions != output.conditions {
-            outcome
-                .conditions
-                .push((key.clone(), output.conditions.clone()));
-        }
         outcome.diagnostics.extend(output.diagnostics);
         self.units.insert(
             key.clone(),
             Unit {
                 resources,
-                conditions: output.conditions,
+                status: Status {
+                    generation: self.store.get(key).and_then(|o| o.metadata.generation),
+                    conditions: output.conditions,
+                    listeners: output.listeners,
+                    attached_listener_sets: output.attached_listener_sets,
+                },
+                attached: output.attached,
                 reads,
             },
         );
@@ -377,8 +377,11 @@ fn translate_object(
         Spec::EndpointSlice(spec) => {
             endpoint_slice::translate(object, name, spec, view, defaults, c, output);
         }
-        Spec::GatewayClass(spec) => output.conditions.push(gateway::class_condition(spec)),
+        Spec::GatewayClass(spec) => output.conditions.extend(gateway::class_conditions(spec)),
         Spec::Gateway(spec) => gateway::translate(object, name, spec, view, defaults, c, output),
+        Spec::ListenerSet(spec) => {
+            gateway::set::translate(object, spec, view, defaults, c, output);
+        }
         Spec::HttpRoute(spec) => route::translate(object, name, &spec.parent_refs, view, c, output),
         Spec::GrpcRoute(spec) => route::translate(object, name, &spec.parent_refs, view, c, output),
         Spec::TlsRoute(spec) => {

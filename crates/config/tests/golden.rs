@@ -1,5 +1,5 @@
 //! Golden cases: `testdata/<feature>/<case>/in.yaml` is read and translated; the model and the
-//! conditions stand in `model.snap`, all findings in `diagnostics.snap`.
+//! statuses stand in `model.snap`, all findings in `diagnostics.snap`.
 //!
 //! A case whose file is in a folder `ok` must have no error. What each object serialises to must
 //! read back as the same object.
@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use config::translate::{Change, Defaults, Translator};
+use config::translate::{Change, Condition, Defaults, Translator};
 use config::{Object, parse};
 
 #[test]
@@ -66,9 +66,9 @@ fn translate(path: &Path) {
         let text = compact(&format!("{resource:#?}"));
         writeln!(model, "{key}: {text}\n").expect("memory");
     }
-    for (key, conditions) in &outcome.conditions {
-        for c in conditions {
-            let about = c.parent.as_ref().map(|p| {
+    for (key, status) in &outcome.statuses {
+        for condition in &status.conditions {
+            let about = condition.parent.as_ref().map(|p| {
                 let port = p.port.map(|p| format!(":{p}")).unwrap_or_default();
                 let section = p.section_name.as_deref().map(|s| format!("#{s}"));
                 format!(
@@ -78,13 +78,31 @@ fn translate(path: &Path) {
                     section.unwrap_or_default()
                 )
             });
-            let (about, sign) = (about.unwrap_or_default(), if c.status { '+' } else { '-' });
+            let shown = show(condition);
+            writeln!(model, "{key}{}: {shown}", about.unwrap_or_default()).expect("memory");
+        }
+        for listener in &status.listeners {
+            let kinds = listener.supported_kinds.iter().map(|k| k.kind.as_str());
+            let kinds: Vec<&str> = kinds.collect();
             writeln!(
                 model,
-                "{key}{about}: {sign}{} {} ({})",
-                c.kind, c.reason, c.message
+                "{key}#{}: {} routes of [{}], {}",
+                listener.name,
+                listener.attached_routes,
+                kinds.join(", "),
+                listener
+                    .resource
+                    .as_ref()
+                    .map_or_else(|| "no resource".to_owned(), ToString::to_string),
             )
             .expect("memory");
+            for condition in &listener.conditions {
+                let shown = show(condition);
+                writeln!(model, "{key}#{}: {shown}", listener.name).expect("memory");
+            }
+        }
+        if let Some(sets @ 1..) = status.attached_listener_sets {
+            writeln!(model, "{key}: {sets} ListenerSets").expect("memory");
         }
     }
     let mut lines = String::new();
@@ -94,6 +112,12 @@ fn translate(path: &Path) {
     }
     record(path, "model", &model);
     record(path, "diagnostics", &lines);
+}
+
+fn show(c: &Condition) -> String {
+    let sign = if c.status { '+' } else { '-' };
+    let foreign = if c.foreign { "foreign " } else { "" };
+    format!("{foreign}{sign}{} {} ({})", c.kind, c.reason, c.message)
 }
 
 /// Puts what fits on a line on one line.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use config::translate::{Change, Condition, Defaults, Outcome, Translator};
+use config::translate::{Change, Defaults, Outcome, Status, Translator};
 use config::{Object, ObjectKey, ObjectKind, parse};
 use model::resource::{Key, Resource};
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 #[derive(Debug, Default, PartialEq)]
 struct Told {
     resources: BTreeMap<Key, Resource>,
-    conditions: BTreeMap<ObjectKey, Vec<Condition>>,
+    statuses: BTreeMap<ObjectKey, Status>,
 }
 
 impl Told {
@@ -27,7 +27,10 @@ impl Told {
                 None => assert!(self.resources.remove(&key).is_some(), "{key} was not there"),
             }
         }
-        self.conditions.extend(outcome.conditions);
+        for (key, status) in outcome.statuses {
+            let old = self.statuses.insert(key.clone(), status.clone());
+            assert_ne!(old, Some(status), "the status of {key} was told again");
+        }
     }
 }
 
@@ -202,7 +205,7 @@ proptest! {
                 }
             }
             told.hear(translator.apply(changes));
-            told.conditions.retain(|key, _| live.contains_key(key));
+            told.statuses.retain(|key, _| live.contains_key(key));
         }
 
         let mut fresh = Translator::new(Defaults::default());
@@ -210,7 +213,7 @@ proptest! {
         scratch.hear(fresh.apply(live.values().cloned().map(Change::Put).collect()));
         prop_assert_eq!(&told, &scratch);
         for key in live.keys() {
-            prop_assert_eq!(translator.conditions(key), fresh.conditions(key));
+            prop_assert_eq!(translator.status(key), fresh.status(key));
             prop_assert_eq!(translator.emits(key), fresh.emits(key));
         }
         let held: BTreeMap<Key, Resource> = translator.resources().map(|(k, r)| (k.clone(), r.clone())).collect();
@@ -246,7 +249,7 @@ fn a_change_costs_what_it_affects_and_not_the_mesh() {
         .map(|(k, _)| k.to_string())
         .collect();
     assert_eq!(keys, ["Endpoint default/s7/default.w7"]);
-    assert!(outcome.conditions.is_empty());
+    assert!(outcome.statuses.is_empty());
 
     let same = translator.apply(vec![Change::Put(Arc::new(unready))]);
     assert!(same.resources.is_empty() && same.diagnostics.is_empty());

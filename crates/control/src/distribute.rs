@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use config::translate::{Condition, Defaults, Translator};
+use config::translate::{Defaults, Status, Translator};
 use config::{Diagnostic, ObjectKey};
 use model::ServiceName;
 use model::endpoint::Health;
@@ -74,16 +74,15 @@ impl Distribution {
             inner.findings.remove(key);
         }
         let outcome = inner.translator.apply(changes);
-        for (key, _) in &outcome.conditions {
+        for key in &outcome.translated {
             inner.findings.remove(key);
         }
         for finding in &outcome.diagnostics {
             if let Some(key) = &finding.object {
-                inner
-                    .findings
-                    .entry(key.clone())
-                    .or_default()
-                    .push(finding.clone());
+                let known = inner.findings.entry(key.clone()).or_default();
+                if !known.contains(finding) {
+                    known.push(finding.clone());
+                }
             }
         }
         for (key, resource) in &outcome.resources {
@@ -95,8 +94,9 @@ impl Distribution {
     }
 
     /// What the translator says of an object.
-    pub fn conditions(&self, key: &ObjectKey) -> Vec<Condition> {
-        self.lock().translator.conditions(key).to_vec()
+    pub fn status(&self, key: &ObjectKey) -> Status {
+        let inner = self.lock();
+        inner.translator.status(key).cloned().unwrap_or_default()
     }
 
     /// What was found wrong with an object.
@@ -125,28 +125,30 @@ impl Distribution {
     /// nothing that could be in force.
     pub fn programmed(&self, key: &ObjectKey) -> Option<Programmed> {
         let keys = self.lock().translator.emits(key);
-        if keys.is_empty() {
-            return None;
-        }
+        (!keys.is_empty()).then(|| self.programmed_resources(&keys))
+    }
+
+    /// Whether the proxies have these resources in force.
+    pub fn programmed_resources(&self, keys: &[Key]) -> Programmed {
         let mut interested = 0;
         let mut acked = 0;
-        for key in &keys {
+        for key in keys {
             let acks = self.distributor.acknowledged(key);
             interested += acks.interested;
             acked += acks.acked;
             if acks.rejected > 0 {
                 let (node, why) = acks.rejection.unwrap_or_default();
-                return Some(Programmed {
+                return Programmed {
                     status: "False",
                     reason: "Rejected",
                     message: format!(
                         "{} of {} proxies refused {key}; {node}: {why}",
                         acks.rejected, acks.interested
                     ),
-                });
+                };
             }
         }
-        Some(match (interested, acked) {
+        match (interested, acked) {
             (0, _) => Programmed {
                 status: "Unknown",
                 reason: "NotRequested",
@@ -163,7 +165,7 @@ impl Distribution {
                 reason: "Programmed",
                 message: format!("all {wanted} deliveries to proxies are acknowledged"),
             },
-        })
+        }
     }
 
     /// Every operation leaves the maps whole; the translator is told whole sets.

@@ -57,6 +57,18 @@ pub struct BackendObjectRef {
     pub port: Option<u16>,
 }
 
+impl<F> BackendRef<F> {
+    pub(crate) fn target(&self) -> BackendTarget<'_> {
+        BackendTarget {
+            group: &self.group,
+            kind: &self.kind,
+            namespace: self.namespace.as_deref(),
+            name: &self.name,
+            port: self.port,
+        }
+    }
+}
+
 impl BackendObjectRef {
     pub(crate) fn target(&self) -> BackendTarget<'_> {
         BackendTarget {
@@ -155,14 +167,7 @@ where
     }
     c.each("backendRefs", list, |c, backend| {
         check_weight(backend.weight, c);
-        let target = BackendTarget {
-            group: &backend.group,
-            kind: &backend.kind,
-            namespace: backend.namespace.as_deref(),
-            name: &backend.name,
-            port: backend.port,
-        };
-        let target = target.check(c, resolve);
+        let target = backend.target().check(c, resolve);
         let list: Vec<HttpFilter> = backend.filters.iter().map(HttpFilter::from).collect();
         c.each("filters", &list, |c, filter| {
             let answers = [HttpFilterType::RequestRedirect, HttpFilterType::Cors];
@@ -277,7 +282,7 @@ pub(crate) fn check_hostnames(list: &[String], parents: &[ParentRef], c: &mut Ch
             c.error(message, NAME_RULE);
         }
     });
-    if parents.iter().any(ParentRef::is_gateway) {
+    if parents.iter().any(ParentRef::has_listeners) {
         return;
     }
     c.warn_at(

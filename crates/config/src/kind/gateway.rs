@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use model::gateway::Protocol;
 use model::hostname::Hostname;
+use model::name;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
@@ -32,6 +33,9 @@ pub struct GatewaySpec {
     /// Where they are bound; everywhere if empty.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub addresses: Vec<AddressSpec>,
+    /// Which `ListenerSet`s may add listeners; none if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_listeners: Option<AllowedListeners>,
     /// Labels and annotations for what serves it in Kubernetes; kept as written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infrastructure: Option<Infrastructure>,
@@ -70,6 +74,36 @@ pub struct AllowedRoutes {
     /// Of which kinds; those that fit the protocol if empty.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub kinds: Vec<RouteGroupKind>,
+}
+
+/// Which `ListenerSet`s may add listeners.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AllowedListeners {
+    /// From which namespaces.
+    #[serde(default)]
+    pub namespaces: ListenerNamespaces,
+}
+
+/// From which namespaces `ListenerSet`s may add listeners.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ListenerNamespaces {
+    /// Which.
+    #[serde(default)]
+    pub from: ListenersFrom,
+    /// With [`ListenersFrom::Selector`]: their labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// From which namespaces `ListenerSet`s are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "Gateway API's own words")]
+pub enum ListenersFrom {
+    All,
+    Selector,
+    Same,
+    #[default]
+    None,
 }
 
 /// From which namespaces routes may attach.
@@ -140,19 +174,19 @@ pub struct RouteGroupKind {
 /// Where listeners are bound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressSpec {
-    /// What the value is.
-    #[serde(rename = "type", default)]
-    pub address_type: AddressType,
-    /// The address.
-    pub value: String,
+    /// What the value is; only [`IP_ADDRESS`] is served.
+    #[serde(rename = "type", default = "ip_address")]
+    pub address_type: String,
+    /// The address; any if `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
 }
 
-/// What the value of an address is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "Gateway API's own words")]
-pub enum AddressType {
-    #[default]
-    IPAddress,
+/// The type of an address that is served.
+pub const IP_ADDRESS: &str = "IPAddress";
+
+fn ip_address() -> String {
+    IP_ADDRESS.to_owned()
 }
 
 /// For what serves a Gateway in Kubernetes.
@@ -164,6 +198,9 @@ pub struct Infrastructure {
     /// Annotations.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub annotations: BTreeMap<String, String>,
+    /// Parameters; none are served, so that a Gateway with any is not accepted.
+    #[serde(rename = "parametersRef", skip_serializing_if = "Option::is_none")]
+    pub parameters_ref: Option<ParametersRef>,
 }
 
 /// A reference to parameters; of no kind that this version serves.
@@ -189,31 +226,16 @@ impl GatewaySpec {
         c.at("spec", |c| {
             check_name("gatewayClassName", &self.gateway_class_name, c);
             c.at("gatewayClassName", Check::mark);
-            c.at_most("listeners", self.listeners.len(), 64);
-            if self.listeners.is_empty() {
-                c.error_at(
-                    "listeners",
-                    "must have at least one item",
-                    "add `listeners: [{name: http, port: 80, protocol: HTTP}]`",
-                );
-            }
-            let mut seen: Vec<&ListenerSpec> = Vec::new();
-            c.each("listeners", &self.listeners, |c, listener| {
-                listener.check(c);
-                listener.check_unique(&seen, c);
-                seen.push(listener);
-            });
+            check_listeners(&self.listeners, c);
             c.at_most("addresses", self.addresses.len(), 16);
+            let mut seen: Vec<&AddressSpec> = Vec::new();
             c.each("addresses", &self.addresses, |c, address| {
-                if address.value.parse::<IpAddr>().is_err() {
-                    let message = format!("\"{}\" is not an IP address", shorten(&address.value));
-                    c.error_at(
-                        "value",
-                        message,
-                        "leave `addresses` out to listen everywhere",
-                    );
-                }
+                address.check(&seen, c);
+                seen.push(address);
             });
+            if let Some(allowed) = &self.allowed_listeners {
+                c.at("allowedListeners", |c| allowed.check(c));
+            }
             if let Some(tls) = &self.tls {
                 c.at("tls", |c| tls.check(c));
             }
@@ -222,11 +244,86 @@ impl GatewaySpec {
 
     /// Where its listeners are bound; everywhere if empty.
     pub(crate) fn bound_to(&self) -> Vec<IpAddr> {
-        let parsed = self.addresses.iter().filter_map(|a| a.value.parse().ok());
-        let mut addresses: Vec<IpAddr> = parsed.collect();
+        let values = self.addresses.iter().filter_map(|a| a.value.as_deref());
+        let mut addresses: Vec<IpAddr> = values.filter_map(|v| v.parse().ok()).collect();
         addresses.sort();
         addresses.dedup();
         addresses
+    }
+}
+
+/// The listeners of a Gateway or `ListenerSet`; the check stands at `spec`.
+pub(crate) fn check_listeners(listeners: &[ListenerSpec], c: &mut Check<'_>) {
+    c.at_most("listeners", listeners.len(), 64);
+    if listeners.is_empty() {
+        c.error_at(
+            "listeners",
+            "must have at least one item",
+            "add `listeners: [{name: http, port: 80, protocol: HTTP}]`",
+        );
+    }
+    let mut seen: Vec<&ListenerSpec> = Vec::new();
+    c.each("listeners", listeners, |c, listener| {
+        listener.check(c);
+        listener.check_unique(&seen, c);
+        seen.push(listener);
+    });
+}
+
+impl AddressSpec {
+    /// The CRD's rules. A type that is not served is a finding of translation.
+    fn check(&self, others: &[&Self], c: &mut Check<'_>) {
+        let known = ["IPAddress", "Hostname", "NamedAddress"];
+        let domain = self.address_type.split_once('/');
+        let custom = domain.is_some_and(|(d, path)| name::is_subdomain(d) && !path.is_empty());
+        if !known.contains(&self.address_type.as_str()) && !custom {
+            let message = format!("\"{}\" is no type of address", shorten(&self.address_type));
+            c.error_at("type", message, "write IPAddress");
+        }
+        let Some(value) = &self.value else {
+            return;
+        };
+        if self.address_type == IP_ADDRESS && value.parse::<IpAddr>().is_err() {
+            let message = format!("\"{}\" is not an IP address", shorten(value));
+            c.error_at(
+                "value",
+                message,
+                "leave `addresses` out to listen everywhere",
+            );
+        }
+        if value.is_empty() || value.len() > 253 {
+            c.error_at("value", "must have 1 to 253 characters", "");
+        }
+        if others.contains(&self) {
+            let message = format!("\"{}\" is there twice", shorten(value));
+            c.error_at("value", message, "take one out");
+        }
+    }
+}
+
+impl AllowedListeners {
+    fn check(&self, c: &mut Check<'_>) {
+        let selecting = self.namespaces.from == ListenersFrom::Selector;
+        c.at("namespaces", |c| {
+            check_selector(self.namespaces.selector.as_ref(), selecting, c);
+        });
+    }
+}
+
+/// A selector is there where one is asked for, and only there.
+fn check_selector(selector: Option<&LabelSelector>, selecting: bool, c: &mut Check<'_>) {
+    match selector {
+        None if selecting => {
+            c.error_at(
+                "selector",
+                "is required",
+                "say which labels the namespaces have",
+            );
+        }
+        Some(_) if !selecting => {
+            c.warn_at("selector", "has no effect", "write `from: Selector`");
+        }
+        _ => {}
     }
 }
 
@@ -323,19 +420,7 @@ impl AllowedRoutes {
         c.at_most("kinds", self.kinds.len(), 8);
         c.at("namespaces", |c| {
             let selecting = self.namespaces.from == FromNamespaces::Selector;
-            match &self.namespaces.selector {
-                None if selecting => {
-                    c.error_at(
-                        "selector",
-                        "is required",
-                        "say which labels the namespaces have",
-                    );
-                }
-                Some(_) if !selecting => {
-                    c.warn_at("selector", "has no effect", "write `from: Selector`");
-                }
-                _ => {}
-            }
+            check_selector(self.namespaces.selector.as_ref(), selecting, c);
         });
     }
 }

@@ -115,7 +115,7 @@ impl StreamRouteSpec {
 fn check_stream_parents(parents: &mut [ParentRef], namespace: &str, c: &mut Check<'_>) {
     check_parents(parents, namespace, c);
     c.each("parentRefs", parents, |c, parent| {
-        if !parent.is_gateway() {
+        if parent.is_service() {
             let message = format!("parents of kind {} are not served here", parent.kind);
             c.error_at("kind", message, "name a Gateway");
         }
@@ -155,16 +155,19 @@ pub(crate) fn backends(
 impl StreamBackendRef {
     fn to_model(&self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> StreamBackend {
         check_weight(self.weight, c);
-        let target = BackendTarget {
+        StreamBackend {
+            target: self.target().check(c, resolve),
+            weight: self.weight,
+        }
+    }
+
+    pub(crate) fn target(&self) -> BackendTarget<'_> {
+        BackendTarget {
             group: &self.group,
             kind: &self.kind,
             namespace: self.namespace.as_deref(),
             name: &self.name,
             port: self.port,
-        };
-        StreamBackend {
-            target: target.check(c, resolve),
-            weight: self.weight,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! `BackendTLSPolicy`: one of the model for each Service that it is for.
 //!
 //! Where its root certificates cannot be found it is in force all the same, with nobody to vouch
-//! for the backend: then no connection is made, as Gateway API asks.
+//! for the backend: then no connection is made, as Gateway API asks. Its conditions are said once
+//! for each Gateway that has a route to one of its Services (`status.ancestors`, GEP-713).
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::ObjectName;
 use model::backend_tls::{BackendTls, Roots};
@@ -9,15 +12,18 @@ use model::resource::Resource;
 
 use super::gateway::tls::root_certificates;
 use super::policy::traffic_target;
-use super::route::resolved_refs;
+use super::route::{Fault, parent, resolved_refs};
 use super::store::{Topic, View};
 use super::{Condition, Output};
 use crate::check::Check;
 use crate::diagnostic::Severity;
-use crate::kind::ObjectKind;
 use crate::kind::backend_tls_policy::BackendTlsPolicySpec;
+use crate::kind::{GATEWAY_GROUP, ObjectKind};
 use crate::object::{Object, ObjectKey, Spec};
-use crate::reference::TargetRef;
+use crate::reference::{ParentRef, TargetRef};
+
+/// As many ancestors as a status may name.
+const MAX_ANCESTORS: usize = 16;
 
 pub(super) fn translate(
     object: &Object,
@@ -27,59 +33,133 @@ pub(super) fn translate(
     c: &mut Check<'_>,
     output: &mut Output,
 ) {
-    let validation = &spec.validation;
-    let mut faults = Vec::new();
-    let roots = if validation.well_known_ca_certificates.is_some() {
-        Roots::System
-    } else {
-        let mut roots = Vec::new();
-        for reference in &validation.ca_certificate_refs {
-            match root_certificates(object, reference, view) {
-                Ok(found) => roots.extend(found),
-                Err(fault) => faults.push(fault),
-            }
-        }
-        Roots::Certificates(roots)
-    };
+    let (roots, faults) = roots(object, spec, view);
+    let nobody = matches!(&roots, Roots::Certificates(roots) if roots.is_empty());
+    let mut verdicts: Vec<(&TargetRef, Condition)> = Vec::new();
     c.at("spec", |c| {
-        c.at("validation", |c| {
+        let names = c.at("validation", |c| {
             for fault in &faults {
                 c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
             }
+            spec.validation.names(c)
         });
-        let names = c.at("validation", |c| validation.names(c));
-        let resolved = resolved_refs(&faults);
         c.each("targetRefs", &spec.target_refs, |c, target| {
             let accepted = match traffic_target(object, target, view) {
-                Ok((service, port)) => {
-                    if let Some(other) = older(object, target, view) {
+                Ok((service, port)) => match older(object, target, view) {
+                    Some(other) => {
                         let message = format!("{other} is older and for the same target");
                         c.found(Severity::Warning, message.clone(), "take one of them out");
                         Condition::failed("Accepted", "Conflicted", message)
-                    } else {
+                    }
+                    None => {
                         output.resources.push(Resource::BackendTls(BackendTls {
                             name: name.clone(),
                             target: service,
                             port,
                             created: object.metadata.created.unwrap_or(0),
-                            hostname: validation.hostname.clone(),
+                            hostname: spec.validation.hostname.clone(),
                             names: names.clone(),
                             roots: roots.clone(),
                         }));
-                        Condition::accepted()
+                        in_force(nobody)
                     }
-                }
+                },
                 Err((message, hint)) => {
                     c.found(Severity::Warning, message.clone(), hint);
                     Condition::failed("Accepted", "TargetNotFound", message)
                 }
             };
-            output.conditions.push(accepted.about(target.as_ancestor()));
-            output
-                .conditions
-                .push(resolved.clone().about(target.as_ancestor()));
+            verdicts.push((target, accepted));
         });
     });
+    let resolved = resolved_refs(&faults);
+    for (ancestor, accepted, foreign) in ancestors(object, verdicts, view) {
+        let said = [accepted, resolved.clone()];
+        output.conditions.extend(said.map(|condition| Condition {
+            foreign,
+            ..condition.about(ancestor.clone())
+        }));
+    }
+}
+
+/// Of a policy that no other stands before.
+fn in_force(nobody: bool) -> Condition {
+    if nobody {
+        let message = "nobody vouches for the backend, so that nothing is sent: see ResolvedRefs";
+        Condition::failed("Accepted", "NoValidCACertificate", message)
+    } else {
+        Condition::accepted()
+    }
+}
+
+/// Who vouches for the backend, and what is wrong with the references.
+fn roots(object: &Object, spec: &BackendTlsPolicySpec, view: &mut View<'_>) -> (Roots, Vec<Fault>) {
+    if spec.validation.well_known_ca_certificates.is_some() {
+        return (Roots::System, Vec::new());
+    }
+    let (mut roots, mut faults) = (Vec::new(), Vec::new());
+    for reference in &spec.validation.ca_certificate_refs {
+        match root_certificates(object, reference, view) {
+            Ok(found) => roots.extend(found),
+            // The same fault has another name here than at listeners.
+            Err(fault) if fault.reason == "InvalidCACertificateKind" => faults.push(Fault {
+                reason: "InvalidKind",
+                ..fault
+            }),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    (Roots::Certificates(roots), faults)
+}
+
+/// What is said of `Accepted` to whom: to each Gateway with a route to one of the targets, of these
+/// the best; where there is none, to the targets themselves.
+fn ancestors(
+    object: &Object,
+    verdicts: Vec<(&TargetRef, Condition)>,
+    view: &mut View<'_>,
+) -> Vec<(ParentRef, Condition, bool)> {
+    let mut gateways: BTreeMap<ObjectKey, Condition> = BTreeMap::new();
+    for (target, accepted) in &verdicts {
+        for gateway in gateways_to(object, target, view) {
+            let said = gateways.entry(gateway).or_insert_with(|| accepted.clone());
+            if accepted.status && !said.status {
+                *said = accepted.clone();
+            }
+        }
+    }
+    if gateways.is_empty() {
+        let targets = verdicts.into_iter();
+        return targets
+            .map(|(t, accepted)| (t.as_ancestor(), accepted, true))
+            .collect();
+    }
+    let said = gateways.into_iter().take(MAX_ANCESTORS);
+    said.map(|(gateway, accepted)| {
+        let ancestor = ParentRef {
+            group: GATEWAY_GROUP.to_owned(),
+            kind: gateway.kind.to_string(),
+            namespace: Some(gateway.namespace.to_string()),
+            name: gateway.name.to_string(),
+            section_name: None,
+            port: None,
+        };
+        (ancestor, accepted, false)
+    })
+    .collect()
+}
+
+/// The Gateways with a route to a Service.
+fn gateways_to(object: &Object, target: &TargetRef, view: &mut View<'_>) -> BTreeSet<ObjectKey> {
+    let service = ObjectKey::new(ObjectKind::Service, object.namespace(), &target.name);
+    let routes = view.list(Topic::Backs(service));
+    let mut found = BTreeSet::new();
+    for route in routes {
+        for reference in route.spec.parent_refs() {
+            found.extend(parent::gateway_of(route, reference, view));
+        }
+    }
+    found
 }
 
 /// A policy that is for the same target and comes first (GEP-713: the older, then by name).

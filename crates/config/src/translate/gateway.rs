@@ -1,31 +1,41 @@
 //! Gateways: one resource of the model for each listener that can serve.
 
+pub(super) mod listener;
+pub(super) mod merge;
 pub(super) mod policy;
+pub(super) mod set;
 pub(super) mod tls;
 
 use model::ObjectName;
-use model::gateway::{BackendIdentity, Listener, Protocol, ProxyProtocol};
-use model::resource::Resource;
 
+use self::listener::Owner;
 use super::route::{Fault, resolved_refs};
 use super::store::View;
-use super::{Condition, Defaults, Output, mesh_config};
+use super::{Condition, Defaults, Output};
 use crate::check::Check;
 use crate::diagnostic::Severity;
-use crate::kind::gateway::{GatewaySpec, ListenerSpec};
+use crate::kind::ObjectKind;
+use crate::kind::gateway::{FrontendMode, GatewaySpec, IP_ADDRESS};
 use crate::kind::gateway_class::{BUILT_IN, CONTROLLER, GatewayClassSpec};
-use crate::kind::{GATEWAY_GROUP, ObjectKind};
 use crate::object::{Object, ObjectKey, Spec};
-use crate::reference::ParentRef;
 
 /// Of a class: whether Tulle serves it.
-pub(super) fn class_condition(spec: &GatewayClassSpec) -> Condition {
-    if spec.is_ours() {
-        Condition::accepted()
-    } else {
+pub(super) fn class_conditions(spec: &GatewayClassSpec) -> Vec<Condition> {
+    if !spec.is_ours() {
         let message = format!("its controllerName is not {CONTROLLER}: somebody else serves it");
-        Condition::failed("Accepted", "Waiting", message)
+        return vec![Condition::failed("Accepted", "Waiting", message).foreign()];
     }
+    // The list of features goes with the version: nobody has to look at the CRDs for that.
+    vec![match &spec.parameters_ref {
+        None => Condition::accepted(),
+        Some(parameters) => {
+            let message = format!(
+                "parametersRef: parameters of kind {} are not served",
+                parameters.kind
+            );
+            Condition::failed("Accepted", "InvalidParameters", message)
+        }
+    }]
 }
 
 /// Whether a Gateway is one that Tulle serves; the text says why not.
@@ -52,142 +62,122 @@ pub(super) fn translate(
     output: &mut Output,
 ) {
     if let Err(message) = is_served(spec, view) {
-        c.at("spec", |c| {
-            c.at("gatewayClassName", |c| {
-                c.found(
-                    Severity::Warning,
-                    message.clone(),
-                    format!("write `gatewayClassName: {BUILT_IN}`"),
-                );
-            });
-        });
-        let condition = Condition::failed("Accepted", "InvalidParameters", message);
-        output.conditions.push(condition);
-        return;
+        return not_served(message, c, output);
     }
+    let refused = refusal(spec);
+    let merged = merge::merged(object, spec, view);
+    let (identity, identity_fault) = tls::backend_identity(object, spec, view);
+    let owner = Owner {
+        object,
+        gateway: object,
+        name: name.clone(),
+        spec,
+        datagrams: &merged.datagrams,
+        identity,
+        refused: refused.as_ref().map(|fault| {
+            let message = format!("the Gateway is not accepted: {}", fault.message);
+            Condition::failed("Accepted", "Invalid", message)
+        }),
+    };
     let mut served = 0;
-    let (identity, fault) = tls::backend_identity(object, spec, view);
     c.at("spec", |c| {
-        if let Some(fault) = &fault {
-            c.at("tls", |c| {
-                c.at("backend", |c| {
-                    c.at("clientCertificateRef", |c| {
-                        c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
-                    });
-                });
-            });
-        }
-        c.each("listeners", &spec.listeners, |c, listener| {
-            let about = about(object, listener);
-            let (mut model, faults) = to_model(object, name, spec, listener, view, defaults);
-            if let Ok(model) = &mut model {
-                model.backend_identity = identity.clone();
-            }
-            for fault in &faults {
-                c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
-            }
-            let resolved = resolved_refs(&faults);
-            output.conditions.push(resolved.about(about.clone()));
-            match model {
-                Ok(mut model) => {
-                    if let Some(why) = without_http3(&mut model, spec) {
-                        let hint = "HTTP/1 and HTTP/2 are served; see docs/gateway.md";
-                        c.found(Severity::Warning, why, hint);
-                    }
-                    served += 1;
-                    output.resources.push(Resource::Listener(model));
-                    let accepted = Condition::holds("Accepted", "Accepted", "valid and in force");
-                    output.conditions.push(accepted.about(about));
-                }
-                Err((reason, message)) => {
-                    c.found(Severity::Warning, message.clone(), "");
-                    let failed = Condition::failed("Accepted", reason, message);
-                    output.conditions.push(failed.about(about));
-                }
-            }
+        report(refused.as_ref(), identity_fault.as_ref(), c);
+        let listeners = spec.listeners.iter().zip(&merged.own);
+        c.each("listeners", listeners, |c, (spec, conflict)| {
+            let conflict = conflict.as_ref();
+            let taken = listener::translate(&owner, spec, conflict, view, defaults, c, output);
+            served += usize::from(taken);
         });
     });
     if spec.tls.as_ref().is_some_and(|tls| tls.backend.is_some()) {
-        let faults: Vec<Fault> = fault.into_iter().collect();
+        let faults: Vec<Fault> = identity_fault.into_iter().collect();
         output.conditions.push(resolved_refs(&faults));
     }
-    let all = served == spec.listeners.len();
-    output.conditions.push(match served {
-        0 => Condition::failed("Accepted", "ListenersNotValid", "no listener is valid"),
-        _ if !all => Condition::holds(
-            "Accepted",
-            "ListenersNotValid",
-            "not every listener is valid",
-        ),
-        _ => Condition::accepted(),
+    if spec
+        .tls
+        .as_ref()
+        .is_some_and(|tls| tls.any(FrontendMode::AllowInsecureFallback))
+    {
+        output.conditions.push(Condition::holds(
+            "InsecureFrontendValidationMode",
+            "ConfigurationChanged",
+            "clients without a valid certificate are taken: see `tls.frontend`",
+        ));
+    }
+    let accepted = match refused {
+        Some(fault) => Condition::failed("Accepted", fault.reason, fault.message),
+        None => accepted_by_listeners(served, spec.listeners.len()),
+    };
+    if !accepted.status {
+        output.conditions.push(Condition {
+            reason: "Invalid".to_owned(),
+            ..accepted.unprogrammed()
+        });
+    }
+    output.conditions.push(accepted);
+    output.attached_listener_sets = Some(0);
+}
+
+fn not_served(message: String, c: &mut Check<'_>, output: &mut Output) {
+    c.at("spec", |c| {
+        c.at("gatewayClassName", |c| {
+            let hint = format!("write `gatewayClassName: {BUILT_IN}`");
+            c.found(Severity::Warning, message.clone(), hint);
+        });
     });
+    let condition = Condition::failed("Accepted", "InvalidParameters", message);
+    output.conditions.push(condition.foreign());
 }
 
-/// Takes HTTP/3 back where it cannot be served beside what else is asked for; says why.
-fn without_http3(listener: &mut Listener, gateway: &GatewaySpec) -> Option<String> {
-    listener.http3?;
-    let port = listener.port;
-    let datagrams = |l: &&ListenerSpec| l.port == port && l.protocol() == Some(Protocol::Udp);
-    let why = if listener.proxy_protocol == ProxyProtocol::Off {
-        let other = gateway.listeners.iter().find(datagrams)?;
-        format!(
-            "HTTP/3 is not served: UDP port {port} is taken by listener \"{}\"",
-            other.name
-        )
-    } else {
-        "HTTP/3 is not served together with proxyProtocol: its datagrams carry no PROXY header"
-            .to_owned()
-    };
-    listener.http3 = None;
-    Some(why)
-}
-
-/// A listener, as conditions name it.
-fn about(object: &Object, listener: &ListenerSpec) -> ParentRef {
-    ParentRef {
-        group: GATEWAY_GROUP.to_owned(),
-        kind: "Gateway".to_owned(),
-        namespace: None,
-        name: object.key.name.to_string(),
-        section_name: Some(listener.name.clone()),
-        port: None,
+/// Reports what is wrong with a Gateway as a whole; the check stands at `spec`.
+fn report(refused: Option<&Fault>, identity: Option<&Fault>, c: &mut Check<'_>) {
+    if let Some(fault) = refused {
+        c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
+    }
+    if let Some(fault) = identity {
+        c.at("tls", |c| {
+            c.at("backend", |c| {
+                c.at("clientCertificateRef", |c| {
+                    c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
+                });
+            });
+        });
     }
 }
 
-/// The listener, or why there is none, and what is wrong with its references.
-fn to_model(
-    object: &Object,
-    name: &ObjectName,
-    spec: &GatewaySpec,
-    listener: &ListenerSpec,
-    view: &mut View<'_>,
-    defaults: &Defaults,
-) -> (Result<Listener, (&'static str, String)>, Vec<Fault>) {
-    let Some(protocol) = listener.protocol() else {
-        let message = format!("listeners for {} are not served", listener.protocol);
-        return (Err(("UnsupportedProtocol", message)), Vec::new());
-    };
-    let (tls, faults) = tls::resolve(object, spec, listener, view);
-    if tls.is_none() && listener.tls.is_some() {
-        let message = "it has nothing to end TLS with: see ResolvedRefs".to_owned();
-        return (Err(("Invalid", message)), faults);
+/// Why a Gateway is not accepted, whatever its listeners.
+fn refusal(spec: &GatewaySpec) -> Option<Fault> {
+    let infrastructure = spec.infrastructure.as_ref();
+    if let Some(parameters) = infrastructure.and_then(|i| i.parameters_ref.as_ref()) {
+        return Some(Fault {
+            reason: "InvalidParameters",
+            message: format!(
+                "infrastructure.parametersRef: parameters of kind {} are not served",
+                parameters.kind
+            ),
+            hint: "take it out".to_owned(),
+        });
     }
-    let limits = mesh_config(view, defaults)
-        .map_or_else(Default::default, |mesh| mesh.to_model(defaults).limits);
-    let mut listener = Listener {
-        gateway: name.clone(),
-        name: listener.name.clone(),
-        addresses: spec.bound_to(),
-        port: listener.port,
-        protocol,
-        hostname: listener.hostname(),
-        tls,
-        proxy_protocol: ProxyProtocol::Off,
-        trusted_hops: 0,
-        backend_identity: BackendIdentity::Nobody,
-        http3: None,
-        limits,
-    };
-    policy::apply(object, &mut listener, view);
-    (Ok(listener), faults)
+    let unsupported = spec
+        .addresses
+        .iter()
+        .find(|a| a.address_type != IP_ADDRESS)?;
+    Some(Fault {
+        reason: "UnsupportedAddress",
+        message: format!(
+            "addresses of type {} are not served",
+            unsupported.address_type
+        ),
+        hint: format!("write the address itself, with `type: {IP_ADDRESS}`"),
+    })
+}
+
+/// `Accepted` of a Gateway or `ListenerSet` with this many listeners, of which these are accepted.
+fn accepted_by_listeners(accepted: usize, all: usize) -> Condition {
+    const REASON: &str = "ListenersNotValid";
+    match accepted {
+        0 => Condition::failed("Accepted", REASON, "no listener is valid"),
+        _ if accepted < all => Condition::holds("Accepted", REASON, "not every listener is valid"),
+        _ => Condition::accepted(),
+    }
 }

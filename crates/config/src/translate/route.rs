@@ -29,6 +29,35 @@ pub(super) struct Fault {
     pub(super) hint: String,
 }
 
+/// Why a parent does not take a route.
+pub(super) struct Refusal {
+    fault: Fault,
+    /// Whether the parent is none that Tulle serves.
+    foreign: bool,
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self {
+            fault,
+            foreign: false,
+        }
+    }
+}
+
+impl Refusal {
+    /// Reports it, and makes the condition.
+    pub(super) fn into_condition(self, c: &mut Check<'_>) -> Condition {
+        let fault = self.fault;
+        let message = said(&fault);
+        c.found(Severity::Warning, fault.message, fault.hint);
+        Condition {
+            foreign: self.foreign,
+            ..Condition::failed("Accepted", fault.reason, message)
+        }
+    }
+}
+
 pub(super) fn translate(
     object: &Object,
     name: &ObjectName,
@@ -74,27 +103,31 @@ pub(super) fn translate(
     let mut gateways: BTreeMap<ObjectName, Vec<Attachment>> = BTreeMap::new();
     c.at("spec", |c| {
         c.each("parentRefs", parents, |c, parent| {
-            let attached = if parent.is_gateway() {
-                parent::attach(object, parent, &hostnames, view).map(|(gateway, attachments)| {
-                    gateways.entry(gateway).or_default().extend(attachments);
-                })
+            let attached = if parent.is_service() {
+                attach(object, parent, view)
+                    .map(|(service, port)| {
+                        let route = route(Parent::Service(service), port);
+                        output.resources.push(Resource::Route(route));
+                    })
+                    .map_err(Refusal::from)
             } else {
-                attach(object, parent, view).map(|(service, port)| {
-                    let route = route(Parent::Service(service), port);
-                    output.resources.push(Resource::Route(route));
+                parent::attach(object, parent, &hostnames, view).map(|attached| {
+                    output.attached.extend(attached.counted());
+                    let all = gateways.entry(attached.gateway).or_default();
+                    all.extend(attached.attachments);
                 })
             };
-            let accepted = match attached {
-                Ok(()) => Condition::accepted(),
-                Err(fault) => {
-                    c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
-                    Condition::failed("Accepted", fault.reason, said(&fault))
-                }
-            };
+            let accepted = attached.map_or_else(
+                |refusal| refusal.into_condition(c),
+                |()| Condition::accepted(),
+            );
+            let foreign = accepted.foreign;
             output.conditions.push(accepted.about(parent.clone()));
-            output
-                .conditions
-                .push(resolved.clone().about(parent.clone()));
+            let resolved = Condition {
+                foreign,
+                ..resolved.clone()
+            };
+            output.conditions.push(resolved.about(parent.clone()));
         });
     });
     for (gateway, attachments) in gateways {
@@ -237,7 +270,13 @@ pub(super) fn resolve(
         object.key.kind,
         ObjectKind::HttpRoute | ObjectKind::GrpcRoute
     );
-    if reads_http && matches!(protocol, Protocol::Tcp | Protocol::Tls) {
+    let refused = match protocol {
+        Protocol::Tcp => true,
+        // With a BackendTLSPolicy, TLS is what requests are sent in.
+        Protocol::Tls => !has_backend_tls(namespace, name, view),
+        _ => false,
+    };
+    if reads_http && refused {
         let message = format!(
             "port {number} of backend \"{name}\" is declared to speak {}, which no {route_kind} can be sent to",
             protocol.as_str()
@@ -245,13 +284,23 @@ pub(super) fn resolve(
         return Err(fault(
             "UnsupportedProtocol",
             message,
-            "change its appProtocol or the route".to_owned(),
+            match protocol {
+                Protocol::Tls => "say with a BackendTLSPolicy whom to trust there",
+                _ => "change its appProtocol or the route",
+            }
+            .to_owned(),
         ));
     }
     match ObjectName::new(namespace, name) {
         Ok(name) => Ok(Target::Service { name, port: number }),
         Err(error) => Err(fault("BackendNotFound", error.to_string(), String::new())),
     }
+}
+
+fn has_backend_tls(namespace: &str, name: &str, view: &mut View<'_>) -> bool {
+    let service = ObjectKey::new(ObjectKind::Service, namespace, name);
+    let policies = Topic::Attached(ObjectKind::BackendTlsPolicy, service);
+    !view.list(policies).is_empty()
 }
 
 fn granted(kind: &str, from: &str, namespace: &str, name: &str, view: &mut View<'_>) -> bool {

@@ -1,13 +1,17 @@
 //! The objects, listed under the topics by which others find them, and the view through which a
 //! translation reads them while it is noted what it has read.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::gateway::merge::Merged;
 use crate::kind::ObjectKind;
+use crate::kind::backend::{BackendRef, BackendTarget, is_service};
 use crate::kind::service::ServiceSpec;
+use crate::kind::stream_route::{StreamBackendRef, StreamRouteSpec, TlsRouteSpec};
 use crate::object::{Object, ObjectKey, Spec};
-use crate::reference::ParentRef;
 
 /// Something that a translation can read and a change can touch. A translation is done again
 /// when a change touches a topic that it has read, whether or not there was anything to read.
@@ -19,8 +23,10 @@ pub(super) enum Topic {
     Kind(ObjectKind, Arc<str>),
     /// The Services of a namespace whose selector's first label is this one.
     Selects(Arc<str>, String, String),
-    /// The policies of a kind that are attached to an object.
+    /// The policies or `ListenerSet`s (by kind) that are attached to an object.
     Attached(ObjectKind, ObjectKey),
+    /// The routes that send to a Service.
+    Backs(ObjectKey),
 }
 
 /// All objects.
@@ -47,6 +53,7 @@ impl Store {
                 if let Some(old) = self.objects.get(key)
                     && old.says_the_same(&object)
                     && old.metadata.created == object.metadata.created
+                    && old.metadata.generation == object.metadata.generation
                 {
                     self.objects.insert(key.clone(), object);
                     return;
@@ -87,12 +94,25 @@ fn topics(object: &Object) -> Vec<Topic> {
                 found.push(Topic::Selects(namespace, label.clone(), value.clone()));
             }
         }
-        Spec::HttpRoute(route) => attached(key, &route.parent_refs, &mut found),
-        Spec::TlsRoute(route) => attached(key, &route.parent_refs, &mut found),
-        Spec::TcpRoute(route) | Spec::UdpRoute(route) => {
-            attached(key, &route.parent_refs, &mut found);
+        Spec::HttpRoute(route) => {
+            let references = route.rules.iter().flat_map(|rule| &rule.backend_refs);
+            backs(key, references.map(BackendRef::target), &mut found);
         }
-        Spec::GrpcRoute(route) => attached(key, &route.parent_refs, &mut found),
+        Spec::GrpcRoute(route) => {
+            let references = route.rules.iter().flat_map(|rule| &rule.backend_refs);
+            backs(key, references.map(BackendRef::target), &mut found);
+        }
+        Spec::TlsRoute(TlsRouteSpec { rules, .. })
+        | Spec::TcpRoute(StreamRouteSpec { rules, .. })
+        | Spec::UdpRoute(StreamRouteSpec { rules, .. }) => {
+            let references = rules.iter().flat_map(|rule| &rule.backend_refs);
+            backs(key, references.map(StreamBackendRef::target), &mut found);
+        }
+        Spec::ListenerSet(set) => {
+            if let Some(gateway) = set.gateway(&key.namespace) {
+                found.push(Topic::Attached(key.kind, gateway));
+            }
+        }
         Spec::TrafficPolicy(policy) => {
             for target in &policy.target_refs {
                 let target = ObjectKey::new(ObjectKind::Service, &key.namespace, &target.name);
@@ -127,30 +147,58 @@ fn topics(object: &Object) -> Vec<Topic> {
     found
 }
 
-/// Lists a route under its Gateways.
-fn attached(key: &ObjectKey, parents: &[ParentRef], found: &mut Vec<Topic>) {
-    for parent in parents.iter().filter(|p| p.is_gateway()) {
-        let namespace = parent.namespace.as_deref().unwrap_or(&key.namespace);
-        let gateway = ObjectKey::new(ObjectKind::Gateway, namespace, &parent.name);
-        let topic = Topic::Attached(key.kind, gateway);
-        if !found.contains(&topic) {
-            found.push(topic);
+/// Lists a route under the Services that it sends to.
+fn backs<'a>(
+    key: &ObjectKey,
+    references: impl Iterator<Item = BackendTarget<'a>>,
+    found: &mut Vec<Topic>,
+) {
+    let mut seen = BTreeSet::new();
+    for target in references.filter(|target| is_service(target.group, target.kind)) {
+        let namespace = target.namespace.unwrap_or(&key.namespace);
+        if seen.insert((namespace, target.name)) {
+            let service = ObjectKey::new(ObjectKind::Service, namespace, target.name);
+            found.push(Topic::Backs(service));
         }
     }
 }
 
+/// What is worked out once for all translations of a set of changes: the merged listeners of
+/// Gateways, with what was read for them.
+pub(super) type Memo = RefCell<HashMap<ObjectKey, (Rc<Merged>, Rc<BTreeSet<Topic>>)>>;
+
 /// The objects as one translation sees them.
 pub(super) struct View<'a> {
     store: &'a Store,
+    memo: &'a Memo,
     reads: BTreeSet<Topic>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(store: &'a Store) -> Self {
+    pub(super) fn new(store: &'a Store, memo: &'a Memo) -> Self {
         Self {
             store,
+            memo,
             reads: BTreeSet::new(),
         }
+    }
+
+    /// Works out a Gateway's merged listeners, unless that has been done.
+    pub(super) fn once(
+        &mut self,
+        gateway: &ObjectKey,
+        merge: impl FnOnce(&mut View<'a>) -> Merged,
+    ) -> Rc<Merged> {
+        let known = self.memo.borrow().get(gateway).cloned();
+        let (merged, reads) = known.unwrap_or_else(|| {
+            let mut view = View::new(self.store, self.memo);
+            let merged = Rc::new(merge(&mut view));
+            let made = (merged, Rc::new(view.into_reads()));
+            self.memo.borrow_mut().insert(gateway.clone(), made.clone());
+            made
+        });
+        self.reads.extend(reads.iter().cloned());
+        merged
     }
 
     pub(super) fn into_reads(self) -> BTreeSet<Topic> {

@@ -8,7 +8,7 @@ use model::hostname::Hostname;
 use model::resource::Resource;
 use model::route::Target;
 
-use super::route::{self, merged, parent, resolved_refs, said};
+use super::route::{self, merged, parent, resolved_refs};
 use super::store::View;
 use super::{Condition, Output};
 use crate::check::Check;
@@ -51,18 +51,21 @@ pub(super) fn translate(
     c.at("spec", |c| {
         c.each("parentRefs", parts.parents, |c, reference| {
             let accepted = match parent::attach(object, reference, &hostnames, view) {
-                Ok((gateway, attachments)) => {
-                    gateways.entry(gateway).or_default().extend(attachments);
+                Ok(attached) => {
+                    output.attached.extend(attached.counted());
+                    let all = gateways.entry(attached.gateway).or_default();
+                    all.extend(attached.attachments);
                     Condition::accepted()
                 }
-                Err(fault) => {
-                    c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
-                    Condition::failed("Accepted", fault.reason, said(&fault))
-                }
+                Err(refusal) => refusal.into_condition(c),
             };
+            let foreign = accepted.foreign;
             output.conditions.push(accepted.about(reference.clone()));
-            let resolved = resolved.clone().about(reference.clone());
-            output.conditions.push(resolved);
+            let resolved = Condition {
+                foreign,
+                ..resolved.clone()
+            };
+            output.conditions.push(resolved.about(reference.clone()));
         });
     });
     for (gateway, attachments) in gateways {

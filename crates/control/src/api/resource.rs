@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
+use config::kind::gateway_class::{CONTROLLER, SUPPORTED_FEATURES};
 use config::translate::Condition;
 use config::{ObjectKey, ObjectKind};
 use http::StatusCode;
@@ -15,9 +16,6 @@ use crate::authority::rfc3339;
 use crate::caller::Caller;
 use crate::change::{Change, ChangeSet, Origin};
 use crate::state::Entry;
-
-/// The controller that `status.parents` names (Gateway API).
-const CONTROLLER: &str = "tulle.dev/control";
 
 /// The query of a list.
 #[derive(Debug, Deserialize)]
@@ -133,14 +131,18 @@ fn status(api: &Api, entry: &Entry) -> Value {
     };
     let mut own = Vec::new();
     let mut parents: Vec<(&config::reference::ParentRef, Vec<Value>)> = Vec::new();
-    let conditions = distribution.conditions(key);
-    for condition in &conditions {
-        let value = shown(
+    let said = distribution.status(key);
+    let value = |condition: &Condition| {
+        let truth = truth(condition.status);
+        shown(
             &condition.kind,
-            truth(condition.status),
+            truth,
             &condition.reason,
             &condition.message,
-        );
+        )
+    };
+    for condition in &said.conditions {
+        let value = value(condition);
         match &condition.parent {
             None => own.push(value),
             Some(parent) => match parents.iter_mut().find(|(p, _)| *p == parent) {
@@ -149,7 +151,10 @@ fn status(api: &Api, entry: &Entry) -> Value {
             },
         }
     }
-    if let Some(programmed) = programmed(api, key, &conditions) {
+    let decided = |c: &Condition| c.kind == "Programmed" && c.parent.is_none();
+    if !said.conditions.iter().any(decided)
+        && let Some(programmed) = programmed(api, key, &said.conditions)
+    {
         own.push(shown(
             "Programmed",
             programmed.0,
@@ -177,15 +182,28 @@ fn status(api: &Api, entry: &Entry) -> Value {
         status.insert("lease".to_owned(), super::status::lease(&lease));
     }
     status.insert("conditions".to_owned(), own.into());
-    if key.kind == ObjectKind::Gateway {
-        // Its conditions that are about something are about its listeners.
-        let listeners: Vec<_> = std::mem::take(&mut parents)
-            .into_iter()
-            .map(
-                |(about, conditions)| json!({"name": about.section_name, "conditions": conditions}),
-            )
-            .collect();
-        status.insert("listeners".to_owned(), listeners.into());
+    if matches!(key.kind, ObjectKind::Gateway | ObjectKind::ListenerSet) {
+        let listeners = said.listeners.iter().map(|listener| {
+            let mut conditions: Vec<Value> = listener.conditions.iter().map(value).collect();
+            if let Some(resource) = &listener.resource {
+                let p = distribution.programmed_resources(std::slice::from_ref(resource));
+                conditions.push(shown("Programmed", p.status, p.reason, &p.message));
+            }
+            json!({
+                "name": listener.name,
+                "supportedKinds": listener.supported_kinds,
+                "attachedRoutes": listener.attached_routes,
+                "conditions": conditions,
+            })
+        });
+        status.insert("listeners".to_owned(), listeners.collect());
+    }
+    if let Some(sets) = said.attached_listener_sets {
+        status.insert("attachedListenerSets".to_owned(), sets.into());
+    }
+    if key.kind == ObjectKind::GatewayClass && said.conditions.iter().any(|c| !c.foreign) {
+        let features = SUPPORTED_FEATURES.iter().map(|name| json!({"name": name}));
+        status.insert("supportedFeatures".to_owned(), features.collect());
     }
     if !parents.is_empty() {
         let parents: Vec<_> = parents

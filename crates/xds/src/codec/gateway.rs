@@ -154,8 +154,10 @@ fn http3(message: v1::Http3) -> Result<Http3> {
 }
 
 /// What may stand as the last part of a resource's name.
+/// A listener's name; one of a `ListenerSet` is called `namespace:set:listener`.
 fn section(field: &str, name: String) -> Result<String> {
-    if is_subdomain(&name) {
+    let parts = name.split(':').count();
+    if matches!(parts, 1 | 3) && name.split(':').all(is_subdomain) {
         Ok(name)
     } else {
         Err(Invalid::new(field, "is not a listener's name"))

@@ -193,6 +193,15 @@ impl GatewayTls {
         });
     }
 
+    /// Whether clients' certificates are verified in this way on any port.
+    pub(crate) fn any(&self, mode: FrontendMode) -> bool {
+        let frontend = self.frontend.iter();
+        frontend
+            .flat_map(|f| std::iter::once(&f.default).chain(f.per_port.iter().map(|p| &p.tls)))
+            .filter_map(|tls| tls.validation.as_ref())
+            .any(|validation| validation.mode == mode)
+    }
+
     /// What holds for clients of a port.
     pub(crate) fn for_port(&self, port: u16) -> Option<&FrontendValidation> {
         let frontend = self.frontend.as_ref()?;

@@ -17,24 +17,38 @@ use crate::object::{Object, ObjectKey, Spec};
 use crate::suggest;
 use crate::translate::store::{Topic, View};
 
-/// What becomes of a listener's TLS, and what is wrong with its references; without a certificate
-/// that can be used there is nothing.
+/// What becomes of a listener's TLS.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    /// How TLS is ended, or that it is passed on.
+    pub(super) tls: Option<Tls>,
+    /// Gateway API's reason for which the listener cannot serve.
+    pub(super) unusable: Option<&'static str>,
+}
+
+/// What becomes of the TLS of a listener that is written in `owner`, and what is wrong with its
+/// references and with those of the Gateway that are for its clients.
 pub(super) fn resolve(
-    object: &Object,
+    owner: &Object,
+    gateway: &Object,
     spec: &GatewaySpec,
     listener: &ListenerSpec,
     view: &mut View<'_>,
-) -> (Option<Tls>, Vec<Fault>) {
+) -> (Resolved, Vec<Fault>) {
     let Some(tls) = &listener.tls else {
-        return (None, Vec::new());
+        return (Resolved::default(), Vec::new());
     };
     if tls.mode == TlsMode::Passthrough {
-        return (Some(Tls::Passthrough), Vec::new());
+        let resolved = Resolved {
+            tls: Some(Tls::Passthrough),
+            unusable: None,
+        };
+        return (resolved, Vec::new());
     }
     let mut faults = Vec::new();
     let mut certificates = Vec::new();
     for reference in &tls.certificate_refs {
-        match certificate(object, reference, view) {
+        match certificate(owner, reference, view) {
             Ok(certificate) => certificates.push(Arc::new(certificate)),
             Err(fault) => faults.push(fault),
         }
@@ -43,7 +57,7 @@ pub(super) fn resolve(
     let clients = validation.map(|validation| {
         let mut roots = Vec::new();
         for reference in &validation.ca_certificate_refs {
-            match root_certificates(object, reference, view) {
+            match root_certificates(gateway, reference, view) {
                 Ok(found) => roots.extend(found),
                 Err(fault) => faults.push(fault),
             }
@@ -53,18 +67,23 @@ pub(super) fn resolve(
             optional: validation.mode == FrontendMode::AllowInsecureFallback,
         }
     });
-    // Without roots no client could be verified: closed, not open.
-    let unusable = clients
-        .as_ref()
-        .is_some_and(|c| c.roots.is_empty() && !c.optional);
-    if certificates.is_empty() || unusable {
-        return (None, faults);
-    }
+    let unusable = if certificates.is_empty() {
+        Some("Invalid")
+    } else if clients.as_ref().is_some_and(|c| c.roots.is_empty()) {
+        // Without roots no client could be verified: closed, not open.
+        Some("NoValidCACertificate")
+    } else {
+        None
+    };
     let termination = Termination {
         certificates,
         clients,
     };
-    (Some(Tls::Terminate(termination)), faults)
+    let resolved = Resolved {
+        tls: unusable.is_none().then_some(Tls::Terminate(termination)),
+        unusable,
+    };
+    (resolved, faults)
 }
 
 /// What a Gateway shows to backends. A certificate that cannot be had is not the same as none: what
