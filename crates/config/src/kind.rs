@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod reference_grant;
 pub mod secret;
 pub mod service;
+pub mod session;
 pub mod stream_route;
 pub mod traffic_policy;
 pub mod workload;

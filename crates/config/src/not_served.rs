@@ -33,13 +33,6 @@ const FIELDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("WorkloadSpec", &["healthCheck"]),
-    ("GatewaySpec", &["defaultScope"]),
-    ("HttpRouteSpec", &["useDefaultGateways"]),
-    ("TlsRouteSpec", &["useDefaultGateways"]),
-    ("StreamRouteSpec", &["useDefaultGateways"]),
-    ("GrpcRouteSpec", &["useDefaultGateways"]),
-    ("HttpRule", &["sessionPersistence"]),
-    ("GrpcRule", &["sessionPersistence"]),
     ("HttpFilter", &["externalAuth", "extensionRef"]),
     ("GrpcFilter", &["extensionRef"]),
     (

@@ -17,7 +17,7 @@ use crate::kind::ObjectKind;
 use crate::kind::authentication_policy::AuthenticationPolicySpec;
 use crate::kind::backend_tls_policy::BackendTlsPolicySpec;
 use crate::kind::endpoint_slice::EndpointSliceSpec;
-use crate::kind::gateway::GatewaySpec;
+use crate::kind::gateway::{DefaultScope, GatewaySpec};
 use crate::kind::gateway_class::GatewayClassSpec;
 use crate::kind::grpc_route::GrpcRouteSpec;
 use crate::kind::http_route::HttpRouteSpec;
@@ -167,6 +167,17 @@ impl Spec {
             Self::TlsRoute(route) => &route.parent_refs,
             Self::TcpRoute(route) | Self::UdpRoute(route) => &route.parent_refs,
             _ => &[],
+        }
+    }
+
+    /// Whether a route is attached to default Gateways too.
+    pub(crate) fn default_scope(&self) -> DefaultScope {
+        match self {
+            Self::HttpRoute(route) => route.use_default_gateways,
+            Self::GrpcRoute(route) => route.use_default_gateways,
+            Self::TlsRoute(route) => route.use_default_gateways,
+            Self::TcpRoute(route) | Self::UdpRoute(route) => route.use_default_gateways,
+            _ => DefaultScope::None,
         }
     }
 }

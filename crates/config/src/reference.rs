@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
 use crate::kind::GATEWAY_GROUP;
+use crate::kind::gateway::DefaultScope;
 
 /// The parent that a route attaches to, as in `spec.parentRefs` and `status.parents`; for
 /// policies, the target that a condition is about (`status.ancestors`).
@@ -69,6 +70,18 @@ impl TargetRef {
 }
 
 impl ParentRef {
+    /// A Gateway as a whole.
+    pub(crate) fn gateway(namespace: &str, name: &str) -> Self {
+        Self {
+            group: gateway_group(),
+            kind: gateway_kind(),
+            namespace: Some(namespace.to_owned()),
+            name: name.to_owned(),
+            section_name: None,
+            port: None,
+        }
+    }
+
     /// Whether it names a `ListenerSet`.
     pub(crate) fn is_listener_set(&self) -> bool {
         self.kind == "ListenerSet" && self.group == GATEWAY_GROUP
@@ -86,9 +99,14 @@ impl ParentRef {
 }
 
 /// `spec.parentRefs` of a route (Gateway API's rules).
-pub(crate) fn check_parents(parents: &mut [ParentRef], own: &str, c: &mut Check<'_>) {
+pub(crate) fn check_parents(
+    parents: &mut [ParentRef],
+    scope: DefaultScope,
+    own: &str,
+    c: &mut Check<'_>,
+) {
     c.at_most("parentRefs", parents.len(), 32);
-    if parents.is_empty() {
+    if parents.is_empty() && scope.is_none() {
         c.warn_at(
             "parentRefs",
             "the route is attached to nothing",

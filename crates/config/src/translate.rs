@@ -23,7 +23,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use model::gateway::StreamKind;
 use model::resource::{Key, Kind, Resource};
-use model::{ObjectName, TrustDomain};
+use model::{ObjectName, TrustDomain, session};
 
 use self::attached::{Attached, Counts};
 pub use self::status::{Condition, ListenerStatus, Status};
@@ -44,6 +44,8 @@ pub struct Defaults {
     /// Whether the addresses of a Gateway are those of something before it (a Kubernetes Service),
     /// not of its host: then listeners are bound everywhere.
     pub addresses_outside: bool,
+    /// What tokens of sessions are sealed with.
+    pub session_key: Option<session::Key>,
 }
 
 /// A change of one object.
@@ -382,12 +384,10 @@ fn translate_object(
         Spec::ListenerSet(spec) => {
             gateway::set::translate(object, spec, view, defaults, c, output);
         }
-        Spec::HttpRoute(spec) => route::translate(object, name, &spec.parent_refs, view, c, output),
-        Spec::GrpcRoute(spec) => route::translate(object, name, &spec.parent_refs, view, c, output),
+        Spec::HttpRoute(_) | Spec::GrpcRoute(_) => route::translate(object, name, view, c, output),
         Spec::TlsRoute(spec) => {
             let parts = stream_route::Parts {
                 kind: StreamKind::Tls,
-                parents: &spec.parent_refs,
                 hostnames: &spec.hostnames,
                 rules: &spec.rules,
             };
@@ -399,7 +399,6 @@ fn translate_object(
                     ObjectKind::UdpRoute => StreamKind::Udp,
                     _ => StreamKind::Tcp,
                 },
-                parents: &spec.parent_refs,
                 hostnames: &[],
                 rules: &spec.rules,
             };

@@ -145,6 +145,94 @@ fn policy() -> impl Strategy<Value = String> {
     })
 }
 
+fn gateway() -> impl Strategy<Value = String> {
+    let allowed = prop_oneof![
+        Just(""),
+        Just("allowedListeners: {namespaces: {from: All}}, "),
+        Just("allowedListeners: {namespaces: {from: Same}}, defaultScope: All, "),
+        Just(
+            "allowedListeners: {namespaces: {from: Selector, selector: {matchLabels: {team: a}}}}, "
+        ),
+        Just(
+            "addresses: [{type: Hostname, value: a.com}], allowedListeners: {namespaces: {from: All}}, "
+        ),
+    ];
+    let class = pick(["tulle", "ours", "none"]);
+    (pick(NAMESPACES), class, allowed, listeners()).prop_map(|(ns, class, allowed, listeners)| {
+        format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: web, namespace: {ns}}}, \
+             spec: {{gatewayClassName: {class}, {allowed}listeners: [{listeners}]}}}}"
+        )
+    })
+}
+
+/// Listeners of which some conflict with others.
+fn listeners() -> impl Strategy<Value = String> {
+    let listener = prop_oneof![
+        Just("port: 80, protocol: HTTP"),
+        Just("port: 80, protocol: HTTP, hostname: a.com"),
+        Just("port: 80, protocol: TCP"),
+        Just("port: 81, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}"),
+        Just("port: 80, protocol: UDP"),
+        Just("port: 82, protocol: SCTP"),
+    ];
+    prop::collection::btree_set(listener, 1..4).prop_map(|list| {
+        let list = list.into_iter().enumerate();
+        let list: Vec<String> = list.map(|(i, l)| format!("{{name: l{i}, {l}}}")).collect();
+        list.join(", ")
+    })
+}
+
+fn listener_set() -> impl Strategy<Value = String> {
+    (pick(NAMESPACES), pick(NAMES), pick(NAMESPACES), listeners(), 1..4).prop_map(
+        |(ns, name, parent, listeners, day)| {
+            format!(
+                "{{apiVersion: gateway.networking.k8s.io/v1, kind: ListenerSet, metadata: {{name: {name}, namespace: {ns}, \
+                 creationTimestamp: '2026-01-0{day}T00:00:00Z'}}, \
+                 spec: {{parentRef: {{name: web, namespace: {parent}}}, listeners: [{listeners}]}}}}"
+            )
+        },
+    )
+}
+
+fn attached_route() -> impl Strategy<Value = String> {
+    let parent = prop_oneof![
+        pick(NAMESPACES).prop_map(|ns| format!("{{name: web, namespace: {ns}}}")),
+        (pick(NAMESPACES), 0..3)
+            .prop_map(|(ns, i)| format!("{{name: web, namespace: {ns}, sectionName: l{i}}}")),
+        (pick(NAMESPACES), pick(NAMES)).prop_map(|(ns, name)| format!(
+            "{{group: gateway.networking.k8s.io, kind: ListenerSet, name: {name}, namespace: {ns}}}"
+        )),
+    ];
+    let kind = prop_oneof![Just("HTTPRoute"), Just("TCPRoute")];
+    let parent = (parent, pick(["All", "None"]))
+        .prop_map(|(parent, scope)| format!("parentRefs: [{parent}], useDefaultGateways: {scope}"));
+    (kind, pick(NAMESPACES), pick(NAMES), parent, pick(NAMES)).prop_map(
+        |(kind, ns, name, parent, backend)| {
+            format!(
+                "{{apiVersion: gateway.networking.k8s.io/v1, kind: {kind}, metadata: {{name: g-{name}, namespace: {ns}}}, \
+                 spec: {{{parent}, rules: [{{backendRefs: [{{name: {backend}, port: 81}}]}}]}}}}"
+            )
+        },
+    )
+}
+
+/// What the others depend on: labels of namespaces, classes, trust in backends.
+fn beside() -> impl Strategy<Value = String> {
+    prop_oneof![
+        (pick(NAMESPACES), pick(["a", "b"])).prop_map(|(ns, team)| format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {ns}, labels: {{team: {team}}}}}}}"
+        )),
+        pick(["tulle.dev/gateway", "example.com/other"]).prop_map(|controller| format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {{name: ours}}, spec: {{controllerName: {controller}}}}}"
+        )),
+        (pick(NAMESPACES), pick(NAMES), pick(NAMES)).prop_map(|(ns, name, target)| format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: BackendTLSPolicy, metadata: {{name: {name}, namespace: {ns}}}, \
+             spec: {{targetRefs: [{{group: '', kind: Service, name: {target}}}], validation: {{hostname: a.com, wellKnownCACertificates: System}}}}}}"
+        )),
+    ]
+}
+
 fn mesh() -> impl Strategy<Value = String> {
     let spec = prop_oneof![
         Just("mtls: {mode: Permissive}"),
@@ -172,6 +260,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => grant(),
         3 => policy(),
         1 => mesh(),
+        3 => gateway(),
+        3 => listener_set(),
+        4 => attached_route(),
+        1 => beside(),
     ];
     prop_oneof![
         3 => text.prop_map(Step::Put),
@@ -295,4 +387,37 @@ fn a_policy_is_programmed_where_its_workloads_are() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(keys, ["Workload default/w"]);
+}
+
+#[test]
+fn routes_are_counted_without_looking_at_their_gateway_again() {
+    let route = |i: usize, host: &str| {
+        object(&format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: r{i}}}, \
+             spec: {{parentRefs: [{{name: web}}], hostnames: [{host}]}}}}"
+        ))
+    };
+    let mut translator = Translator::new(Defaults::default());
+    let mut changes = vec![Change::Put(Arc::new(object(
+        "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: web}, \
+         spec: {gatewayClassName: tulle, listeners: [{name: a, port: 80, protocol: HTTP, hostname: '*.a.com'}]}}",
+    )))];
+    changes.extend((0..500).map(|i| Change::Put(Arc::new(route(i, "x.a.com")))));
+    translator.apply(changes);
+    let gateway = ObjectKey::new(ObjectKind::Gateway, "default", "web");
+    let attached = |translator: &Translator| {
+        let status = translator.status(&gateway).expect("there is one");
+        status.listeners[0].attached_routes
+    };
+    assert_eq!(attached(&translator), 500);
+
+    let moved = route(7, "x.b.com");
+    let key = moved.key.clone();
+    let outcome = translator.apply(vec![Change::Put(Arc::new(moved))]);
+    assert_eq!(outcome.translated, [key.clone()].into());
+    let told: Vec<&ObjectKey> = outcome.statuses.iter().map(|(key, _)| key).collect();
+    assert_eq!(told, [&gateway, &key]);
+    assert_eq!(attached(&translator), 499);
+    translator.apply(vec![Change::Delete(key)]);
+    assert_eq!(attached(&translator), 499);
 }

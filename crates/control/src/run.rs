@@ -84,6 +84,8 @@ where
     let defaults = Defaults {
         trust_domain: options.trust_domain.clone(),
         networks: Pool::ALL.iter().flat_map(|pool| pool.networks()).collect(),
+        session_key: Some(signer.session_key()?),
+        ..Defaults::default()
     };
     let (state, writer) = State::load(
         store,

@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
 use model::mesh::TrustBundle;
-use model::{SpiffeId, TrustDomain};
+use model::{SpiffeId, TrustDomain, session};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
@@ -162,6 +163,18 @@ impl Authority {
     /// The root's pin, for join tokens: base64url of the SHA-256 of its public key.
     pub fn root_pin(&self) -> String {
         self.root_pin.clone()
+    }
+
+    /// The key for tokens of sessions. It follows from the root's key, so that it is the same after
+    /// a restart and in every control plane with this authority; the root's does not follow from it.
+    pub fn session_key(&self) -> Result<session::Key, CaError> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let material = store.load()?.ok_or_else(|| store.vanished())?;
+        let root = hmac::Key::new(hmac::HMAC_SHA256, material.root_key.pkcs8());
+        let tag = hmac::sign(&root, b"tulle.dev/session/v1");
+        let mut key = [0; session::Key::LENGTH];
+        key.copy_from_slice(tag.as_ref());
+        Ok(session::Key::new(key))
     }
 
     /// When the intermediate in use expires.

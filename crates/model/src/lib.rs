@@ -21,6 +21,7 @@ pub mod resource;
 pub mod retry;
 pub mod route;
 pub mod service;
+pub mod session;
 pub mod spiffe;
 pub mod traffic;
 pub mod workload;

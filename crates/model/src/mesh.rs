@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 
 use crate::limits::Limits;
+use crate::session;
 use crate::spiffe::TrustDomain;
 use crate::workload::MtlsMode;
 
@@ -28,6 +29,8 @@ pub struct Mesh {
     pub networks: Vec<IpNet>,
     /// Bounds for clients, where a listener has none of its own.
     pub limits: Limits,
+    /// What tokens of sessions are sealed with; without one each proxy makes its own.
+    pub session_key: Option<session::Key>,
 }
 
 /// What becomes of traffic to hosts that the mesh does not know.
@@ -63,6 +66,7 @@ impl Default for Mesh {
             access_log: AccessLog::default(),
             networks: Vec::new(),
             limits: Limits::default(),
+            session_key: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::gateway::{Attachment, GatewayName};
 use crate::name::{ObjectName, ServiceName};
 use crate::pattern::Pattern;
 use crate::retry;
+use crate::session;
 
 /// The kind of object a route was written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -120,6 +121,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Retries; `None` leaves it to the backend's policy.
     pub retry: Option<retry::Policy>,
+    /// Whether and how a client keeps its endpoint.
+    pub session: Option<session::Persistence>,
 }
 
 /// Conditions that must all hold.

@@ -256,6 +256,21 @@ impl PortView {
     }
 }
 
+impl PortView {
+    /// The endpoint at this place, if it is usable.
+    pub(crate) fn kept(&self, place: SocketAddr, now: Instant) -> Option<(Arc<Endpoint>, u16)> {
+        let hosts = Hosts {
+            port: self,
+            now: at(now),
+        };
+        let mut candidates = self.endpoints.iter();
+        let index = candidates.position(|c| c.endpoint.place(self.number) == Some(place))?;
+        let candidate = &self.endpoints[index];
+        let usable = hosts.standing(index) == Standing::Usable;
+        usable.then(|| (Arc::clone(&candidate.endpoint), candidate.port))
+    }
+}
+
 /// TLS by the endpoint's port; what is as it was stays, sessions included.
 fn outside_of(
     config: &endpoint::Endpoint,
@@ -390,6 +405,12 @@ impl EndpointLive {
 }
 
 impl Endpoint {
+    /// Where it serves a port of the service, as sessions name it.
+    pub(crate) fn place(&self, port: u16) -> Option<SocketAddr> {
+        let address = self.config.addresses.first()?;
+        Some(SocketAddr::new(*address, *self.config.ports.get(&port)?))
+    }
+
     pub(crate) fn new(config: &endpoint::Endpoint, live: Arc<EndpointLive>) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),

@@ -1,5 +1,6 @@
 //! Sending a request to an endpoint of a destination, more than once if need be.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(crate) struct Order {
     pub(crate) authority: Option<String>,
     /// In place of the head's own, with query.
     pub(crate) path: Option<String>,
+    /// The endpoint that the client's session is bound to.
+    pub(crate) kept: Option<SocketAddr>,
     body: Source,
     length: Length,
     /// Asks for a change of protocol.
@@ -63,6 +66,7 @@ impl Order {
         Self {
             authority: None,
             path: None,
+            kept: None,
             body,
             length: request.length,
             upgrade: request.upgrade,
@@ -128,7 +132,9 @@ pub(crate) async fn forward(
     loop {
         let now = Instant::now();
         let picked = worker.with_balancer(destination.id, port.number, |b| {
-            port.pick(b, &tried, now.into_std())
+            let kept = order.kept.filter(|_| tried.is_empty());
+            let kept = kept.and_then(|place| port.kept(place, now.into_std()));
+            kept.or_else(|| port.pick(b, &tried, now.into_std()))
         });
         let (endpoint, target) = picked.ok_or_else(|| nobody(destination, port))?;
         let retry = tried.len() as u32;

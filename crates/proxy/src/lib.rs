@@ -40,6 +40,7 @@ mod record;
 mod reply;
 mod retry;
 mod server;
+mod session;
 mod spare;
 mod state;
 mod tcp;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::StatusCode;
+use model::mesh::Mesh;
 use model::name::service_of_host;
 use model::route::{Filter, HeaderChange, Mirror, Target};
 use model::service::Protocol;
@@ -20,13 +21,14 @@ use policy::route::{Decision, RequestView, RouteTable};
 use policy::{path, split};
 use wire::{Fields, RequestHead, Scheme};
 
-use crate::destination::{Destination, View};
+use crate::destination::{Destination, PortView, View};
 use crate::error::Failure;
 use crate::forward::{self, Order, forward};
 use crate::gateway::{Entrance, forwarded};
 use crate::http::{Reply, Request, grpc_web, websocket};
 use crate::http1::client::Response;
 use crate::record::{Caller, Exchange, NONE};
+use crate::session::{Place, Session};
 use crate::state::Lookup;
 use crate::worker::Worker;
 use crate::{external, mirror, reply};
@@ -102,7 +104,8 @@ async fn serve(
             let table = entrance.table(worker, head)?;
             exchange.set_shown(table.shown());
             let tables = table.tables().map(Arc::as_ref);
-            let way = match decide(tables, table.name(), entrance.port, exchange)? {
+            let mesh = &worker.shared.state.snapshot().mesh;
+            let way = match decide(tables, table.name(), entrance.port, mesh, exchange)? {
                 Routed::Reply(reply) => return Ok(Served::Reply(reply)),
                 Routed::Send(way) => way,
             };
@@ -120,7 +123,8 @@ async fn serve(
     };
     exchange.set_destination(&destination.host);
     let view = Arc::clone(&destination.view());
-    let way = match route(&view, &destination, port, exchange)? {
+    let mesh = &worker.shared.state.snapshot().mesh;
+    let way = match route(&view, &destination, port, mesh, exchange)? {
         Routed::Reply(reply) => return Ok(Served::Reply(reply)),
         Routed::Send(way) => way,
     };
@@ -163,9 +167,21 @@ pub(crate) async fn send(
     let service = || unnamed.then(|| backend.host.to_string());
     order.authority = way.authority.or_else(service);
     order.path = way.path;
+    let session = way.session.as_ref();
+    order.kept = session.and_then(|s| s.endpoint(&backend.name, backend_port.number));
     let mut answer = forward(worker, exchange, backend, backend_port, limits, &mut order).await?;
     if let Some(failure) = Failure::of_peer(&answer.head.fields) {
         exchange.told(failure);
+    }
+    if let Some(session) = session {
+        keep(
+            worker,
+            exchange,
+            session,
+            backend,
+            backend_port,
+            &mut answer,
+        );
     }
     if let Some(call) = web {
         call.leave(&mut answer);
@@ -186,6 +202,24 @@ pub(crate) async fn send(
     Ok(Served::Answer(answer))
 }
 
+/// Tells the client which endpoint is its own from now on.
+fn keep(
+    worker: &Worker,
+    exchange: &Exchange,
+    session: &Session<'_>,
+    backend: &Destination,
+    port: &PortView,
+    answer: &mut Response,
+) {
+    let Some(endpoint) = exchange.endpoint().and_then(|e| e.place(port.number)) else {
+        return;
+    };
+    let place = Place::new(&backend.name, port.number, endpoint);
+    let secure = exchange.head().scheme == Some(Scheme::Https);
+    let mesh = &worker.shared.state.snapshot().mesh;
+    session.write(mesh, &place, secure, &mut answer.head.fields);
+}
+
 /// Where a request goes and with what changes.
 #[derive(Default)]
 pub(crate) struct Way<'v> {
@@ -201,6 +235,8 @@ pub(crate) struct Way<'v> {
     cors: Option<Fields>,
     /// Who gets a copy.
     pub(crate) mirrors: Vec<&'v Mirror>,
+    /// Whose endpoint it is, where sessions are kept.
+    session: Option<Session<'v>>,
 }
 
 impl<'v> Way<'v> {
@@ -228,6 +264,7 @@ fn route<'v>(
     view: &'v View,
     destination: &Destination,
     port: u16,
+    mesh: &Mesh,
     exchange: &mut Exchange,
 ) -> Result<Routed<'v>, Failure> {
     let port_view = view
@@ -244,6 +281,7 @@ fn route<'v>(
         std::iter::once(&port_view.routes),
         &format_args!("service {}", destination.name),
         port,
+        mesh,
         exchange,
     )
 }
@@ -267,6 +305,7 @@ fn decide<'v>(
     tables: impl Iterator<Item = &'v RouteTable>,
     whose: &dyn Display,
     port: u16,
+    mesh: &Mesh,
     exchange: &mut Exchange,
 ) -> Result<Routed<'v>, Failure> {
     let mut way = Way::default();
@@ -282,18 +321,19 @@ fn decide<'v>(
         headers: &head.fields,
     };
     let mut decisions = tables.filter_map(|table| table.decide(&request));
-    let Decision {
-        rule,
-        matched,
-        name,
-        ..
-    } = decisions.next().ok_or_else(|| {
+    let decision = decisions.next().ok_or_else(|| {
         let details = format!(
             "no rule of the routes of {whose} takes {} {normal}",
             head.method
         );
         Failure::new(Reason::NoRoute, details)
     })?;
+    let Decision {
+        rule,
+        matched,
+        name,
+        ..
+    } = decision;
     for filter in &rule.filters {
         if let Filter::Cors(policy) = filter {
             match cors(policy, &head.method, &head.fields) {
@@ -322,7 +362,11 @@ fn decide<'v>(
             return Ok(Routed::Reply(reply));
         }
     }
-    let backend = split::choose(&rule.backends, rand::random()).and_then(|i| rule.backends.get(i));
+    way.session = Session::find(&decision, mesh, &head.fields);
+    let kept = way.session.as_ref().and_then(|s| s.backend(&rule.backends));
+    let backend = kept.or_else(|| {
+        split::choose(&rule.backends, rand::random()).and_then(|i| rule.backends.get(i))
+    });
     let Some(backend) = backend else {
         let details = format!("rule {name} has no backend with a weight above 0");
         exchange.set_route(name);

@@ -310,6 +310,11 @@ impl Exchange {
         self.0.in_flight = Some(InFlight(Arc::clone(destination)));
     }
 
+    /// Where the last try went.
+    pub(crate) fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        self.0.endpoint.as_ref()
+    }
+
     /// A try begins.
     pub(crate) fn attempt(&mut self, endpoint: &Arc<Endpoint>, now: Instant) {
         self.0.attempts += 1;

@@ -194,7 +194,8 @@ impl Plane {
         let object: Value = serde_json::from_slice(&response.body).expect("JSON");
         let own = object.pointer("/status/conditions").cloned();
         let parents = object.pointer("/status/parents/0/conditions").cloned();
-        [own, parents]
+        let ancestors = object.pointer("/status/ancestors/0/conditions").cloned();
+        [own, parents, ancestors]
             .into_iter()
             .flatten()
             .flat_map(|list| list.as_array().cloned().unwrap_or_default())

@@ -6,8 +6,11 @@ mod clients;
 mod cors;
 mod forwarded;
 mod http3;
+mod listener_set;
 mod mirror;
 mod process;
+mod session;
+mod tls_modes;
 mod upstream_header;
 
 use std::fmt::Write as _;

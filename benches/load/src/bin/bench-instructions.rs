@@ -177,6 +177,7 @@ fn route(count: u64, times: u64) {
         backends: Vec::new(),
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     };
     let name = |name: &str| ObjectName::new("bench", name).expect("a valid name");
     let routes: Vec<_> = (0..count.div_ceil(16))

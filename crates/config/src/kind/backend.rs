@@ -8,6 +8,7 @@ use model::route::{Backend, HeaderMatch, Target, ValueMatch};
 use serde::{Deserialize, Serialize};
 
 use super::filter::{HttpFilter, HttpFilterType, filters, header_name};
+use super::gateway::DefaultScope;
 use crate::check::Check;
 use crate::kind::GATEWAY_GROUP;
 use crate::reference::{NAME_RULE, ParentRef, check_name, check_namespace, shorten};
@@ -271,7 +272,12 @@ pub(crate) fn check_rule_name<'n>(
 }
 
 /// `spec.hostnames`, which mean nothing where the parent is a Service.
-pub(crate) fn check_hostnames(list: &[String], parents: &[ParentRef], c: &mut Check<'_>) {
+pub(crate) fn check_hostnames(
+    list: &[String],
+    parents: &[ParentRef],
+    scope: DefaultScope,
+    c: &mut Check<'_>,
+) {
     c.at_most("hostnames", list.len(), 16);
     if list.is_empty() {
         return;
@@ -282,7 +288,7 @@ pub(crate) fn check_hostnames(list: &[String], parents: &[ParentRef], c: &mut Ch
             c.error(message, NAME_RULE);
         }
     });
-    if parents.iter().any(ParentRef::has_listeners) {
+    if !scope.is_none() || parents.iter().any(ParentRef::has_listeners) {
         return;
     }
     c.warn_at(

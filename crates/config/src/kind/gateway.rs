@@ -36,6 +36,9 @@ pub struct GatewaySpec {
     /// Which `ListenerSet`s may add listeners; none if `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_listeners: Option<AllowedListeners>,
+    /// Which routes it claims that do not name it.
+    #[serde(skip_serializing_if = "DefaultScope::is_none", default)]
+    pub default_scope: DefaultScope,
     /// Labels and annotations for what serves it in Kubernetes; kept as written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infrastructure: Option<Infrastructure>,
@@ -63,6 +66,25 @@ pub struct ListenerSpec {
     /// Which routes may attach.
     #[serde(default)]
     pub allowed_routes: AllowedRoutes,
+}
+
+/// Which routes a default Gateway claims (GEP-3793).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "Gateway API's own words")]
+pub enum DefaultScope {
+    All,
+    #[default]
+    None,
+}
+
+impl DefaultScope {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde hands in a reference"
+    )]
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// Which routes may attach to a listener.

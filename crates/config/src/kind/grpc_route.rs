@@ -9,6 +9,8 @@ use super::backend::{
     check_rule_name, header_matches, pattern, unresolved,
 };
 use super::filter::{GrpcFilter, HttpFilter, filters};
+use super::gateway::DefaultScope;
+use super::session::SessionPersistence;
 use crate::check::Check;
 use crate::reference::{ParentRef, check_parents, shorten};
 
@@ -19,6 +21,9 @@ pub struct GrpcRouteSpec {
     /// The Gateways and Services whose requests it steers.
     #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
+    /// Whether it is attached to default Gateways too.
+    #[serde(skip_serializing_if = "DefaultScope::is_none", default)]
+    pub use_default_gateways: DefaultScope,
     /// Hosts, for Gateways.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub hostnames: Vec<String>,
@@ -43,6 +48,9 @@ pub struct GrpcRule {
     /// Where requests go.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub backend_refs: Vec<BackendRef<GrpcFilter>>,
+    /// Whether and how a client keeps its endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_persistence: Option<SessionPersistence>,
 }
 
 /// Conditions that must all hold.
@@ -73,8 +81,9 @@ pub struct MethodMatch {
 impl GrpcRouteSpec {
     pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
         c.at("spec", |c| {
-            check_parents(&mut self.parent_refs, namespace, c);
-            check_hostnames(&self.hostnames, &self.parent_refs, c);
+            let scope = self.use_default_gateways;
+            check_parents(&mut self.parent_refs, scope, namespace, c);
+            check_hostnames(&self.hostnames, &self.parent_refs, scope, c);
             if self.rules.is_empty() {
                 c.warn_at(
                     "rules",
@@ -123,6 +132,10 @@ impl GrpcRule {
             backends: backends(&self.backend_refs, false, c, resolve),
             timeouts: Timeouts::default(),
             retry: None,
+            session: self
+                .session_persistence
+                .as_ref()
+                .map(|s| c.at("sessionPersistence", |c| s.to_model(c))),
         }
     }
 }

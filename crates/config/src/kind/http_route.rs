@@ -13,6 +13,8 @@ use super::backend::{
     header_matches, pattern, unresolved, value_match,
 };
 use super::filter::{HttpFilter, HttpFilterType, filters};
+use super::gateway::DefaultScope;
+use super::session::SessionPersistence;
 use crate::check::Check;
 use crate::duration::Span;
 use crate::reference::{ParentRef, check_parents, shorten};
@@ -24,6 +26,9 @@ pub struct HttpRouteSpec {
     /// The Gateways and Services whose requests it steers.
     #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
+    /// Whether it is attached to default Gateways too.
+    #[serde(skip_serializing_if = "DefaultScope::is_none", default)]
+    pub use_default_gateways: DefaultScope,
     /// Hosts, for Gateways.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub hostnames: Vec<String>,
@@ -54,6 +59,9 @@ pub struct HttpRule {
     /// Retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetrySpec>,
+    /// Whether and how a client keeps its endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_persistence: Option<SessionPersistence>,
 }
 
 /// Conditions that must all hold.
@@ -137,6 +145,9 @@ pub struct RetrySpec {
     pub backoff: Option<Span>,
 }
 
+/// Retries of a second that a rule's own `retry` is always allowed.
+const RETRIES_PER_SECOND: u32 = 100;
+
 fn root() -> String {
     "/".to_owned()
 }
@@ -153,6 +164,7 @@ fn default_rules() -> Vec<HttpRule> {
         backend_refs: Vec::new(),
         timeouts: None,
         retry: None,
+        session_persistence: None,
     }]
 }
 
@@ -168,8 +180,9 @@ impl Default for PathSpec {
 impl HttpRouteSpec {
     pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
         c.at("spec", |c| {
-            check_parents(&mut self.parent_refs, namespace, c);
-            check_hostnames(&self.hostnames, &self.parent_refs, c);
+            let scope = self.use_default_gateways;
+            check_parents(&mut self.parent_refs, scope, namespace, c);
+            check_hostnames(&self.hostnames, &self.parent_refs, scope, c);
             self.rules(c, &mut unresolved);
         });
     }
@@ -237,6 +250,10 @@ impl HttpRule {
                 .retry
                 .as_ref()
                 .map(|r| c.at("retry", |c| r.to_model(c))),
+            session: self
+                .session_persistence
+                .as_ref()
+                .map(|s| c.at("sessionPersistence", |c| s.to_model(c))),
         }
     }
 }
@@ -391,6 +408,9 @@ impl TimeoutsSpec {
 impl RetrySpec {
     fn to_model(&self, c: &mut Check<'_>) -> retry::Policy {
         let mut policy = retry::Policy::default();
+        // Gateway API knows no budget here: what is asked for is done, but to a server that is
+        // down altogether.
+        policy.budget.min_per_second = policy.budget.min_per_second.max(RETRIES_PER_SECOND);
         c.at_most("codes", self.codes.len(), 32);
         c.each("codes", &self.codes, |c, code| {
             if (400..600).contains(code) {

@@ -197,6 +197,7 @@ impl MeshConfigSpec {
             },
             networks: defaults.networks.clone(),
             limits,
+            session_key: defaults.session_key.clone(),
         }
     }
 }

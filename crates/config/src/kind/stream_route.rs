@@ -6,6 +6,7 @@ use model::hostname::Hostname;
 use serde::{Deserialize, Serialize};
 
 use super::backend::{BackendTarget, Resolve, check_weight, unresolved};
+use super::gateway::DefaultScope;
 use crate::check::Check;
 use crate::reference::{NAME_RULE, ParentRef, check_name, check_parents, shorten};
 
@@ -16,6 +17,9 @@ pub struct TlsRouteSpec {
     /// The Gateways it is attached to.
     #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
+    /// Whether it is attached to default Gateways too.
+    #[serde(skip_serializing_if = "DefaultScope::is_none", default)]
+    pub use_default_gateways: DefaultScope,
     /// Server names that clients ask for.
     #[serde(default)]
     pub hostnames: Vec<String>,
@@ -30,6 +34,9 @@ pub struct StreamRouteSpec {
     /// The Gateways it is attached to.
     #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
+    /// Whether it is attached to default Gateways too.
+    #[serde(skip_serializing_if = "DefaultScope::is_none", default)]
+    pub use_default_gateways: DefaultScope,
     /// Where connections or datagrams go.
     pub rules: Vec<StreamRule>,
 }
@@ -78,7 +85,8 @@ fn one() -> u32 {
 impl TlsRouteSpec {
     pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
         c.at("spec", |c| {
-            check_stream_parents(&mut self.parent_refs, namespace, c);
+            let scope = self.use_default_gateways;
+            check_stream_parents(&mut self.parent_refs, scope, namespace, c);
             c.at_most("hostnames", self.hostnames.len(), 1024);
             if self.hostnames.is_empty() {
                 c.error_at(
@@ -105,15 +113,21 @@ fn is_address(host: &str) -> bool {
 impl StreamRouteSpec {
     pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
         c.at("spec", |c| {
-            check_stream_parents(&mut self.parent_refs, namespace, c);
+            let scope = self.use_default_gateways;
+            check_stream_parents(&mut self.parent_refs, scope, namespace, c);
             backends(&self.rules, c, &mut unresolved);
         });
     }
 }
 
 /// Only Gateways have listeners for what is not HTTP.
-fn check_stream_parents(parents: &mut [ParentRef], namespace: &str, c: &mut Check<'_>) {
-    check_parents(parents, namespace, c);
+fn check_stream_parents(
+    parents: &mut [ParentRef],
+    scope: DefaultScope,
+    namespace: &str,
+    c: &mut Check<'_>,
+) {
+    check_parents(parents, scope, namespace, c);
     c.each("parentRefs", parents, |c, parent| {
         if parent.is_service() {
             let message = format!("parents of kind {} are not served here", parent.kind);

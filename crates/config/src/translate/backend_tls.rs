@@ -17,8 +17,8 @@ use super::store::{Topic, View};
 use super::{Condition, Output};
 use crate::check::Check;
 use crate::diagnostic::Severity;
+use crate::kind::ObjectKind;
 use crate::kind::backend_tls_policy::BackendTlsPolicySpec;
-use crate::kind::{GATEWAY_GROUP, ObjectKind};
 use crate::object::{Object, ObjectKey, Spec};
 use crate::reference::{ParentRef, TargetRef};
 
@@ -136,14 +136,7 @@ fn ancestors(
     }
     let said = gateways.into_iter().take(MAX_ANCESTORS);
     said.map(|(gateway, accepted)| {
-        let ancestor = ParentRef {
-            group: GATEWAY_GROUP.to_owned(),
-            kind: gateway.kind.to_string(),
-            namespace: Some(gateway.namespace.to_string()),
-            name: gateway.name.to_string(),
-            section_name: None,
-            port: None,
-        };
+        let ancestor = ParentRef::gateway(&gateway.namespace, &gateway.name);
         (ancestor, accepted, false)
     })
     .collect()
@@ -155,7 +148,7 @@ fn gateways_to(object: &Object, target: &TargetRef, view: &mut View<'_>) -> BTre
     let routes = view.list(Topic::Backs(service));
     let mut found = BTreeSet::new();
     for route in routes {
-        for reference in route.spec.parent_refs() {
+        for reference in parent::of(route, view).iter() {
             found.extend(parent::gateway_of(route, reference, view));
         }
     }

@@ -9,7 +9,7 @@ use model::ObjectName;
 use model::gateway::Attachment;
 use model::hostname::Hostname;
 use model::resource::Resource;
-use model::route::{Parent, Route, RouteKind, Target};
+use model::route::{Parent, Route, RouteKind, Rule, Target};
 use model::service::Protocol;
 
 use super::store::{Topic, View};
@@ -18,6 +18,7 @@ use crate::check::Check;
 use crate::diagnostic::Severity;
 use crate::kind::ObjectKind;
 use crate::kind::backend::{BackendTarget, ROUTE_GROUP, is_service};
+use crate::kind::session::made_name;
 use crate::object::{Object, ObjectKey, Spec};
 use crate::reference::ParentRef;
 use crate::suggest;
@@ -61,7 +62,6 @@ impl Refusal {
 pub(super) fn translate(
     object: &Object,
     name: &ObjectName,
-    parents: &[ParentRef],
     view: &mut View<'_>,
     c: &mut Check<'_>,
     output: &mut Output,
@@ -90,6 +90,8 @@ pub(super) fn translate(
         ),
         _ => return,
     };
+    let mut rules = rules;
+    name_sessions(&mut rules, object);
     let hostnames: Vec<Hostname> = hostnames.iter().filter_map(|h| h.parse().ok()).collect();
     let resolved = resolved_refs(&faults);
     let route = |parent, port| Route {
@@ -102,33 +104,37 @@ pub(super) fn translate(
     };
     let mut gateways: BTreeMap<ObjectName, Vec<Attachment>> = BTreeMap::new();
     c.at("spec", |c| {
-        c.each("parentRefs", parents, |c, parent| {
-            let attached = if parent.is_service() {
-                attach(object, parent, view)
-                    .map(|(service, port)| {
-                        let route = route(Parent::Service(service), port);
-                        output.resources.push(Resource::Route(route));
+        c.each(
+            "parentRefs",
+            parent::of(object, view).iter(),
+            |c, parent| {
+                let attached = if parent.is_service() {
+                    attach(object, parent, view)
+                        .map(|(service, port)| {
+                            let route = route(Parent::Service(service), port);
+                            output.resources.push(Resource::Route(route));
+                        })
+                        .map_err(Refusal::from)
+                } else {
+                    parent::attach(object, parent, &hostnames, view).map(|attached| {
+                        output.attached.extend(attached.counted());
+                        let all = gateways.entry(attached.gateway).or_default();
+                        all.extend(attached.attachments);
                     })
-                    .map_err(Refusal::from)
-            } else {
-                parent::attach(object, parent, &hostnames, view).map(|attached| {
-                    output.attached.extend(attached.counted());
-                    let all = gateways.entry(attached.gateway).or_default();
-                    all.extend(attached.attachments);
-                })
-            };
-            let accepted = attached.map_or_else(
-                |refusal| refusal.into_condition(c),
-                |()| Condition::accepted(),
-            );
-            let foreign = accepted.foreign;
-            output.conditions.push(accepted.about(parent.clone()));
-            let resolved = Condition {
-                foreign,
-                ..resolved.clone()
-            };
-            output.conditions.push(resolved.about(parent.clone()));
-        });
+                };
+                let accepted = attached.map_or_else(
+                    |refusal| refusal.into_condition(c),
+                    |()| Condition::accepted(),
+                );
+                let foreign = accepted.foreign;
+                output.conditions.push(accepted.about(parent.clone()));
+                let resolved = Condition {
+                    foreign,
+                    ..resolved.clone()
+                };
+                output.conditions.push(resolved.about(parent.clone()));
+            },
+        );
     });
     for (gateway, attachments) in gateways {
         let parent = Parent::Gateway {
@@ -136,6 +142,18 @@ pub(super) fn translate(
             attachments: merged(attachments),
         };
         output.resources.push(Resource::Route(route(parent, None)));
+    }
+}
+
+/// Gives sessions without a name one.
+fn name_sessions(rules: &mut [Rule], object: &Object) {
+    for (index, rule) in rules.iter_mut().enumerate() {
+        if let Some(session) = &mut rule.session
+            && session.name.is_empty()
+        {
+            let key = &object.key;
+            session.name = made_name(key.kind.as_str(), &key.namespace, &key.name, index);
+        }
     }
 }
 

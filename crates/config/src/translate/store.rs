@@ -27,6 +27,8 @@ pub(super) enum Topic {
     Attached(ObjectKind, ObjectKey),
     /// The routes that send to a Service.
     Backs(ObjectKey),
+    /// The Gateways that claim routes which do not name them.
+    Defaults,
 }
 
 /// All objects.
@@ -108,6 +110,7 @@ fn topics(object: &Object) -> Vec<Topic> {
             let references = rules.iter().flat_map(|rule| &rule.backend_refs);
             backs(key, references.map(StreamBackendRef::target), &mut found);
         }
+        Spec::Gateway(gateway) if !gateway.default_scope.is_none() => found.push(Topic::Defaults),
         Spec::ListenerSet(set) => {
             if let Some(gateway) = set.gateway(&key.namespace) {
                 found.push(Topic::Attached(key.kind, gateway));

@@ -16,12 +16,10 @@ use crate::diagnostic::Severity;
 use crate::kind::backend::BackendTarget;
 use crate::kind::stream_route::{StreamRule, backends};
 use crate::object::Object;
-use crate::reference::ParentRef;
 
 /// The parts of a route that its kinds have in common.
 pub(super) struct Parts<'a> {
     pub(super) kind: StreamKind,
-    pub(super) parents: &'a [ParentRef],
     pub(super) hostnames: &'a [String],
     pub(super) rules: &'a [StreamRule],
 }
@@ -49,24 +47,28 @@ pub(super) fn translate(
     let resolved = resolved_refs(&faults);
     let mut gateways: BTreeMap<GatewayName, Vec<Attachment>> = BTreeMap::new();
     c.at("spec", |c| {
-        c.each("parentRefs", parts.parents, |c, reference| {
-            let accepted = match parent::attach(object, reference, &hostnames, view) {
-                Ok(attached) => {
-                    output.attached.extend(attached.counted());
-                    let all = gateways.entry(attached.gateway).or_default();
-                    all.extend(attached.attachments);
-                    Condition::accepted()
-                }
-                Err(refusal) => refusal.into_condition(c),
-            };
-            let foreign = accepted.foreign;
-            output.conditions.push(accepted.about(reference.clone()));
-            let resolved = Condition {
-                foreign,
-                ..resolved.clone()
-            };
-            output.conditions.push(resolved.about(reference.clone()));
-        });
+        c.each(
+            "parentRefs",
+            parent::of(object, view).iter(),
+            |c, reference| {
+                let accepted = match parent::attach(object, reference, &hostnames, view) {
+                    Ok(attached) => {
+                        output.attached.extend(attached.counted());
+                        let all = gateways.entry(attached.gateway).or_default();
+                        all.extend(attached.attachments);
+                        Condition::accepted()
+                    }
+                    Err(refusal) => refusal.into_condition(c),
+                };
+                let foreign = accepted.foreign;
+                output.conditions.push(accepted.about(reference.clone()));
+                let resolved = Condition {
+                    foreign,
+                    ..resolved.clone()
+                };
+                output.conditions.push(resolved.about(reference.clone()));
+            },
+        );
     });
     for (gateway, attachments) in gateways {
         output.resources.push(Resource::StreamRoute(StreamRoute {

@@ -206,15 +206,21 @@ fn status(api: &Api, entry: &Entry) -> Value {
         status.insert("supportedFeatures".to_owned(), features.collect());
     }
     if !parents.is_empty() {
-        let parents: Vec<_> = parents
-            .into_iter()
-            .map(|(parent, conditions)| {
-                json!({
-                    "parentRef": parent, "controllerName": CONTROLLER, "conditions": conditions,
-                })
+        // Gateway API's words: routes have parents, policies ancestors (GEP-713).
+        let (list, reference) = match key.kind {
+            ObjectKind::HttpRoute
+            | ObjectKind::GrpcRoute
+            | ObjectKind::TlsRoute
+            | ObjectKind::TcpRoute
+            | ObjectKind::UdpRoute => ("parents", "parentRef"),
+            _ => ("ancestors", "ancestorRef"),
+        };
+        let parents = parents.into_iter().map(|(parent, conditions)| {
+            json!({
+                reference: parent, "controllerName": CONTROLLER, "conditions": conditions,
             })
-            .collect();
-        status.insert("parents".to_owned(), parents.into());
+        });
+        status.insert(list.to_owned(), parents.collect());
     }
     let findings = distribution.findings(key);
     if !findings.is_empty() {

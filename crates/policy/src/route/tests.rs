@@ -15,6 +15,7 @@ fn route(kind: RouteKind, name: &str, created: u64, rules: Vec<Vec<Match>>) -> A
         backends: Vec::new(),
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     };
     Arc::new(Route {
         kind,

@@ -108,6 +108,7 @@ fn rule() -> Rule {
         }],
         timeouts: Timeouts::default(),
         retry: None,
+        session: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use model::TrustDomain;
 use model::mesh::{AccessLog, Mesh, OutboundPolicy, TrustBundle};
 use model::resource::Kind;
+use model::session;
 
 use super::DecodeError;
 use super::field::{Invalid, Result, Within, each, known, parse};
@@ -31,6 +32,7 @@ pub(super) fn to_message(mesh: &Mesh) -> v1::Mesh {
         access_log: access_log.into(),
         networks: mesh.networks.iter().map(ToString::to_string).collect(),
         limits: Some(limits::to_message(&mesh.limits)),
+        session_key: mesh.session_key.as_ref().map(|key| key.bytes().to_vec()),
     }
 }
 
@@ -60,7 +62,18 @@ pub(super) fn from_message(message: v1::Mesh) -> Result<Mesh> {
         },
         networks: each("networks", message.networks, |text| parse("", &text))?,
         limits: limits::from_message(message.limits)?,
+        session_key: message.session_key.map(session_key).transpose()?,
     })
+}
+
+fn session_key(bytes: Vec<u8>) -> Result<session::Key> {
+    bytes
+        .try_into()
+        .map(session::Key::new)
+        .map_err(|bytes: Vec<u8>| {
+            let message = format!("has {} bytes, not {}", bytes.len(), session::Key::LENGTH);
+            Invalid::new("session_key", message)
+        })
 }
 
 /// The trust bundle as it travels, also in the answers of the certificate authority.

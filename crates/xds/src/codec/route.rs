@@ -2,6 +2,7 @@
 
 mod filter;
 mod matches;
+mod session;
 
 use model::resource::gateway_of;
 use model::route::{Backend, Parent, Route, RouteKind, Rule, Target, Timeouts};
@@ -48,6 +49,7 @@ fn rule_to_message(rule: &Rule) -> v1::RouteRule {
         request_timeout: rule.timeouts.request.map(duration_to_message),
         per_try_timeout: rule.timeouts.per_try.map(duration_to_message),
         retry: rule.retry.as_ref().map(retry::to_message),
+        session: rule.session.as_ref().map(session::to_message),
     }
 }
 
@@ -122,6 +124,11 @@ fn rule(message: v1::RouteRule) -> Result<Rule> {
             .map(retry::from_message)
             .transpose()
             .within("retry")?,
+        session: message
+            .session
+            .map(session::from_message)
+            .transpose()
+            .within("session")?,
     })
 }
 

@@ -26,6 +26,9 @@ pub struct Mesh {
     /// New traces in a second that each thread of a proxy samples before the share counts.
     #[prost(uint32, tag = "8")]
     pub trace_reservoir: u32,
+    /// What tokens of sessions are sealed with, 32 bytes; unset: each proxy makes its own.
+    #[prost(bytes = "vec", optional, tag = "9")]
+    pub session_key: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
 }
 /// Bounds for clients; what is unset is at its default.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -853,6 +856,72 @@ pub struct RouteRule {
     /// Retries; unset leaves it to the backend's policy.
     #[prost(message, optional, tag = "7")]
     pub retry: ::core::option::Option<RetryPolicy>,
+    /// Whether and how a client keeps its endpoint.
+    #[prost(message, optional, tag = "8")]
+    pub session: ::core::option::Option<SessionPersistence>,
+}
+/// How a client keeps its endpoint.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionPersistence {
+    /// Name of the cookie or header.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How the client carries its token.
+    #[prost(enumeration = "session_persistence::Carrier", tag = "2")]
+    pub carrier: i32,
+    /// How long a session lasts; unset: as long as its endpoint.
+    #[prost(message, optional, tag = "3")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+}
+/// Nested message and enum types in `SessionPersistence`.
+pub mod session_persistence {
+    /// How the client carries its token.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Carrier {
+        /// Not valid.
+        Unspecified = 0,
+        /// In a cookie, for as long as the browser runs.
+        Cookie = 1,
+        /// In a cookie, until the timeout.
+        PermanentCookie = 2,
+        /// In a header.
+        Header = 3,
+    }
+    impl Carrier {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "CARRIER_UNSPECIFIED",
+                Self::Cookie => "CARRIER_COOKIE",
+                Self::PermanentCookie => "CARRIER_PERMANENT_COOKIE",
+                Self::Header => "CARRIER_HEADER",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "CARRIER_UNSPECIFIED" => Some(Self::Unspecified),
+                "CARRIER_COOKIE" => Some(Self::Cookie),
+                "CARRIER_PERMANENT_COOKIE" => Some(Self::PermanentCookie),
+                "CARRIER_HEADER" => Some(Self::Header),
+                _ => None,
+            }
+        }
+    }
 }
 /// Conditions that must all hold.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -125,7 +125,10 @@ fn accepted(
         return Condition::failed("Accepted", conflict.reason, conflict.message.clone());
     }
     if let Some(reason) = tls.unusable {
-        let message = "it has nothing to end TLS with: see ResolvedRefs";
+        let message = match reason {
+            tls::NO_ROOTS => "nobody vouches for its clients: see ResolvedRefs",
+            _ => "it has nothing to end TLS with: see ResolvedRefs",
+        };
         return Condition::failed("Accepted", reason, message);
     }
     Condition::accepted()

@@ -17,6 +17,9 @@ use crate::object::{Object, ObjectKey, Spec};
 use crate::suggest;
 use crate::translate::store::{Topic, View};
 
+/// The reason where there is nobody to vouch for clients.
+pub(super) const NO_ROOTS: &str = "NoValidCACertificate";
+
 /// What becomes of a listener's TLS.
 #[derive(Debug, Default)]
 pub(super) struct Resolved {
@@ -71,7 +74,7 @@ pub(super) fn resolve(
         Some("Invalid")
     } else if clients.as_ref().is_some_and(|c| c.roots.is_empty()) {
         // Without roots no client could be verified: closed, not open.
-        Some("NoValidCACertificate")
+        Some(NO_ROOTS)
     } else {
         None
     };

@@ -1,6 +1,8 @@
 //! Which listeners of a Gateway or `ListenerSet` a route attaches to (Gateway API, `ParentReference` and
 //! `AllowedRoutes`).
 
+use std::borrow::Cow;
+
 use model::gateway::{Attachment, GatewayName, Protocol};
 use model::hostname::{Hostname, intersect};
 
@@ -15,6 +17,28 @@ use crate::translate::gateway::listener::listener_name;
 use crate::translate::gateway::merge::selects;
 use crate::translate::gateway::set::NoParent;
 use crate::translate::store::{Topic, View};
+
+/// What a route is attached to: the parents that it names, and default Gateways (GEP-3793).
+pub(in crate::translate) fn of<'r>(route: &'r Object, view: &mut View<'_>) -> Cow<'r, [ParentRef]> {
+    let named = route.spec.parent_refs();
+    if route.spec.default_scope().is_none() {
+        return Cow::Borrowed(named);
+    }
+    let mut parents = named.to_vec();
+    for gateway in view.list(Topic::Defaults) {
+        let (namespace, name) = (gateway.namespace(), &gateway.key.name);
+        let names_it = |parent: &ParentRef| {
+            let named = parent.namespace.as_deref().unwrap_or(route.namespace());
+            parent.has_listeners()
+                && !parent.is_listener_set()
+                && (named, &*parent.name) == (namespace, &**name)
+        };
+        if !named.iter().any(names_it) {
+            parents.push(ParentRef::gateway(namespace, name));
+        }
+    }
+    Cow::Owned(parents)
+}
 
 /// The listeners that take a route.
 pub(in crate::translate) struct Attached {

@@ -115,6 +115,7 @@ prop_compose! {
         access_log in access_log(),
         networks in vec((any::<IpAddr>(), 0..=32_u8), 0..3),
         limits in gateway::limits(),
+        session_key in of(any::<[u8; 32]>()),
     ) -> Mesh {
         let outbound = if registry_only {
             OutboundPolicy::RegistryOnly
@@ -125,7 +126,7 @@ prop_compose! {
             .into_iter()
             .map(|(address, prefix)| ipnet::IpNet::new(address, prefix).expect("valid"))
             .collect();
-        Mesh { trust_domain, outbound, mtls, trace_sampling, trace_reservoir, access_log, networks, limits }
+        Mesh { trust_domain, outbound, mtls, trace_sampling, trace_reservoir, access_log, networks, limits, session_key: session_key.map(model::session::Key::new) }
     }
 }
 
@@ -414,8 +415,19 @@ prop_compose! {
         request in of(duration()),
         per_try in of(duration()),
         retry in of(retry()),
+        session in of(session()),
     ) -> Rule {
-        Rule { name, matches, filters, backends, timeouts: Timeouts { request, per_try }, retry }
+        Rule { name, matches, filters, backends, timeouts: Timeouts { request, per_try }, retry, session }
+    }
+}
+
+prop_compose! {
+    fn session()(
+        name in "[a-z]{1,6}",
+        carrier in prop_oneof![Just(Carrier::Cookie), Just(Carrier::PermanentCookie), Just(Carrier::Header)],
+        timeout in of(duration()),
+    ) -> Persistence {
+        Persistence { name, carrier, timeout }
     }
 }
 
