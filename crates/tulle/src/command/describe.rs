@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cli::{Connection, Namespace};
 use crate::client::Client;
 use crate::command::block_on;
-use crate::command::get::columns::{conditions, text};
+use crate::command::get::columns::{array, conditions, text};
 use crate::kind;
 use crate::ui::{Paint, Ui, to_yaml};
 
@@ -78,20 +78,45 @@ fn page(ui: &Ui, object: &Value) -> anyhow::Result<String> {
         let _ = writeln!(out, "Conditions:");
     }
     for condition in conditions {
-        let status = text(condition, "/status");
-        let paint = if status == "True" {
-            Paint::Green
-        } else {
-            Paint::Red
-        };
+        out.push_str(&condition_line(condition, "  ", ui));
+    }
+    let listeners = array(object, "/status/listeners");
+    for (index, listener) in listeners.enumerate() {
+        if index == 0 {
+            let _ = writeln!(out, "Listeners:");
+        }
+        let kinds = array(listener, "/supportedKinds").map(|kind| text(kind, "/kind"));
         let _ = writeln!(
             out,
-            "  {:<14} {} {}: {}",
-            text(condition, "/type"),
-            ui.paint(paint, &format!("{status:<7}")),
-            text(condition, "/reason"),
-            text(condition, "/message"),
+            "  {:<14} {} routes attached; it takes {}",
+            text(listener, "/name"),
+            text(listener, "/attachedRoutes"),
+            kinds.collect::<Vec<_>>().join(", "),
         );
+        for condition in array(listener, "/conditions") {
+            out.push_str(&condition_line(condition, "    ", ui));
+        }
     }
     Ok(out)
+}
+
+/// One condition, green where it is as one would have it.
+fn condition_line(condition: &Value, indent: &str, ui: &Ui) -> String {
+    let (kind, status) = (text(condition, "/type"), text(condition, "/status"));
+    // These say what is wrong, the others what is right.
+    let wanted = match kind.as_str() {
+        "Conflicted" | "InsecureFrontendValidationMode" => "False",
+        _ => "True",
+    };
+    let paint = if status == wanted {
+        Paint::Green
+    } else {
+        Paint::Red
+    };
+    format!(
+        "{indent}{kind:<14} {} {}: {}\n",
+        ui.paint(paint, &format!("{status:<7}")),
+        text(condition, "/reason"),
+        text(condition, "/message"),
+    )
 }

@@ -40,13 +40,19 @@ fn columns(kind: ObjectKind) -> &'static [&'static str] {
     match kind {
         ObjectKind::Service => &["CLUSTER-IP", "PORTS", "SELECTOR"],
         ObjectKind::Workload => &["ADDRESS", "PORTS", "SERVICE-ACCOUNT", "READY"],
-        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => {
-            &["PARENTS", "BACKENDS", "ACCEPTED", "RESOLVED", "PROGRAMMED"]
-        }
-        ObjectKind::TrafficPolicy | ObjectKind::AuthenticationPolicy => {
-            &["TARGETS", "ACCEPTED", "PROGRAMMED"]
-        }
+        ObjectKind::HttpRoute
+        | ObjectKind::GrpcRoute
+        | ObjectKind::TlsRoute
+        | ObjectKind::TcpRoute
+        | ObjectKind::UdpRoute => &["PARENTS", "BACKENDS", "ACCEPTED", "RESOLVED", "PROGRAMMED"],
+        ObjectKind::TrafficPolicy
+        | ObjectKind::AuthenticationPolicy
+        | ObjectKind::BackendTlsPolicy
+        | ObjectKind::ListenerPolicy => &["TARGETS", "ACCEPTED", "PROGRAMMED"],
         ObjectKind::MeshConfig => &["TRUST-DOMAIN", "MTLS", "PROGRAMMED"],
+        ObjectKind::GatewayClass => &["CONTROLLER", "ACCEPTED"],
+        ObjectKind::Gateway => &["CLASS", "LISTENERS", "ACCEPTED", "PROGRAMMED"],
+        ObjectKind::ListenerSet => &["PARENT", "LISTENERS", "ACCEPTED", "PROGRAMMED"],
         _ => &[],
     }
 }
@@ -67,14 +73,21 @@ fn cells(kind: ObjectKind, object: &Value) -> Vec<String> {
             text(object, "/spec/serviceAccount"),
             condition(object, "Ready"),
         ],
-        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => vec![
+        ObjectKind::HttpRoute
+        | ObjectKind::GrpcRoute
+        | ObjectKind::TlsRoute
+        | ObjectKind::TcpRoute
+        | ObjectKind::UdpRoute => vec![
             join(array(object, "/spec/parentRefs").map(reference)),
             backends(object),
             condition(object, "Accepted"),
             condition(object, "ResolvedRefs"),
             condition(object, "Programmed"),
         ],
-        ObjectKind::TrafficPolicy | ObjectKind::AuthenticationPolicy => vec![
+        ObjectKind::TrafficPolicy
+        | ObjectKind::AuthenticationPolicy
+        | ObjectKind::BackendTlsPolicy
+        | ObjectKind::ListenerPolicy => vec![
             join(array(object, "/spec/targetRefs").map(reference)),
             condition(object, "Accepted"),
             condition(object, "Programmed"),
@@ -82,6 +95,25 @@ fn cells(kind: ObjectKind, object: &Value) -> Vec<String> {
         ObjectKind::MeshConfig => vec![
             text(object, "/spec/trustDomain"),
             text(object, "/spec/mtls/mode"),
+            condition(object, "Programmed"),
+        ],
+        ObjectKind::GatewayClass => vec![
+            text(object, "/spec/controllerName"),
+            condition(object, "Accepted"),
+        ],
+        ObjectKind::Gateway | ObjectKind::ListenerSet => vec![
+            match kind {
+                ObjectKind::Gateway => text(object, "/spec/gatewayClassName"),
+                _ => text(object, "/spec/parentRef/name"),
+            },
+            join(array(object, "/spec/listeners").map(|listener| {
+                format!(
+                    "{}/{}",
+                    text(listener, "/port"),
+                    text(listener, "/protocol")
+                )
+            })),
+            condition(object, "Accepted"),
             condition(object, "Programmed"),
         ],
         _ => Vec::new(),
@@ -97,7 +129,7 @@ pub(crate) fn text(object: &Value, pointer: &str) -> String {
     }
 }
 
-fn array<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+pub(crate) fn array<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
     object
         .pointer(pointer)
         .and_then(Value::as_array)

@@ -16,6 +16,14 @@ use proptest::sample::select;
 
 use super::{addresses, duration, name, port, target};
 
+/// One of a Gateway, or one of a `ListenerSet`.
+fn listener_name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z]{1,8}",
+        "[a-z]{1,4}:[a-z]{1,4}(\\.[a-z]{1,4})?:[a-z]{1,8}"
+    ]
+}
+
 fn hostname() -> impl Strategy<Value = Hostname> {
     "(\\*\\.)?[a-z]{1,6}(\\.[a-z]{1,4})?".prop_map(|text| text.parse().expect("valid"))
 }
@@ -89,7 +97,7 @@ prop_compose! {
 prop_compose! {
     pub(super) fn listener()(
         gateway in name(),
-        name in "[a-z]{1,8}",
+        name in listener_name(),
         addresses in addresses(),
         port in port(),
         spoken in prop_oneof![
@@ -112,10 +120,11 @@ prop_compose! {
 }
 
 pub(super) fn attachments() -> impl Strategy<Value = Vec<Attachment>> {
-    let one = ("[a-z]{1,8}", vec(hostname(), 0..3)).prop_map(|(listener, hostnames)| Attachment {
-        listener,
-        hostnames,
-    });
+    let one =
+        (listener_name(), vec(hostname(), 0..3)).prop_map(|(listener, hostnames)| Attachment {
+            listener,
+            hostnames,
+        });
     vec(one, 1..3)
 }
 
