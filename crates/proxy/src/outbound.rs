@@ -104,8 +104,8 @@ async fn serve(
             let table = entrance.table(worker, head)?;
             exchange.set_shown(table.shown());
             let tables = table.tables().map(Arc::as_ref);
-            let mesh = &worker.shared.state.snapshot().mesh;
-            let way = match decide(tables, table.name(), entrance.port, mesh, exchange)? {
+            let (whose, port) = (table.name(), entrance.port);
+            let way = match decide(tables, whose, port, &worker.snapshot().mesh, exchange)? {
                 Routed::Reply(reply) => return Ok(Served::Reply(reply)),
                 Routed::Send(way) => way,
             };
@@ -123,8 +123,7 @@ async fn serve(
     };
     exchange.set_destination(&destination.host);
     let view = Arc::clone(&destination.view());
-    let mesh = &worker.shared.state.snapshot().mesh;
-    let way = match route(&view, &destination, port, mesh, exchange)? {
+    let way = match route(&view, &destination, port, &worker.snapshot().mesh, exchange)? {
         Routed::Reply(reply) => return Ok(Served::Reply(reply)),
         Routed::Send(way) => way,
     };
@@ -216,8 +215,8 @@ fn keep(
     };
     let place = Place::new(&backend.name, port.number, endpoint);
     let secure = exchange.head().scheme == Some(Scheme::Https);
-    let mesh = &worker.shared.state.snapshot().mesh;
-    session.write(mesh, &place, secure, &mut answer.head.fields);
+    let fields = &mut answer.head.fields;
+    session.write(&worker.snapshot().mesh, &place, secure, fields);
 }
 
 /// Where a request goes and with what changes.
