@@ -182,6 +182,7 @@ mod tests {
             backends: Vec::new(),
             timeouts,
             retry,
+            session: None,
         }
     }
 

@@ -254,11 +254,9 @@ impl PortView {
         let candidate = self.endpoints.get(index)?;
         Some((&candidate.endpoint, candidate.port))
     }
-}
 
-impl PortView {
     /// The endpoint at this place, if it is usable.
-    pub(crate) fn kept(&self, place: SocketAddr, now: Instant) -> Option<(Arc<Endpoint>, u16)> {
+    pub(crate) fn kept(&self, place: SocketAddr, now: Instant) -> Option<(&Arc<Endpoint>, u16)> {
         let hosts = Hosts {
             port: self,
             now: at(now),
@@ -267,7 +265,7 @@ impl PortView {
         let index = candidates.position(|c| c.endpoint.place(self.number) == Some(place))?;
         let candidate = &self.endpoints[index];
         let usable = hosts.standing(index) == Standing::Usable;
-        usable.then(|| (Arc::clone(&candidate.endpoint), candidate.port))
+        usable.then_some((&candidate.endpoint, candidate.port))
     }
 }
 

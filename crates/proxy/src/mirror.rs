@@ -111,6 +111,7 @@ fn bounds(of: Option<&Rule>) -> Rule {
             attempts: 0,
             ..retry::Policy::default()
         }),
+        session: None,
     }
 }
 
