@@ -216,6 +216,7 @@ impl AsyncWrite for Heard {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use h2::client::SendRequest;
     use tokio::io::DuplexStream;
     use tokio::time::timeout;
 
@@ -230,13 +231,13 @@ mod tests {
         (watch, heard)
     }
 
-    /// The means to ping whoever has the other end.
-    async fn pings(io: DuplexStream) -> PingPong {
+    /// The means to ping whoever has the other end, and what keeps the connection open.
+    async fn pings(io: DuplexStream) -> (PingPong, SendRequest<Bytes>) {
         let handshake = h2::client::Builder::new().handshake::<_, Bytes>(io);
-        let (_, mut connection) = handshake.await.expect("a connection");
+        let (open, mut connection) = handshake.await.expect("a connection");
         let pings = connection.ping_pong().expect("the first time");
         tokio::spawn(connection);
-        pings
+        (pings, open)
     }
 
     #[tokio::test(start_paused = true)]
@@ -246,7 +247,8 @@ mod tests {
         let begun = Instant::now();
         assert!(matches!(watch.news().await, News::Unable));
         assert_eq!(begun.elapsed(), EVERY);
-        watch.give(pings(near).await);
+        let (pings, _open) = pings(near).await;
+        watch.give(pings);
         assert!(matches!(watch.news().await, News::Vanished));
         assert_eq!(begun.elapsed(), EVERY + PATIENCE);
     }
@@ -259,7 +261,8 @@ mod tests {
             connection.accept().await.is_none()
         });
         let (mut watch, _) = watch(|| true);
-        watch.give(pings(near).await);
+        let (pings, _open) = pings(near).await;
+        watch.give(pings);
         assert!(timeout(EVERY * 10, watch.news()).await.is_err());
         server.abort();
         let _ = server.await;
@@ -288,7 +291,8 @@ mod tests {
         let heard = Rc::new(Cell::new(true));
         let known = Some(Rc::clone(&settings));
         let mut watch = Watch::new(heard, EVERY, PATIENCE, || false, known);
-        watch.give(pings(near).await);
+        let (pings, _open) = pings(near).await;
+        watch.give(pings);
         let begun = Instant::now();
         tokio::select! {
             () = settings.known() => {}
