@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// Each crate of ours, and which others it may know. `tulle`, and what is never shipped, know all.
-const MAY_KNOW: [(&str, &[&str]); 15] = [
+const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("tulle-model", &[]),
     ("tulle-wire", &[]),
     ("tulle-policy", &["tulle-model", "tulle-wire"]),
@@ -18,6 +18,17 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("tulle-capture", &["tulle-model"]),
     // What a policy may not change is said in `policy`, and refused where users write it.
     ("tulle-config", &["tulle-model", "tulle-policy"]),
+    // Certificates in words are `identity`'s.
+    (
+        "tulle-explain",
+        &[
+            "tulle-model",
+            "tulle-wire",
+            "tulle-policy",
+            "tulle-config",
+            "tulle-identity",
+        ],
+    ),
     ("tulle-xds", &["tulle-model"]),
     ("tulle-runtime", &[]),
     (
@@ -67,6 +78,7 @@ const KEPT_TO: [(&[&str], &[&str], &str); 6] = [
             "!tulle-policy",
             "!tulle-lb",
             "!tulle-config",
+            "!tulle-explain",
         ],
         "these crates are pure",
     ),

@@ -203,6 +203,16 @@ impl Object {
         &self.key.namespace
     }
 
+    /// Line and column of a field, or of the nearest one around it whose place is known; 0 where
+    /// none is.
+    pub fn place(&self, field: &str) -> (u32, u32) {
+        let place = self.source.places.find(field);
+        match place.line {
+            0 => (self.source.line, 0),
+            line => (line, place.column),
+        }
+    }
+
     /// A finding about the whole object.
     pub(crate) fn finding(&self, severity: Severity, message: String, hint: String) -> Diagnostic {
         Diagnostic {

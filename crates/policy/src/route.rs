@@ -17,6 +17,8 @@
 //! decode query parameters for a regular expression).
 
 mod condition;
+mod cover;
+mod impossible;
 mod index;
 
 use std::borrow::Cow;
@@ -28,6 +30,8 @@ use model::route::{Match, PathMatch, Route, RouteKind, Rule};
 use wire::Fields;
 
 use index::Index;
+
+pub use impossible::impossible;
 
 /// What a decision looks at.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +87,28 @@ pub enum Outcome {
     Shadowed,
     /// It does not fit; the text says which condition fails.
     Fails(String),
+}
+
+/// One match of one rule of one route in a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'t> {
+    /// The route.
+    pub route: &'t Arc<Route>,
+    /// Index of the rule in the route.
+    pub rule_index: usize,
+    /// Index of the match in the rule.
+    pub match_index: usize,
+    /// `namespace/route/rule`.
+    pub name: &'t Arc<str>,
+}
+
+/// A match that can never take a request here: one before it takes all that it could.
+#[derive(Debug, Clone, Copy)]
+pub struct Shadow<'t> {
+    /// The match.
+    pub of: Place<'t>,
+    /// The one before it.
+    pub by: Place<'t>,
 }
 
 /// The routes of one port of a service, ready to decide.
@@ -188,6 +214,44 @@ impl RouteTable {
             }
         };
         self.entries.iter().enumerate().map(explain).collect()
+    }
+
+    /// All matches, in the order in which they are considered.
+    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        (0..self.entries.len()).map(|at| self.place(at))
+    }
+
+    /// The matches that can never take a request, as far as that is certain: what one expression takes
+    /// of another's texts is not worked out. Its cost grows with the number of matches, not with its
+    /// square.
+    pub fn shadows(&self) -> Vec<Shadow<'_>> {
+        let mut found = Vec::new();
+        for kind in [RouteKind::Grpc, RouteKind::Http] {
+            let mut seen = cover::Seen::default();
+            let own = |at: &usize| self.routes[self.entries[*at].route].kind == kind;
+            for at in (0..self.entries.len()).filter(own) {
+                let condition = self.condition(at);
+                if let Some(by) = seen.covering(condition, |at| self.condition(at)) {
+                    found.push(Shadow {
+                        of: self.place(at),
+                        by: self.place(by),
+                    });
+                } else {
+                    seen.add(condition, at);
+                }
+            }
+        }
+        found
+    }
+
+    fn place(&self, at: usize) -> Place<'_> {
+        let entry = &self.entries[at];
+        Place {
+            route: &self.routes[entry.route],
+            rule_index: entry.rule,
+            match_index: entry.condition,
+            name: &entry.name,
+        }
     }
 
     fn condition(&self, at: usize) -> &Match {

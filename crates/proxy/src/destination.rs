@@ -279,17 +279,10 @@ fn outside_of(
     if policies.is_empty() || config.tunnel != Tunnel::None {
         return BTreeMap::new();
     }
-    let rank = |p: &&Arc<BackendTls>| (p.port.is_none(), p.created, p.name.clone());
-    let policy = |port: u16| {
-        let fitting = policies
-            .iter()
-            .filter(|p| p.port.is_none_or(|own| own == port));
-        fitting.min_by_key(rank)
-    };
     let ports = config.ports.iter();
     ports
         .filter_map(|(port, target)| {
-            let policy = policy(*port)?;
+            let policy = policy::backend_tls::choose(policies.iter().map(Arc::as_ref), *port)?;
             let known = before
                 .and_then(|b| b.get(target))
                 .filter(|o| o.is_for(policy));

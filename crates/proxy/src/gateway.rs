@@ -7,7 +7,6 @@
 
 mod entrance;
 pub(crate) mod forwarded;
-mod host;
 mod listeners;
 mod quic;
 mod serve;

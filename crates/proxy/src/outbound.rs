@@ -12,13 +12,14 @@ use std::sync::Arc;
 use http::StatusCode;
 use model::mesh::Mesh;
 use model::name::service_of_host;
-use model::route::{Filter, HeaderChange, Mirror, Target};
+use model::route::{Fraction, HeaderChange, Mirror, Target};
 use model::service::Protocol;
 use model::{Reason, route};
-use policy::cors::{Answer, cors};
+use policy::cors::Answer;
+use policy::course::{self, Start};
 use policy::filter::{self, Origin};
 use policy::route::{Decision, RequestView, RouteTable};
-use policy::{path, split};
+use policy::{gateway, path, split};
 use wire::{Fields, RequestHead, Scheme};
 
 use crate::destination::{Destination, PortView, View};
@@ -319,8 +320,7 @@ fn decide<'v>(
         authority: &head.authority,
         headers: &head.fields,
     };
-    let mut decisions = tables.filter_map(|table| table.decide(&request));
-    let decision = decisions.next().ok_or_else(|| {
+    let decision = gateway::decide(tables, &request).ok_or_else(|| {
         let details = format!(
             "no rule of the routes of {whose} takes {} {normal}",
             head.method
@@ -333,33 +333,29 @@ fn decide<'v>(
         name,
         ..
     } = decision;
-    for filter in &rule.filters {
-        if let Filter::Cors(policy) = filter {
-            match cors(policy, &head.method, &head.fields) {
-                Some(Answer::Preflight(fields)) => {
-                    exchange.set_route(name);
-                    return Ok(Routed::Reply(Reply::own(200, fields, "")));
-                }
-                Some(Answer::Response(fields)) => way.cors = Some(fields),
-                None => {}
-            }
+    let origin = Origin {
+        scheme: head.scheme.map_or("http", Scheme::as_str),
+        authority: &head.authority,
+        port: head.port().unwrap_or(port),
+    };
+    match course::start(rule, matched, &request, &origin) {
+        Start::Preflight(fields) => {
+            exchange.set_route(name);
+            return Ok(Routed::Reply(Reply::own(200, fields, "")));
         }
-    }
-    for filter in &rule.filters {
-        if let Filter::Redirect(redirect) = filter {
-            let origin = Origin {
-                scheme: head.scheme.map_or("http", Scheme::as_str),
-                authority: &head.authority,
-                port: head.port().unwrap_or(port),
-            };
-            let (status, location) = filter::redirect(redirect, &request, &origin, matched);
+        Start::Redirect {
+            status,
+            location,
+            cors,
+        } => {
             let mut reply = redirect_reply(status, &location);
-            if let Some(fields) = &way.cors {
+            if let Some(fields) = &cors {
                 Answer::apply(fields, &mut reply.head.fields);
             }
             exchange.set_route(name);
             return Ok(Routed::Reply(reply));
         }
+        Start::Backend(cors) => way.cors = cors,
     }
     way.session = Session::find(&decision, mesh, &head.fields);
     let kept = way.session.as_ref().and_then(|s| s.backend(&rule.backends));
@@ -378,10 +374,17 @@ fn decide<'v>(
     }
     if !(rule.filters.is_empty() && backend.filters.is_empty()) {
         let (path, query) = (normal.into_owned(), query.map(str::to_owned));
-        for filter in rule.filters.iter().chain(&backend.filters) {
-            let fields = &mut exchange.head_mut().fields;
-            apply(filter, fields, &mut way, &path, query.as_deref(), matched)?;
+        let fields = &mut exchange.head_mut().fields;
+        let target = (path.as_str(), query.as_deref());
+        let drawn = |share: Fraction| share.takes(rand::random());
+        let changes = course::change(rule, backend, matched, target, fields, drawn)
+            .map_err(|e| Failure::new(Reason::BadRequest, format!("rewriting the path: {e}")))?;
+        if changes.path.is_some() {
+            way.path = changes.path;
         }
+        way.authority = changes.authority.map(str::to_owned);
+        way.response_headers = changes.response_headers;
+        way.mirrors = changes.mirrors;
     }
     exchange.set_route(name);
     way.backend = Some(match &backend.target {
@@ -399,38 +402,6 @@ fn with_query(path: &str, query: Option<&str>) -> String {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     }
-}
-
-fn apply<'v>(
-    filter: &'v Filter,
-    fields: &mut Fields,
-    way: &mut Way<'v>,
-    path: &str,
-    query: Option<&str>,
-    matched: &route::Match,
-) -> Result<(), Failure> {
-    match filter {
-        Filter::RequestHeaders(change) => filter::apply_headers(fields, change),
-        Filter::ResponseHeaders(change) => way.response_headers.push(change),
-        Filter::Rewrite(rewrite) => {
-            let new = filter::rewrite(rewrite, path, query, matched).map_err(|e| {
-                Failure::new(Reason::BadRequest, format!("rewriting the path: {e}"))
-            })?;
-            if let Some(path) = new {
-                way.path = Some(path.as_str().to_owned());
-            }
-            if let Some(host) = &rewrite.hostname {
-                way.authority = Some(host.clone());
-            }
-        }
-        Filter::Mirror(mirror) => {
-            if mirror.share.takes(rand::random()) {
-                way.mirrors.push(mirror);
-            }
-        }
-        Filter::Redirect(_) | Filter::Cors(_) => {}
-    }
-    Ok(())
 }
 
 fn redirect_reply(status: StatusCode, location: &str) -> Reply {
@@ -460,8 +431,7 @@ pub(crate) async fn find(worker: &Worker, host: &str, port: u16) -> Result<Found
     };
     match worker.service(&name).await {
         Lookup::Found(destination) => Ok(Found::Service(destination, port)),
-        // `reviews` and `reviews.bookshop.svc` can be nothing else; `example.com` can.
-        Lookup::Absent if host.split('.').count() == 2 => outside(),
+        Lookup::Absent if policy::host::may_be_outside(host) => outside(),
         Lookup::Absent => Err(Failure::new(
             Reason::NoRoute,
             format!("there is no service {name}"),

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod analyze;
 pub(crate) mod apply;
 pub(crate) mod bookshop;
 pub(crate) mod cert;
@@ -8,11 +9,13 @@ pub(crate) mod control;
 pub(crate) mod delete;
 pub(crate) mod demo;
 pub(crate) mod describe;
+pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod gateway;
 pub(crate) mod get;
 pub(crate) mod proxy;
 pub(crate) mod run;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod version;
@@ -35,6 +38,9 @@ impl Command {
             Self::Get(command) => command.execute(ui),
             Self::Describe(command) => command.execute(ui),
             Self::Delete(command) => command.execute(ui),
+            Self::Simulate(command) => command.execute(ui),
+            Self::Diff(command) => command.execute(ui),
+            Self::Analyze(command) => command.execute(ui),
             Self::Status(command) => command.execute(ui),
             Self::Token(command) => command.execute(ui),
             Self::Cert(command) => command.execute(ui),

@@ -11,6 +11,7 @@ mod command;
 mod demo;
 mod failure;
 mod kind;
+mod objects;
 mod paths;
 mod standalone;
 mod supervisor;

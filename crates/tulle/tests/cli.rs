@@ -43,6 +43,9 @@ fn help_of_every_command_shows_an_example() {
         "get",
         "describe",
         "delete",
+        "simulate",
+        "diff",
+        "analyze",
         "status",
         "token",
         "cert",
@@ -127,6 +130,117 @@ fn a_broken_file_is_named_with_its_line_and_nothing_is_sent() {
         seen(dir, &["apply", "-f", "route.yaml"]),
         seen(dir, &["apply", "-f", "broken.yaml"]),
         seen(dir, &["apply", "-f", "empty.yaml"]),
+    ];
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+/// Files for the commands that look ahead.
+fn written(dir: &Path, name: &str, path: &str, weight: u32) {
+    let text = format!(
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: web, namespace: shop}}
+spec: {{gatewayClassName: tulle, listeners: [{{name: http, port: 80, protocol: HTTP}}]}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: api, namespace: shop}}
+spec:
+  parentRefs: [{{name: web}}]
+  hostnames: [shop.example.com]
+  rules:
+    - matches: [{{path: {{type: PathPrefix, value: {path}}}}}]
+      backendRefs: [{{name: api, port: 80}}, {{name: next, port: 80, weight: {weight}}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: api, namespace: shop}}
+spec: {{selector: {{app: api}}, ports: [{{name: http, port: 80, appProtocol: http}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: next, namespace: shop}}
+spec: {{selector: {{app: next}}, ports: [{{name: http, port: 80, appProtocol: http}}]}}
+---
+apiVersion: tulle.dev/v1alpha1
+kind: Workload
+metadata: {{name: api-0, namespace: shop, labels: {{app: api}}}}
+spec: {{address: 127.0.0.1, ports: [{{name: http, port: 80}}], serviceAccount: api}}
+"
+    );
+    std::fs::write(dir.join(name), text).expect("written");
+}
+
+#[test]
+fn a_request_is_followed_before_anything_runs() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let dir = dir.path();
+    written(dir, "a.yaml", "/api", 0);
+    let ask = |request: &str| seen(dir, &["simulate", "-f", "a.yaml", "--request", request]);
+    let all = [
+        ask("GET http://shop.example.com/api/1"),
+        ask("GET http://shop.example.com/other"),
+        ask("nonsense"),
+        seen(
+            dir,
+            &[
+                "simulate",
+                "-f",
+                "a.yaml",
+                "-r",
+                "GET http://shop.example.com/api",
+                "-o",
+                "yaml",
+            ],
+        ),
+        seen(
+            dir,
+            &[
+                "simulate",
+                "-f",
+                "a.yaml",
+                "-r",
+                "http://a/",
+                "--gateway",
+                "web",
+            ],
+        ),
+    ];
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn a_change_is_told_by_what_it_does_to_requests() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let dir = dir.path();
+    written(dir, "a.yaml", "/api", 0);
+    written(dir, "b.yaml", "/api", 1);
+    written(dir, "c.yaml", "/v2", 0);
+    let ask = |new: &str| seen(dir, &["diff", "--old", "a.yaml", "-f", new]);
+    let all = [
+        ask("a.yaml"),
+        ask("b.yaml"),
+        ask("c.yaml"),
+        ask("none.yaml"),
+    ];
+    insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn what_can_do_nothing_is_found() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let dir = dir.path();
+    written(dir, "a.yaml", "/api", 1);
+    std::fs::write(
+        dir.join("ok.yaml"),
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
+    )
+    .expect("written");
+    let all = [
+        seen(dir, &["analyze", "-f", "a.yaml"]),
+        seen(dir, &["analyze", "-f", "ok.yaml"]),
+        seen(dir, &["analyze", "-f", "a.yaml", "-o", "json"]),
+        seen(dir, &["analyze"]),
     ];
     insta::assert_snapshot!(all.join("\n"));
 }

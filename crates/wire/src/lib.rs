@@ -24,3 +24,4 @@ pub use h1::{
     parse_request, parse_response,
 };
 pub use head::{Method, RequestHead, ResponseHead, Scheme, Version};
+pub use name::is_consumed;

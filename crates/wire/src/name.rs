@@ -37,6 +37,15 @@ pub(crate) fn special(name: &[u8]) -> Option<Special> {
     name.eq_ignore_ascii_case(expected).then_some(special)
 }
 
+/// Whether a field of a request never gets beyond the codec: it concerns one connection only, and
+/// whoever looks at a request's fields does not find it, whatever the client sent.
+pub fn is_consumed(name: &str) -> bool {
+    matches!(
+        special(name.as_bytes()),
+        Some(Special::TransferEncoding | Special::Connection | Special::HopByHop)
+    )
+}
+
 /// Fields that stay whatever `Connection` says: they route, authorise or tell who asks, and a sender
 /// that could have them removed would change what the next hop believes.
 pub(crate) fn is_end_to_end(name: &[u8]) -> bool {

@@ -4,6 +4,7 @@
 //! `tulle run` and what they serve is a scripted server of the test's own.
 
 mod ads;
+mod ahead;
 mod authority;
 mod browser;
 mod certificate;

@@ -59,7 +59,7 @@ impl ReferenceGrantSpec {
 
     /// Whether objects of a group, kind and namespace may refer to the object of its own namespace
     /// that has this group, kind and name.
-    pub(crate) fn allows(&self, who: (&str, &str, &str), what: (&str, &str, &str)) -> bool {
+    pub fn allows(&self, who: (&str, &str, &str), what: (&str, &str, &str)) -> bool {
         let from = |f: &GrantFrom| (&*f.group, &*f.kind, &*f.namespace) == who;
         let to = |t: &GrantTo| {
             let group = if t.group == "core" { "" } else { &t.group };

@@ -579,3 +579,95 @@ proptest! {
         }
     }
 }
+
+/// Which of `matches`, each a rule of one route, can never take a request, and because of which.
+fn shadowed(matches: &[Match]) -> Vec<(usize, usize)> {
+    let rules = matches.iter().map(|m| vec![m.clone()]).collect();
+    let table = RouteTable::compile(&[route(RouteKind::Http, "r", 1, rules)], 80);
+    let shadows = table.shadows();
+    let of = shadows.iter().map(|s| (s.of.rule_index, s.by.rule_index));
+    of.collect()
+}
+
+#[test]
+fn a_match_that_another_leaves_nothing_to_is_found() {
+    let asks = |path: Match, value: ValueMatch| Match {
+        headers: vec![HeaderMatch {
+            name: HeaderName::from_static("x"),
+            value,
+        }],
+        ..path
+    };
+    let one_of = |source: &str| ValueMatch::Regex(Pattern::new(source).expect("valid"));
+    let one = || ValueMatch::Exact("1".to_owned());
+    for (matches, want) in [
+        (vec![prefix("/a"), prefix("/a")], vec![(1, 0)]),
+        (vec![prefix("/a"), exact("/a")], vec![]),
+        (vec![prefix("/"), prefix("/a")], vec![]),
+        (vec![asks(exact("/a"), one()), exact("/a")], vec![]),
+        (
+            vec![asks(exact("/a"), one_of("[12]")), asks(exact("/a"), one())],
+            vec![(1, 0)],
+        ),
+        (
+            vec![asks(exact("/a"), one()), asks(exact("/a"), one_of("[12]"))],
+            vec![],
+        ),
+        (
+            vec![regex("/a.*"), prefix("/a/b"), prefix("/b")],
+            vec![(1, 0)],
+        ),
+        (
+            vec![regex(".*"), prefix("/"), method("Get")],
+            vec![(2, 0), (1, 0)],
+        ),
+        (vec![regex("/abc?d"), regex("/abc.*")], vec![]),
+        (vec![asks(prefix("/a"), one()), prefix("/a")], vec![]),
+    ] {
+        assert_eq!(shadowed(&matches), want, "{matches:?}");
+    }
+}
+
+#[test]
+fn a_match_that_no_request_can_meet_is_found() {
+    let asks = |name, value| Match {
+        headers: vec![header(name, value)],
+        ..prefix("/")
+    };
+    let why = |m: &Match, kind| impossible(m, kind).is_some();
+    for (condition, want) in [
+        (exact("/a?b=1"), true),
+        (exact("/caf\u{e9}"), true),
+        (exact("/a/%2E%2E%2Fb"), true),
+        (prefix("/%7Ebob"), false),
+        (asks("connection", "close"), true),
+        (asks("x", "1 "), true),
+        (asks("host", "a.example"), false),
+        (asks("content-type", "application/json"), false),
+    ] {
+        assert_eq!(why(&condition, RouteKind::Http), want, "{condition:?}");
+    }
+    assert!(why(&asks("content-type", "text/html"), RouteKind::Grpc));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn a_shadowed_match_takes_no_request(routes in any_routes(), lines in prop::collection::vec(any_request(), 1..16)) {
+        let table = RouteTable::compile(&routes, 80);
+        let shadowed: Vec<_> = table
+            .shadows()
+            .iter()
+            .map(|s| (s.of.route.name.to_string(), s.of.rule_index, s.of.match_index))
+            .collect();
+        for line in lines {
+            let request = Request::new(&line);
+            if let Some(d) = table.decide(&request.view()) {
+                let at = d.rule.matches.iter().position(|m| std::ptr::eq(m, d.matched));
+                let taken = (d.route.name.to_string(), d.rule_index, at.expect("of this rule"));
+                prop_assert!(!shadowed.contains(&taken), "{} {:?}", line, taken);
+            }
+        }
+    }
+}

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use model::Reason;
 use model::gateway::GatewayName;
+use policy::host::normal;
 use wire::RequestHead;
 
-use super::host::normal;
 use super::listeners::{Listener, Table};
 use crate::error::Failure;
 use crate::worker::Worker;

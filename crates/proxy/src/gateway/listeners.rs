@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use model::gateway::{self, Protocol, ProxyProtocol, StreamRoute, Tls};
-use model::hostname::Hostname;
 use model::limits::Limits;
-use model::route::{Parent, Route};
+use model::route::Route;
+use policy::gateway::{Conflict, Tables, Transport};
+use policy::host::HostMap;
 use policy::route::RouteTable;
 use rustls::ServerConfig;
 
-use super::host::HostMap;
 use crate::behalf::Shown;
 use crate::error::chain;
 use crate::http3;
@@ -36,14 +36,12 @@ pub(crate) struct Listeners {
 pub(crate) struct Port {
     /// Where it is bound; empty for everywhere.
     pub(crate) addresses: Vec<IpAddr>,
-    /// What its connections begin with.
-    pub(crate) transport: Transport,
     pub(crate) proxy_protocol: ProxyProtocol,
     pub(crate) trusted_hops: u32,
     pub(crate) limits: Limits,
     /// Whether HTTP/3 is served on the same number, over UDP.
     http3: bool,
-    hosts: HostMap<Arc<Listener>>,
+    listeners: policy::gateway::Port<Arc<Listener>>,
     /// Connections that are open, by all workers together.
     open: Arc<AtomicU32>,
 }
@@ -55,16 +53,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// What the connections of a port begin with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Http,
-    /// TLS: the server name says which listener is meant.
-    Tls,
-    Tcp,
-    Udp,
 }
 
 /// One listener with its routes.
@@ -88,16 +76,7 @@ pub(crate) struct Listener {
 pub(crate) struct Table {
     name: Arc<str>,
     shown: Option<Arc<Shown>>,
-    own: Arc<Layer>,
-    /// Those of less specific hosts that take this one too, the most specific first: what no rule
-    /// of the own routes takes is put to them (Gateway API, `HTTPRoute.spec.hostnames`).
-    wider: Vec<Arc<Layer>>,
-}
-
-/// Routes for exactly the same host.
-struct Layer {
-    routes: Vec<Arc<Route>>,
-    table: Arc<RouteTable>,
+    tables: Tables,
 }
 
 /// What listeners are compiled from.
@@ -114,35 +93,25 @@ impl Listeners {
         let mut datagrams: BTreeMap<u16, Port> = BTreeMap::new();
         let mut shown: Vec<Arc<Shown>> = before.shown().cloned().collect();
         for config in inputs.listeners {
-            let transport = match config.protocol {
-                Protocol::Http => Transport::Http,
-                Protocol::Https | Protocol::Tls => Transport::Tls,
-                Protocol::Tcp => Transport::Tcp,
-                Protocol::Udp => Transport::Udp,
-            };
+            let transport = Transport::of(config.protocol);
             let (ports, of_before) = match transport {
                 Transport::Udp => (&mut datagrams, &before.datagrams),
                 _ => (&mut ports, &before.ports),
             };
             let port = ports.entry(config.port).or_insert_with(|| Port {
                 addresses: config.addresses.clone(),
-                transport,
                 proxy_protocol: config.proxy_protocol,
                 trusted_hops: config.trusted_hops,
                 limits: config.limits.clone(),
                 http3: false,
-                hosts: HostMap::default(),
+                listeners: policy::gateway::Port::new(transport),
                 open: of_before
                     .get(&config.port)
                     .map_or_else(Arc::default, |p| Arc::clone(&p.open)),
             });
             let name = format!("listener {} of Gateway {}", config.name, config.gateway);
-            if port.transport != transport {
-                tracing::error!(
-                    port = config.port,
-                    "{name} is for {}, but its port is taken by a listener for something else: not served",
-                    config.protocol.as_str()
-                );
+            if let Err(conflict) = port.listeners.takes(config) {
+                not_served(&name, config, conflict);
                 continue;
             }
             let old = before.find(config).map(Arc::as_ref);
@@ -155,12 +124,8 @@ impl Listeners {
             // least that any of them believes.
             port.trusted_hops = port.trusted_hops.min(config.trusted_hops);
             let http3 = listener.quic.is_some();
-            let host = config.hostname.as_ref();
-            if !port.hosts.insert(host, Arc::new(listener)) {
-                tracing::error!(
-                    port = config.port,
-                    "{name} has port and hostname of another listener: not served"
-                );
+            if let Err(conflict) = port.listeners.add(config, Arc::new(listener)) {
+                not_served(&name, config, conflict);
                 continue;
             }
             port.http3 |= http3;
@@ -190,13 +155,13 @@ impl Listeners {
             Protocol::Udp => &self.datagrams,
             _ => &self.ports,
         };
-        ports.get(&config.port)?.hosts.values().find(same)
+        ports.get(&config.port)?.listeners.listeners().find(same)
     }
 
     /// What Gateways show to backends; the same more than once.
     fn shown(&self) -> impl Iterator<Item = &Arc<Shown>> {
         let ports = self.ports.values();
-        let listeners = ports.flat_map(|port| port.hosts.values());
+        let listeners = ports.flat_map(|port| port.listeners.listeners());
         listeners.filter_map(|listener| listener.shown.as_ref())
     }
 
@@ -220,10 +185,12 @@ impl Listeners {
 impl Port {
     /// The listener for a host in normal form; without one, for those who name none.
     pub(crate) fn listener(&self, host: Option<&str>) -> Option<&Arc<Listener>> {
-        match host {
-            Some(host) => self.hosts.find(host),
-            None => self.hosts.get(None),
-        }
+        self.listeners.listener(host)
+    }
+
+    /// What its connections begin with.
+    pub(crate) fn transport(&self) -> Transport {
+        self.listeners.transport()
     }
 
     /// Whether HTTP/3 is served on the same number, over UDP.
@@ -249,6 +216,11 @@ impl Port {
     }
 }
 
+fn not_served(name: &str, config: &gateway::Listener, conflict: Conflict) {
+    let (port, protocol) = (config.port, config.protocol.as_str());
+    tracing::error!(port, protocol, "{name} is not served: {conflict}");
+}
+
 impl Listener {
     /// Whether it is the one of this name.
     pub(crate) fn is(&self, gateway: &gateway::GatewayName, name: &str) -> bool {
@@ -262,10 +234,7 @@ impl Listener {
 
     /// The route of connections for a server name in normal form.
     pub(crate) fn stream(&self, host: Option<&str>) -> Option<&Arc<StreamRoute>> {
-        match host {
-            Some(host) => self.streams.find(host),
-            None => self.streams.get(None),
-        }
+        policy::gateway::stream(&self.streams, host)
     }
 
     /// `None` if it cannot be served.
@@ -305,7 +274,7 @@ impl Listener {
             quic,
             alt_svc,
             hosts,
-            streams: streams(config, inputs.streams),
+            streams: policy::gateway::streams(config, inputs.streams),
         })
     }
 }
@@ -358,103 +327,23 @@ fn tables(
     routes: &[Arc<Route>],
     before: Option<&Listener>,
 ) -> HostMap<Arc<Table>> {
-    let mut by_host: BTreeMap<Option<Hostname>, Vec<Arc<Route>>> = BTreeMap::new();
-    for route in routes {
-        for host in hosts(route, config) {
-            by_host.entry(host).or_default().push(Arc::clone(route));
-        }
-    }
-    let mut layers: BTreeMap<Option<Hostname>, Arc<Layer>> = BTreeMap::new();
-    for (host, routes) in by_host {
-        let old = before.and_then(|b| b.hosts.get(host.as_ref()));
-        let layer = match old {
-            Some(old) if same(&old.own.routes, &routes) => Arc::clone(&old.own),
-            _ => Arc::new(Layer {
-                table: Arc::new(RouteTable::compile(&routes, config.port)),
-                routes,
-            }),
-        };
-        layers.insert(host, layer);
-    }
     let mut hosts = HostMap::default();
-    for (host, own) in &layers {
+    let known = |host: Option<&_>| Some(before?.hosts.get(host)?.tables.own());
+    for (host, tables) in policy::gateway::tables(config, routes, known) {
         let table = Table {
             name: Arc::clone(name),
             shown: shown.cloned(),
-            own: Arc::clone(own),
-            wider: wider(host.as_ref(), &layers),
+            tables,
         };
         hosts.insert(host.as_ref(), Arc::new(table));
     }
     hosts
 }
 
-/// The layers of less specific hosts that take `host` too, the most specific first.
-fn wider(
-    host: Option<&Hostname>,
-    layers: &BTreeMap<Option<Hostname>, Arc<Layer>>,
-) -> Vec<Arc<Layer>> {
-    let mut found = Vec::new();
-    let text = match host {
-        None => return found,
-        Some(Hostname::Exact(text) | Hostname::Below(text)) => text,
-    };
-    let mut rest: &str = text;
-    while let Some((_, suffix)) = rest.split_once('.') {
-        let below = Some(Hostname::Below(suffix.into()));
-        found.extend(layers.get(&below).cloned());
-        rest = suffix;
-    }
-    found.extend(layers.get(&None).cloned());
-    found
-}
-
-/// The hosts for which a route is attached to a listener.
-fn hosts(route: &Route, listener: &gateway::Listener) -> Vec<Option<Hostname>> {
-    match &route.parent {
-        Parent::Gateway {
-            gateway,
-            attachments,
-        } if *gateway == listener.gateway => attached(attachments, listener),
-        _ => Vec::new(),
-    }
-}
-
-fn attached(
-    attachments: &[gateway::Attachment],
-    listener: &gateway::Listener,
-) -> Vec<Option<Hostname>> {
-    match attachments.iter().find(|a| a.listener == listener.name) {
-        None => Vec::new(),
-        Some(attachment) if attachment.hostnames.is_empty() => vec![listener.hostname.clone()],
-        Some(attachment) => attachment.hostnames.iter().cloned().map(Some).collect(),
-    }
-}
-
-/// Of several routes for one host the oldest, then the one whose name comes first.
-fn streams(config: &gateway::Listener, routes: &[Arc<StreamRoute>]) -> HostMap<Arc<StreamRoute>> {
-    let own = routes.iter().filter(|r| r.gateway == config.gateway);
-    let mut ranked: Vec<&Arc<StreamRoute>> = own.collect();
-    ranked.sort_by_key(|r| (r.created, r.name.clone()));
-    let mut map = HostMap::default();
-    for route in ranked {
-        for host in attached(&route.attachments, config) {
-            map.insert(host.as_ref(), Arc::clone(route));
-        }
-    }
-    map
-}
-
-fn same(a: &[Arc<Route>], b: &[Arc<Route>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
-}
-
 impl Table {
     /// The tables to ask, in this order.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<RouteTable>> {
-        std::iter::once(&self.own)
-            .chain(&self.wider)
-            .map(|layer| &layer.table)
+        self.tables.iter()
     }
 
     /// What their Gateway shows to backends.

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use model::Reason;
+use policy::host::normal;
 use tokio_util::sync::CancellationToken;
 
 use super::Entrance;
-use super::host::normal;
 use super::listeners::{Listener, Port};
 use super::serve::{Visitor, bounds, refuse};
 use crate::error::{Failure, chain};

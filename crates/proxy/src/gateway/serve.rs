@@ -13,6 +13,8 @@ use model::route::Target;
 use model::{Reason, ServiceName};
 use net::proxy_protocol::{self, Mode};
 use net::tcp::Stream;
+use policy::gateway::Transport;
+use policy::host::normal;
 use telemetry::Direction;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -20,8 +22,7 @@ use wire::{RequestHead, Scheme};
 
 use super::Entrance;
 use super::forwarded::Forwarded;
-use super::host::normal;
-use super::listeners::{Listener, Port, Transport};
+use super::listeners::{Listener, Port};
 use super::tls;
 use crate::destination::Destination;
 use crate::error::{Failure, chain};
@@ -61,7 +62,7 @@ pub(crate) async fn connection(
         local: to.or_else(|| stream.local_addr().ok()),
         ..Caller::at(address)
     };
-    match port.transport {
+    match port.transport() {
         Transport::Http => {
             let client = Io::from(stream).with_ahead(seen.freeze());
             let entrance = Entrance::plain(number);

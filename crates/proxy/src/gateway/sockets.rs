@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::socket::{self, ListenOptions};
+use policy::gateway::Transport;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::listeners::Transport;
 use super::{datagrams, quic};
 use crate::server::{Door, accept};
 use crate::udp;
@@ -88,7 +88,7 @@ fn wanted(worker: &Worker) -> Vec<Place> {
     let snapshot = worker.shared.state.snapshot();
     let mut places = Vec::new();
     for (number, port) in snapshot.listeners.ports() {
-        let kind = match port.transport {
+        let kind = match port.transport() {
             Transport::Udp => Kind::Udp,
             Transport::Http | Transport::Tls | Transport::Tcp => Kind::Tcp,
         };

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use net::detect::{self, ClientHello};
+use policy::host::normal;
 use rustls::ServerConfig;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-
-use super::host::normal;
 
 /// Reads the ClientHello into `seen` and finds the server name in it, in normal form.
 pub(super) async fn server_name<S>(

@@ -44,9 +44,9 @@ pub(crate) struct Apply {
 }
 
 /// One file's text.
-struct Source {
-    name: String,
-    text: String,
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) text: String,
 }
 
 impl Apply {
@@ -91,7 +91,7 @@ impl Apply {
 }
 
 /// The files named, directories opened, each once.
-fn read_all(files: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
+pub(crate) fn read_all(files: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for file in files {
         if file.as_os_str() == "-" {

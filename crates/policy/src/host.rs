@@ -1,5 +1,6 @@
 //! Finding what is meant for a host: exactly, by the longest wildcard, or by what takes all.
 //!
+//! Gateway API's order for listeners and routes alike (`Listener.hostname`, `HTTPRoute.spec.hostnames`).
 //! Cost: a few lookups, one for each label of the host at most, whatever the number of names.
 
 use std::borrow::Cow;
@@ -8,8 +9,8 @@ use std::collections::HashMap;
 use model::hostname::Hostname;
 
 /// Values by host name.
-#[derive(Debug)]
-pub(crate) struct HostMap<T> {
+#[derive(Debug, Clone)]
+pub struct HostMap<T> {
     exact: HashMap<Box<str>, T>,
     /// By what follows `*.`.
     below: HashMap<Box<str>, T>,
@@ -28,7 +29,7 @@ impl<T> Default for HostMap<T> {
 
 impl<T> HostMap<T> {
     /// Puts a value under a name (`None`: all hosts), unless there is one; whether it did.
-    pub(crate) fn insert(&mut self, host: Option<&Hostname>, value: T) -> bool {
+    pub fn insert(&mut self, host: Option<&Hostname>, value: T) -> bool {
         if self.get(host).is_some() {
             return false;
         }
@@ -45,7 +46,7 @@ impl<T> HostMap<T> {
     }
 
     /// What stands under a name.
-    pub(crate) fn get(&self, host: Option<&Hostname>) -> Option<&T> {
+    pub fn get(&self, host: Option<&Hostname>) -> Option<&T> {
         match host {
             None => self.any.as_ref(),
             Some(Hostname::Exact(host)) => self.exact.get(&**host),
@@ -54,7 +55,7 @@ impl<T> HostMap<T> {
     }
 
     /// What is meant for a host in normal form, the most specific.
-    pub(crate) fn find(&self, host: &str) -> Option<&T> {
+    pub fn find(&self, host: &str) -> Option<&T> {
         if !self.exact.is_empty()
             && let Some(found) = self.exact.get(host)
         {
@@ -75,7 +76,7 @@ impl<T> HostMap<T> {
     }
 
     /// All values.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+    pub fn values(&self) -> impl Iterator<Item = &T> {
         self.exact
             .values()
             .chain(self.below.values())
@@ -84,13 +85,21 @@ impl<T> HostMap<T> {
 }
 
 /// A host as names are compared: lower case, without a final dot.
-pub(crate) fn normal(host: &str) -> Cow<'_, str> {
+#[inline]
+pub fn normal(host: &str) -> Cow<'_, str> {
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.bytes().any(|b| b.is_ascii_uppercase()) {
         host.to_ascii_lowercase().into()
     } else {
         host.into()
     }
+}
+
+/// Whether a host that names no service of the mesh may be one outside: `example.com` may, `reviews`
+/// and `reviews.bookshop.svc` can be nothing else than services.
+pub fn may_be_outside(host: &str) -> bool {
+    model::name::service_of_host(host, model::name::DEFAULT_NAMESPACE).is_none()
+        || host.split('.').count() == 2
 }
 
 #[cfg(test)]
@@ -134,6 +143,19 @@ mod tests {
     fn nothing_is_found_where_nothing_fits() {
         assert_eq!(map(&["a.com", "*.b.com"]).find("b.com"), None);
         assert_eq!(normal("A.Com."), "a.com");
+    }
+
+    #[test]
+    fn what_can_only_be_a_service_is_not_outside() {
+        for (host, outside) in [
+            ("example.com", true),
+            ("api.example.com", true),
+            ("10.0.0.1", true),
+            ("reviews", false),
+            ("reviews.bookshop.svc", false),
+        ] {
+            assert_eq!(may_be_outside(host), outside, "{host}");
+        }
     }
 
     #[test]

@@ -1,0 +1,184 @@
+//! What becomes of a request, in a form in which two can be compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use config::{ObjectKey, ObjectKind};
+
+use super::Probe;
+use crate::World;
+use crate::report::{BackendTaken, Failure, Simulation};
+use crate::words;
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    said: Simulation,
+    objects: BTreeSet<ObjectKey>,
+}
+
+impl Verdict {
+    pub(super) fn of(world: &World, probe: &Probe) -> Self {
+        let gateway = probe.gateway.as_ref();
+        let said = crate::simulate::briefly(world, &probe.request, &probe.caller, gateway);
+        Self {
+            objects: objects(&said, probe),
+            said,
+        }
+    }
+
+    /// The objects that have a part in it.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.objects.iter()
+    }
+
+    /// Whether the request fares the same: which rule has taken it is no difference.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let (a, b) = (&self.said, &other.said);
+        let failure = |f: &Option<Failure>| f.as_ref().map(|f| (f.reason.clone(), f.status));
+        let settings = |s: &Simulation| s.listener.as_ref().map(|l| l.settings.clone());
+        failure(&a.failure) == failure(&b.failure)
+            && a.answer == b.answer
+            && a.filters == b.filters
+            && settings(a) == settings(b)
+            && a.backends.len() == b.backends.len()
+            && a.backends.iter().zip(&b.backends).all(|(a, b)| {
+                a.service == b.service
+                    && words::percent(a.percent) == words::percent(b.percent)
+                    && a.request == b.request
+                    && a.headers == b.headers
+                    && a.filters == b.filters
+                    && a.limits == b.limits
+                    && failure(&a.failure) == failure(&b.failure)
+            })
+    }
+
+    /// The gist: `goes to shop/api:80 (90 %) and shop/old:80 (10 %)`.
+    pub(super) fn said(&self) -> String {
+        let said = &self.said;
+        if let Some(answer) = &said.answer {
+            let redirect = said.filters.iter().find(|f| f.starts_with("redirect"));
+            return match redirect {
+                Some(redirect) => format!("answered with a {redirect}"),
+                None => format!("answered with {}", answer.status),
+            };
+        }
+        if said.backends.is_empty() {
+            return said
+                .failure
+                .as_ref()
+                .map_or_else(|| "passed on outside the mesh".to_owned(), answered);
+        }
+        let backends: Vec<String> = said.backends.iter().map(backend).collect();
+        format!("goes to {}", backends.join(" and "))
+    }
+
+    /// What else differs.
+    pub(super) fn details(&self, after: &Self) -> Vec<String> {
+        let (before, after) = (self.list(), after.list());
+        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let value = |list: &BTreeMap<String, String>, name| {
+            list.get(name).cloned().unwrap_or_else(|| "none".to_owned())
+        };
+        names
+            .into_iter()
+            .filter(|name| before.get(*name) != after.get(*name))
+            .map(|name| {
+                format!(
+                    "{name}: {} -> {}",
+                    value(&before, name),
+                    value(&after, name)
+                )
+            })
+            .collect()
+    }
+
+    /// All that the gist leaves out, by name.
+    fn list(&self) -> BTreeMap<String, String> {
+        let mut list = BTreeMap::new();
+        let said = &self.said;
+        let filters = |all: &[String]| all.join("; ");
+        if !said.filters.is_empty() {
+            list.insert("filters".to_owned(), filters(&said.filters));
+        }
+        for setting in said.listener.iter().flat_map(|l| &l.settings) {
+            add(&mut list, "listener", setting);
+        }
+        for (at, backend) in said.backends.iter().enumerate() {
+            let whose = match said.backends.len() {
+                1 => String::new(),
+                _ => format!("backend {at}, "),
+            };
+            if !backend.filters.is_empty() {
+                let name = format!("{whose}filters of the backend");
+                list.insert(name, filters(&backend.filters));
+            }
+            for limit in &backend.limits {
+                add(&mut list, &whose, limit);
+            }
+        }
+        list
+    }
+}
+
+/// Puts `name: value` in.
+fn add(list: &mut BTreeMap<String, String>, whose: &str, text: &str) {
+    let (name, value) = text.split_once(": ").unwrap_or((text, "yes"));
+    let whose = if whose == "listener" {
+        "listener's "
+    } else {
+        whose
+    };
+    list.insert(format!("{whose}{name}"), value.to_owned());
+}
+
+fn backend(taken: &BackendTaken) -> String {
+    let mut text = taken
+        .service
+        .clone()
+        .unwrap_or_else(|| "nowhere".to_owned());
+    let failure = taken.failure.as_ref().map(answered);
+    let percent = words::percent(taken.percent);
+    let share = (taken.percent < 100.0).then_some(percent);
+    let notes: Vec<String> = share.into_iter().chain(failure).collect();
+    if notes.is_empty() {
+        return text;
+    }
+    text.extend([" (", &notes.join(", "), ")"]);
+    text
+}
+
+fn answered(failure: &Failure) -> String {
+    match (&failure.reason, failure.status) {
+        (Some(reason), Some(status)) => format!("answered with {status} {reason}"),
+        _ => "taken by no proxy".to_owned(),
+    }
+}
+
+fn objects(said: &Simulation, probe: &Probe) -> BTreeSet<ObjectKey> {
+    let mut objects = BTreeSet::new();
+    let mut add = |kind: ObjectKind, name: &str| {
+        if let Some((namespace, name)) = name.split_once('/') {
+            objects.insert(ObjectKey::new(kind, namespace, name));
+        }
+    };
+    let service = |text: &str| text.rsplit_once(':').map(|(name, _)| name.to_owned());
+    if let Some(gateway) = &probe.gateway {
+        add(ObjectKind::Gateway, &gateway.to_string());
+    }
+    if let Some(route) = &said.route
+        && let Some(kind) = ObjectKind::from_word(&route.kind)
+    {
+        add(kind, &route.name);
+    }
+    let backends = said.backends.iter().filter_map(|b| b.service.as_deref());
+    for name in backends.chain(said.service.as_deref()).filter_map(service) {
+        add(ObjectKind::Service, &name);
+    }
+    // Nobody knows a Service whose requests find none; the host says which was meant.
+    if probe.gateway.is_none()
+        && let Some(name) = model::name::service_of_host(&probe.request.host, "default")
+    {
+        add(ObjectKind::Service, &name.to_string());
+    }
+    objects
+}

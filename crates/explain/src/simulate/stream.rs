@@ -1,0 +1,88 @@
+//! Connections and datagrams: the one route for their server name, and its backends.
+
+use std::sync::Arc;
+
+use model::Reason;
+use model::gateway::{GatewayName, StreamRoute};
+use policy::host::HostMap;
+
+use super::backend;
+use crate::report::{Failure, NotTaken, RouteTaken, Simulation};
+use crate::world::World;
+
+pub(super) fn go(
+    world: &World,
+    gateway: &GatewayName,
+    streams: &HostMap<Arc<StreamRoute>>,
+    name: Option<&str>,
+    said: &mut Simulation,
+) {
+    let found = policy::gateway::stream(streams, name);
+    let of_gateway = world.gateways.get(gateway);
+    let all = of_gateway.filter(|_| !said.brief);
+    for route in all.into_iter().flat_map(|g| &g.streams) {
+        if found.is_none_or(|f| !Arc::ptr_eq(f, route)) {
+            let what = format!("{} {}", route.kind, route.name);
+            said.not_taken
+                .push(NotTaken::new(what, why_not(route, name)));
+        }
+    }
+    let Some(route) = found else {
+        let whom = name.map(|name| format!(" for the server name \"{name}\""));
+        let details = format!("no route is attached{}", whom.unwrap_or_default());
+        let remedy =
+            "attach a route of the listener's protocol, with this host among its hostnames";
+        return said.fail(Failure::new(Reason::NoRoute, details).remedy(remedy));
+    };
+    let condition = match name {
+        Some(name) => format!("server name {name}"),
+        None => "any connection".to_owned(),
+    };
+    said.route = Some(RouteTaken {
+        kind: route.kind.to_string(),
+        name: route.name.to_string(),
+        rule_index: 0,
+        rule_name: None,
+        match_index: None,
+        condition,
+    });
+    let total: u64 = route.backends.iter().map(|b| u64::from(b.weight)).sum();
+    if total == 0 {
+        let details = format!(
+            "{} {} has no backend with a weight above 0",
+            route.kind, route.name
+        );
+        let remedy = "give one of its backendRefs a weight";
+        return said.fail(Failure::no_backend(details).remedy(remedy));
+    }
+    for backend in &route.backends {
+        let share = (backend.weight, total);
+        said.backends.push(backend::taken(
+            world,
+            None,
+            &backend.target,
+            share,
+            said.brief,
+        ));
+    }
+    backend::judge(said);
+}
+
+fn why_not(route: &StreamRoute, name: Option<&str>) -> String {
+    let hosts = route.attachments.iter().flat_map(|a| &a.hostnames);
+    let takes = |name: &str| hosts.clone().any(|h| h.takes(name)) || hosts.clone().next().is_none();
+    match name {
+        Some(name) if !takes(name) => {
+            let hosts: Vec<String> = hosts.map(ToString::to_string).collect();
+            format!("is for {}, not for {name}", hosts.join(", "))
+        }
+        _ => {
+            let listeners = route.attachments.iter().map(|a| a.listener.as_str());
+            let listeners: Vec<&str> = listeners.collect();
+            format!(
+                "is attached to {}: another listener, or a route that is older or more specific comes first",
+                listeners.join(", ")
+            )
+        }
+    }
+}

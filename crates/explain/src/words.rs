@@ -1,0 +1,264 @@
+//! Parts of the model in words.
+
+use std::time::Duration;
+
+use model::retry;
+use model::route::{
+    Filter, HeaderChange, Listed, Match, PathChange, PathMatch, Redirect, Rewrite, Target,
+    ValueMatch,
+};
+use policy::effective::{Effective, Limits};
+use wire::Fields;
+
+/// What a match asks for.
+pub(crate) fn condition(condition: &Match) -> String {
+    let mut parts = vec![path(&condition.path)];
+    if let Some(method) = &condition.method {
+        parts.push(format!("method {method}"));
+    }
+    for header in &condition.headers {
+        parts.push(format!("header {} {}", header.name, value(&header.value)));
+    }
+    for query in &condition.query {
+        parts.push(format!("query {} {}", query.name, value(&query.value)));
+    }
+    parts.join(", ")
+}
+
+pub(crate) fn path(path: &PathMatch) -> String {
+    match path {
+        PathMatch::Exact(exact) => format!("path {exact}"),
+        PathMatch::Prefix(prefix) if prefix == "/" => "any path".to_owned(),
+        PathMatch::Prefix(prefix) => format!("path {prefix} or below"),
+        PathMatch::Regex(pattern) => format!("path like {}", pattern.source()),
+        PathMatch::GrpcMethod(method) => format!("gRPC method {method} of any service"),
+    }
+}
+
+fn value(value: &ValueMatch) -> String {
+    match value {
+        ValueMatch::Exact(exact) => format!("= \"{exact}\""),
+        ValueMatch::Regex(pattern) => format!("like \"{}\"", pattern.source()),
+    }
+}
+
+/// What a filter does.
+pub(crate) fn filter(filter: &Filter) -> String {
+    match filter {
+        Filter::RequestHeaders(change) => format!("request headers: {}", headers(change)),
+        Filter::ResponseHeaders(change) => format!("response headers: {}", headers(change)),
+        Filter::Redirect(change) => redirect(change),
+        Filter::Rewrite(change) => format!("rewrite: {}", rewrite(change)),
+        Filter::Cors(cors) => match &cors.origins {
+            Listed::All => "CORS: pages of all origins".to_owned(),
+            Listed::Only(origins) => {
+                let origins: Vec<String> = origins.iter().map(ToString::to_string).collect();
+                format!("CORS: pages of {}", origins.join(", "))
+            }
+        },
+        Filter::Mirror(mirror) => {
+            let (part, of) = (mirror.share.numerator(), mirror.share.denominator());
+            let percent = f64::from(part) * 100.0 / f64::from(of.max(1));
+            format!(
+                "copies to {}: {}",
+                target(&mirror.target),
+                self::percent(percent)
+            )
+        }
+    }
+}
+
+fn headers(change: &HeaderChange) -> String {
+    let mut parts = Vec::new();
+    let text = |v: &http::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
+    parts.extend(
+        change
+            .set
+            .iter()
+            .map(|(n, v)| format!("set {n}: {}", text(v))),
+    );
+    parts.extend(
+        change
+            .add
+            .iter()
+            .map(|(n, v)| format!("add {n}: {}", text(v))),
+    );
+    parts.extend(change.remove.iter().map(|n| format!("remove {n}")));
+    parts.join(", ")
+}
+
+fn redirect(redirect: &Redirect) -> String {
+    let mut parts = vec![format!("redirect with status {}", redirect.status.as_u16())];
+    parts.extend(redirect.scheme.iter().map(|s| format!("scheme {s}")));
+    parts.extend(redirect.hostname.iter().map(|h| format!("host {h}")));
+    parts.extend(redirect.port.map(|p| format!("port {p}")));
+    parts.extend(redirect.path.as_ref().map(path_change));
+    parts.join(", ")
+}
+
+fn path_change(change: &PathChange) -> String {
+    match change {
+        PathChange::Full(path) => format!("path {path}"),
+        PathChange::Prefix(prefix) => format!("prefix {prefix}"),
+    }
+}
+
+fn rewrite(rewrite: &Rewrite) -> String {
+    let mut parts = Vec::new();
+    if let Some(host) = &rewrite.hostname {
+        parts.push(format!("host {host}"));
+    }
+    parts.extend(rewrite.path.as_ref().map(path_change));
+    parts.join(", ")
+}
+
+/// `namespace/name:port`.
+pub(crate) fn target(target: &Target) -> String {
+    match target {
+        Target::Service { name, port } => format!("{name}:{port}"),
+        Target::Invalid { .. } => "nowhere".to_owned(),
+    }
+}
+
+/// Names and values.
+pub(crate) fn fields(fields: &Fields) -> Vec<(String, String)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    fields.iter().map(|(n, v)| (text(n), text(v))).collect()
+}
+
+/// `12.5 %`.
+pub(crate) fn percent(percent: f64) -> String {
+    let text = format!("{percent:.2}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{text} %")
+}
+
+/// `1.5s`, as `Duration` is written in configuration; `none` for no bound.
+pub(crate) fn time(limit: Option<Duration>) -> String {
+    match limit {
+        None => "none".to_owned(),
+        Some(limit) => format!("{limit:?}"),
+    }
+}
+
+/// What bounds a request, by name. Those that are as they are by default come only where `all`.
+pub(crate) fn limits(
+    policy: &Effective,
+    limits: &Limits<'_>,
+    all: bool,
+) -> Vec<(&'static str, String)> {
+    let usual = Effective::default();
+    let list = [
+        (
+            "request timeout",
+            time(limits.request_timeout),
+            time(usual.request_timeout),
+        ),
+        (
+            "timeout of a try",
+            time(limits.per_try_timeout),
+            time(usual.per_try_timeout),
+        ),
+        (
+            "idle timeout of a stream",
+            time(limits.stream_idle),
+            time(usual.stream_idle),
+        ),
+        ("retries", retries(limits.retry), retries(&usual.retry)),
+        (
+            "connect timeout",
+            time(Some(policy.connect_timeout)),
+            time(Some(usual.connect_timeout)),
+        ),
+        (
+            "idle timeout of a connection",
+            time(policy.idle_timeout),
+            time(usual.idle_timeout),
+        ),
+        (
+            "connections",
+            count(policy.max_connections),
+            count(usual.max_connections),
+        ),
+        (
+            "requests at a time",
+            count(policy.max_requests),
+            count(usual.max_requests),
+        ),
+        (
+            "load balancing",
+            format!("{:?}", policy.algorithm),
+            format!("{:?}", usual.algorithm),
+        ),
+        ("outlier detection", outlier(policy), outlier(&usual)),
+        (
+            "PROXY header",
+            proxy_protocol(policy),
+            proxy_protocol(&usual),
+        ),
+    ];
+    let told = list
+        .into_iter()
+        .filter(|(_, now, usual)| all || now != usual);
+    told.map(|(name, now, _)| (name, now)).collect()
+}
+
+fn count(limit: u32) -> String {
+    match limit {
+        u32::MAX => "no limit".to_owned(),
+        limit => limit.to_string(),
+    }
+}
+
+fn retries(policy: &retry::Policy) -> String {
+    if policy.attempts == 0 {
+        return "none".to_owned();
+    }
+    let on: Vec<String> = policy.on.iter().map(|c| retry_condition(*c)).collect();
+    let retry::Policy {
+        attempts,
+        backoff,
+        budget,
+        ..
+    } = policy;
+    format!(
+        "{attempts} on {} (wait {:?} to {:?}, budget {} % and {} a second)",
+        on.join(", "),
+        backoff.base,
+        backoff.max,
+        budget.percent,
+        budget.min_per_second
+    )
+}
+
+fn retry_condition(condition: retry::Condition) -> String {
+    match condition {
+        retry::Condition::ConnectFailure => "connect-failure".to_owned(),
+        retry::Condition::Reset => "reset".to_owned(),
+        retry::Condition::RefusedStream => "refused-stream".to_owned(),
+        retry::Condition::GatewayError => "gateway-error".to_owned(),
+        retry::Condition::ServerError => "5xx".to_owned(),
+        retry::Condition::Status(status) => status.to_string(),
+        retry::Condition::GrpcStatus(code) => format!("gRPC status {code}"),
+    }
+}
+
+fn outlier(policy: &Effective) -> String {
+    match &policy.outlier {
+        None => "off".to_owned(),
+        Some(o) => format!(
+            "after {} server errors or {} gateway errors in a row, for {:?}, at most {} %",
+            o.consecutive_5xx,
+            o.consecutive_gateway_errors,
+            o.base_ejection_time,
+            o.max_ejection_percent
+        ),
+    }
+}
+
+fn proxy_protocol(policy: &Effective) -> String {
+    match policy.proxy_protocol {
+        None => "none".to_owned(),
+        Some(version) => format!("{version:?}"),
+    }
+}
