@@ -61,6 +61,13 @@ fn run(
         Way::Gateway => gateway::go(world, request, gateway, &mut said),
         Way::Outside => mesh::outside(world, request, &mut said),
     }
+    if !request.is_http() {
+        // Connections are closed; there is no response that could have a status.
+        let of_backends = said.backends.iter_mut().filter_map(|b| b.failure.as_mut());
+        for failure in of_backends.chain(&mut said.failure) {
+            failure.status = None;
+        }
+    }
     said.served = said.failure.is_none();
     said
 }

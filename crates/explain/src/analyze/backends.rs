@@ -113,8 +113,8 @@ fn ports(
         let Some(failure) = nobody(destination, number) else {
             continue;
         };
-        let healthy = failure.reason.as_deref() == Some(Reason::NoEndpoints.as_str());
-        let (message, remedy) = if healthy {
+        let absent = failure.reason.as_deref() == Some(Reason::NoEndpoints.as_str());
+        let (message, remedy) = if absent {
             (
                 format!("no workload serves port {number}{}", sent(used)),
                 "add the port to the Workloads, or correct targetPort",
@@ -130,7 +130,7 @@ fn ports(
             check: "no-endpoints",
             field: format!("spec.ports[{at}]"),
             message,
-            why: failure.details,
+            why: String::new(),
             remedy: remedy.to_owned(),
         };
         notes.add(key.clone(), said);
@@ -147,7 +147,8 @@ fn sent(used: Option<&Vec<String>>) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!(", and {}{more} lead there", named.join(", "))
+    let lead = if routes.len() == 1 { "leads" } else { "lead" };
+    format!(", and {}{more} {lead} there", named.join(", "))
 }
 
 /// Which routes lead to a service.

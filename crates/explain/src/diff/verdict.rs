@@ -72,16 +72,18 @@ impl Verdict {
         format!("goes to {}", backends.join(" and "))
     }
 
-    /// What else differs.
+    /// What else differs: of the listener, of the filters, and of what bounds requests to backends
+    /// that they go to before and after.
     pub(super) fn details(&self, after: &Self) -> Vec<String> {
-        let (before, after) = (self.list(), after.list());
+        let (before, after) = (self.list(after), after.list(self));
         let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         let value = |list: &BTreeMap<String, String>, name| {
             list.get(name).cloned().unwrap_or_else(|| "none".to_owned())
         };
-        names
+        let differing = names
             .into_iter()
-            .filter(|name| before.get(*name) != after.get(*name))
+            .filter(|name| before.get(*name) != after.get(*name));
+        differing
             .map(|name| {
                 format!(
                     "{name}: {} -> {}",
@@ -92,43 +94,69 @@ impl Verdict {
             .collect()
     }
 
-    /// All that the gist leaves out, by name.
-    fn list(&self) -> BTreeMap<String, String> {
+    /// All that the gist leaves out, by name, as far as it can be compared with the other's.
+    fn list(&self, other: &Self) -> BTreeMap<String, String> {
         let mut list = BTreeMap::new();
         let said = &self.said;
-        let filters = |all: &[String]| all.join("; ");
-        if !said.filters.is_empty() {
-            list.insert("filters".to_owned(), filters(&said.filters));
-        }
         for setting in said.listener.iter().flat_map(|l| &l.settings) {
-            add(&mut list, "listener", setting);
+            add(&mut list, setting, "listener");
         }
-        for (at, backend) in said.backends.iter().enumerate() {
-            let whose = match said.backends.len() {
-                1 => String::new(),
-                _ => format!("backend {at}, "),
+        let backends = |s: &Simulation| {
+            s.backends
+                .iter()
+                .filter_map(|b| b.service.clone())
+                .collect()
+        };
+        let (own, theirs): (Vec<String>, Vec<String>) = (backends(said), backends(&other.said));
+        if theirs.is_empty() || own.is_empty() {
+            return list;
+        }
+        if !said.filters.is_empty() {
+            list.insert("filters".to_owned(), said.filters.join("; "));
+        }
+        let alone = own.len() == 1 && own == theirs;
+        for backend in &said.backends {
+            let Some(service) = backend.service.as_ref().filter(|s| theirs.contains(s)) else {
+                continue;
             };
+            let whose = if alone { "" } else { service };
             if !backend.filters.is_empty() {
-                let name = format!("{whose}filters of the backend");
-                list.insert(name, filters(&backend.filters));
+                let text = format!("filters of the backend: {}", backend.filters.join("; "));
+                add(&mut list, &text, whose);
             }
             for limit in &backend.limits {
-                add(&mut list, &whose, limit);
+                add(&mut list, limit, whose);
+            }
+            let changed = |b: &BackendTaken| (b.request.clone(), b.headers.clone());
+            let same = |b: &&BackendTaken| b.service.as_ref() == Some(service);
+            let differs = other
+                .said
+                .backends
+                .iter()
+                .find(same)
+                .is_some_and(|b| changed(b) != changed(backend));
+            if differs && let Some(request) = &backend.request {
+                let headers = backend
+                    .headers
+                    .iter()
+                    .flatten()
+                    .map(|(n, v)| format!(", {n}: {v}"));
+                let text = format!("gets: {request}{}", headers.collect::<String>());
+                add(&mut list, &text, whose);
             }
         }
         list
     }
 }
 
-/// Puts `name: value` in.
-fn add(list: &mut BTreeMap<String, String>, whose: &str, text: &str) {
+/// Puts `name: value` in, as `name of whose`.
+fn add(list: &mut BTreeMap<String, String>, text: &str, whose: &str) {
     let (name, value) = text.split_once(": ").unwrap_or((text, "yes"));
-    let whose = if whose == "listener" {
-        "listener's "
-    } else {
-        whose
+    let name = match whose {
+        "" => name.to_owned(),
+        whose => format!("{name} of {whose}"),
     };
-    list.insert(format!("{whose}{name}"), value.to_owned());
+    list.insert(name, value.to_owned());
 }
 
 fn backend(taken: &BackendTaken) -> String {
@@ -150,7 +178,8 @@ fn backend(taken: &BackendTaken) -> String {
 fn answered(failure: &Failure) -> String {
     match (&failure.reason, failure.status) {
         (Some(reason), Some(status)) => format!("answered with {status} {reason}"),
-        _ => "taken by no proxy".to_owned(),
+        (Some(reason), None) => format!("closed with {reason}"),
+        (None, _) => "taken by no proxy".to_owned(),
     }
 }
 

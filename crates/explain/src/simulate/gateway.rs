@@ -52,16 +52,11 @@ pub(super) fn go(
                 let note = "TLS is passed on: what is inside is seen by the backend only";
                 said.notes.push(note.to_owned());
             }
-            stream::go(
-                world,
-                &config.gateway,
-                &found.listener.streams,
-                request.server_name().as_deref(),
-                said,
-            );
+            let name = request.server_name();
+            stream::go(world, found.listener, name.as_deref(), said);
         }
         Protocol::Tcp | Protocol::Udp => {
-            stream::go(world, &config.gateway, &found.listener.streams, None, said);
+            stream::go(world, found.listener, None, said);
         }
     }
 }
@@ -166,9 +161,14 @@ fn listener<'w>(
             (Some(host), _) => format!("no listener is for the server name \"{host}\""),
             (None, _) => "no listener is for clients that send no server name".to_owned(),
         };
-        Some(Failure::new(Reason::NoRoute, details).remedy(
-            "add the host to a listener's hostname, or a listener without hostname for all hosts",
-        ))
+        let remedy =
+            "add the host to a listener's hostname, or a listener without hostname for all hosts";
+        let failure = Failure::new(Reason::NoRoute, details).remedy(remedy);
+        Some(Failure {
+            // Where TLS does not begin there is no response.
+            status: failure.status.filter(|_| request.scheme == Scheme::Http),
+            ..failure
+        })
     })?;
     Ok((port, listener))
 }

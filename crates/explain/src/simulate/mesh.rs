@@ -51,8 +51,12 @@ pub(super) fn go(
             name: name.clone(),
             port,
         };
-        said.backends
-            .push(backend::taken(world, None, &target, (1, 1), said.brief));
+        let mut taken = backend::taken(world, None, &target, (1, 1), said.brief);
+        if plain {
+            // They are the caller's proxy's.
+            taken.limits.clear();
+        }
+        said.backends.push(taken);
         backend::judge(said);
     } else {
         let asked = http::Asked {

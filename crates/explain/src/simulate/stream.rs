@@ -3,28 +3,21 @@
 use std::sync::Arc;
 
 use model::Reason;
-use model::gateway::{GatewayName, StreamRoute};
-use policy::host::HostMap;
+use model::gateway::StreamRoute;
 
 use super::backend;
 use crate::report::{Failure, NotTaken, RouteTaken, Simulation};
-use crate::world::World;
+use crate::world::{Listener, World};
 
-pub(super) fn go(
-    world: &World,
-    gateway: &GatewayName,
-    streams: &HostMap<Arc<StreamRoute>>,
-    name: Option<&str>,
-    said: &mut Simulation,
-) {
-    let found = policy::gateway::stream(streams, name);
-    let of_gateway = world.gateways.get(gateway);
+pub(super) fn go(world: &World, listener: &Listener, name: Option<&str>, said: &mut Simulation) {
+    let found = policy::gateway::stream(&listener.streams, name);
+    let of_gateway = world.gateways.get(&listener.config.gateway);
     let all = of_gateway.filter(|_| !said.brief);
     for route in all.into_iter().flat_map(|g| &g.streams) {
         if found.is_none_or(|f| !Arc::ptr_eq(f, route)) {
             let what = format!("{} {}", route.kind, route.name);
             said.not_taken
-                .push(NotTaken::new(what, why_not(route, name)));
+                .push(NotTaken::new(what, why_not(route, listener, name)));
         }
     }
     let Some(route) = found else {
@@ -68,21 +61,18 @@ pub(super) fn go(
     backend::judge(said);
 }
 
-fn why_not(route: &StreamRoute, name: Option<&str>) -> String {
-    let hosts = route.attachments.iter().flat_map(|a| &a.hostnames);
-    let takes = |name: &str| hosts.clone().any(|h| h.takes(name)) || hosts.clone().next().is_none();
+fn why_not(route: &StreamRoute, listener: &Listener, name: Option<&str>) -> String {
+    let listener = &listener.config;
+    let hosts = policy::gateway::attached(&route.attachments, listener);
+    if hosts.is_empty() {
+        return format!("is attached to other listeners than \"{}\"", listener.name);
+    }
+    let takes = |name: &str| hosts.iter().flatten().any(|h| h.takes(name)) || hosts.contains(&None);
     match name {
         Some(name) if !takes(name) => {
-            let hosts: Vec<String> = hosts.map(ToString::to_string).collect();
+            let hosts: Vec<String> = hosts.iter().flatten().map(ToString::to_string).collect();
             format!("is for {}, not for {name}", hosts.join(", "))
         }
-        _ => {
-            let listeners = route.attachments.iter().map(|a| a.listener.as_str());
-            let listeners: Vec<&str> = listeners.collect();
-            format!(
-                "is attached to {}: another listener, or a route that is older or more specific comes first",
-                listeners.join(", ")
-            )
-        }
+        _ => "an older route, or one for a more specific host, comes first".to_owned(),
     }
 }

@@ -7,10 +7,8 @@ use crate::path;
 
 /// Why a match can never take a request, with what to do; `None` if it may.
 pub fn impossible(condition: &Match, kind: RouteKind) -> Option<String> {
-    impossible_path(&condition.path).or_else(|| {
-        let headers = condition.headers.iter();
-        headers.filter_map(|h| impossible_header(h, kind)).next()
-    })
+    let header = |h| impossible_header(h, kind);
+    impossible_path(&condition.path).or_else(|| condition.headers.iter().find_map(header))
 }
 
 fn impossible_path(path: &PathMatch) -> Option<String> {

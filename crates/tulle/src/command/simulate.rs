@@ -184,7 +184,8 @@ fn backend(out: &mut String, ui: &Ui, taken: &BackendTaken) {
 fn failed(out: &mut String, ui: &Ui, failure: &Failure) {
     let answer = match (&failure.reason, failure.status) {
         (Some(reason), Some(status)) => format!("not served: {status} {reason}"),
-        _ => "not served: no proxy takes the connection".to_owned(),
+        (Some(reason), None) => format!("not served: the connection is closed, {reason}"),
+        (None, _) => "not served: no proxy takes the connection".to_owned(),
     };
     line(out, "result", &ui.paint(Paint::Red, &answer));
     line(out, "", &failure.details);
