@@ -7,6 +7,7 @@ use model::route::{
     Filter, HeaderChange, Listed, Match, PathChange, PathMatch, Redirect, Rewrite, Target,
     ValueMatch,
 };
+use model::session::{Carrier, Persistence};
 use policy::effective::{Effective, Limits};
 use wire::Fields;
 
@@ -110,6 +111,20 @@ fn rewrite(rewrite: &Rewrite) -> String {
     }
     parts.extend(rewrite.path.as_ref().map(path_change));
     parts.join(", ")
+}
+
+/// How sessions are kept.
+pub(crate) fn session(session: &Persistence) -> String {
+    let carrier = match session.carrier {
+        Carrier::Cookie | Carrier::PermanentCookie => "cookie",
+        Carrier::Header => "header",
+    };
+    let lasts = session.timeout.map(|t| format!(" for {t:?}"));
+    format!(
+        "sessions kept by {carrier} {}{}",
+        session.name,
+        lasts.unwrap_or_default()
+    )
 }
 
 /// `namespace/name:port`.

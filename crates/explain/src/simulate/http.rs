@@ -56,6 +56,8 @@ pub(super) fn go(world: &World, request: &Request, asked: &Asked<'_>, said: &mut
     };
     said.route = Some(taken(&decision));
     said.filters = decision.rule.filters.iter().map(words::filter).collect();
+    said.filters
+        .extend(decision.rule.session.as_ref().map(words::session));
     let origin = Origin {
         scheme: request.scheme.as_str(),
         authority: &request.authority,

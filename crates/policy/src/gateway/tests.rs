@@ -48,6 +48,7 @@ fn route(name: &str, hosts: &[&str], path: &str) -> Arc<Route> {
             backends: Vec::new(),
             timeouts: Timeouts::default(),
             retry: None,
+            session: None,
         }],
     })
 }
