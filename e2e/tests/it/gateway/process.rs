@@ -116,3 +116,49 @@ fn somebody_else_is_not_given_the_gateways_keys() {
     edge.process.wait_stderr("service account", SOON);
     assert!(Raw::connect(("127.0.0.1", port)).is_err());
 }
+
+#[test]
+fn a_session_outlives_the_proxy_and_the_control_plane() {
+    let mut mesh = Mesh::start();
+    let reviews = mesh.server("reviews", "/http", |_| Step::answer("reviews"));
+    let ratings = mesh.server("ratings", "/http", |_| Step::answer("ratings"));
+    let port = free_port();
+    mesh.apply(&entrance("web", port, "reviews", reviews.upstream.port()));
+    let (a, b) = (reviews.upstream.port(), ratings.upstream.port());
+    mesh.apply(&format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: all, namespace: default}}\nspec:\n  parentRefs: [{{name: web}}]\n  rules:\n  - sessionPersistence: {{type: Header, sessionName: x-session}}\n    backendRefs: [{{name: reviews, port: {a}}}, {{name: ratings, port: {b}}}]\n"
+    ));
+    let ask = |token: &str| {
+        let mut raw = Raw::connect(("127.0.0.1", port)).unwrap();
+        let response = raw.request(format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Session: {token}\r\n\r\n"
+        ));
+        (
+            response.text(),
+            response.header("x-session").map(str::to_owned),
+        )
+    };
+    let mut edge = Edge::start(&mesh, "edge");
+    served(&mut edge.process, port);
+    let (home, token) = testkit::wait_for("a session", SOON, || {
+        let (body, token) = ask("none");
+        Some((body, token?))
+    });
+
+    // Another control plane with the same authority, another proxy that has kept nothing.
+    let addresses = std::fs::read_to_string(mesh.dir.join("control.json")).unwrap();
+    let addresses: Value = serde_json::from_str(&addresses).unwrap();
+    edge.process.kill();
+    mesh.control.take().unwrap().kill();
+    std::fs::remove_dir_all(mesh.dir.join("web")).unwrap();
+    std::fs::remove_file(mesh.dir.join("token")).unwrap();
+    mesh.start_control(addresses["xds"].as_str().unwrap());
+    let mut edge = Edge::start(&mesh, "again");
+    served(&mut edge.process, port);
+    testkit::wait_for("its endpoint to be known again", SOON, || {
+        (ask(&token).0 == home).then_some(())
+    });
+    for _ in 0..10 {
+        assert_eq!(ask(&token), (home.clone(), None));
+    }
+}
