@@ -115,7 +115,8 @@ impl World {
     }
 
     pub(crate) fn conditions(&self, key: &ObjectKey) -> &[Condition] {
-        self.translator.conditions(key)
+        let status = self.translator.status(key);
+        status.map_or(&[], |status| &status.conditions)
     }
 
     fn compile(&mut self, resources: impl Iterator<Item = Resource>) {

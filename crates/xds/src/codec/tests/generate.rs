@@ -19,6 +19,7 @@ use model::route::{
     ValueMatch,
 };
 use model::service::{Port, Protocol, Service};
+use model::session::{Carrier, Persistence};
 use model::traffic::{self, Algorithm, Connections, OutlierDetection, ProxyVersion, TrafficPolicy};
 use model::workload::{Locality, Mtls, MtlsMode, Tunnel, Workload, WorkloadPort};
 use model::{SpiffeId, TrustDomain};
