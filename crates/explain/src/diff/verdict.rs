@@ -19,7 +19,9 @@ pub(super) struct Verdict {
 impl Verdict {
     pub(super) fn of(world: &World, probe: &Probe) -> Self {
         let gateway = probe.gateway.as_ref();
-        let said = crate::simulate::briefly(world, &probe.request, &probe.caller, gateway);
+        let mut said = crate::simulate::briefly(world, &probe.request, &probe.caller, gateway);
+        // Who gets nothing has no part in it.
+        said.backends.retain(|backend| backend.weight > 0);
         Self {
             objects: objects(&said, probe),
             said,
