@@ -121,7 +121,7 @@ impl Verdict {
             let Some(service) = backend.service.as_ref().filter(|s| theirs.contains(s)) else {
                 continue;
             };
-            let whose = if alone { "" } else { service };
+            let whose = if alone { "" } else { service.as_str() };
             if !backend.filters.is_empty() {
                 let text = format!("filters of the backend: {}", backend.filters.join("; "));
                 add(&mut list, &text, whose);
