@@ -276,7 +276,7 @@ fn a_change_is_told_by_what_it_does_to_requests() {
     ask(
         "a.yaml",
         0,
-        &["--- stdout\n--- stderr\nno request fares differently"],
+        &["--- stdout\n--- stderr\nno object changes\n"],
     );
     ask(
         "b.yaml",

@@ -156,6 +156,7 @@ fn summary(changes: &Changes) -> String {
     };
     let differing: usize = changes.differences.iter().map(|d| d.count).sum();
     match differing {
+        0 if tried == 0 => "no object changes".to_owned(),
         0 => format!("no request fares differently ({tried} tried{bound})"),
         _ => format!("{differing} of {tried} requests that were tried fare differently{bound}"),
     }
