@@ -171,42 +171,96 @@ spec: {{address: 127.0.0.1, ports: [{{name: http, port: 80}}], serviceAccount: a
     std::fs::write(dir.join(name), text).expect("written");
 }
 
+/// Runs a command and looks for its exit code and parts of what it says, in this order.
+#[track_caller]
+fn says(dir: &Path, arguments: &[&str], code: i32, parts: &[&str]) {
+    let text = seen(dir, arguments);
+    assert!(text.contains(&format!("exit code: {code}\n")), "{text}");
+    let mut rest = text.as_str();
+    for part in parts {
+        let Some(at) = rest.find(part) else {
+            panic!("\"{part}\" is not there, or not in its place:\n{text}");
+        };
+        rest = &rest[at + part.len()..];
+    }
+}
+
 #[test]
 fn a_request_is_followed_before_anything_runs() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let dir = dir.path();
     written(dir, "a.yaml", "/api", 0);
-    let ask = |request: &str| seen(dir, &["simulate", "-f", "a.yaml", "--request", request]);
-    let all = [
-        ask("GET http://shop.example.com/api/1"),
-        ask("GET http://shop.example.com/other"),
-        ask("nonsense"),
-        seen(
+    let ask = |request: &str, code: i32, parts: &[&str]| {
+        says(
             dir,
-            &[
-                "simulate",
-                "-f",
-                "a.yaml",
-                "-r",
-                "GET http://shop.example.com/api",
-                "-o",
-                "yaml",
-            ],
-        ),
-        seen(
-            dir,
-            &[
-                "simulate",
-                "-f",
-                "a.yaml",
-                "-r",
-                "http://a/",
-                "--gateway",
-                "web",
-            ],
-        ),
-    ];
-    insta::assert_snapshot!(all.join("\n"));
+            &["simulate", "-f", "a.yaml", "--request", request],
+            code,
+            parts,
+        );
+    };
+    ask(
+        "GET http://shop.example.com/api/1",
+        0,
+        &[
+            "request    GET http://shop.example.com/api/1\n",
+            "listener   http of Gateway shop/web (HTTP on port 80, hosts *)\n",
+            "route      HTTPRoute shop/api, rule 0, match 0 (path /api or below)\n",
+            "backend    shop/api:80 (100 %)\n",
+            "shop/api-0 at 127.0.0.1:80, usable\n",
+            "backend    shop/next:80 (0 %)\n",
+            "result     served\n",
+        ],
+    );
+    ask(
+        "GET http://shop.example.com/other",
+        1,
+        &[
+            "result     not served: 404 no_route\n",
+            "takes GET /other\n",
+            "remedy     ",
+            "considered, and why not:\n",
+            "HTTPRoute shop/api, rule 0 (path /api or below): path \"/other\" is not \"/api\" or below it\n",
+        ],
+    );
+    ask(
+        "nonsense",
+        2,
+        &[
+            "--- stderr\nerror: \"nonsense\" is no request",
+            "GET https://",
+        ],
+    );
+    let more = |arguments: &[&str], code, parts: &[&str]| {
+        let mut all = vec![
+            "simulate",
+            "-f",
+            "a.yaml",
+            "-r",
+            "GET http://shop.example.com/api",
+        ];
+        all.extend(arguments);
+        says(dir, &all, code, parts);
+    };
+    more(
+        &["-o", "json"],
+        0,
+        &["\"served\": true", "\"service\": \"shop/api:80\""],
+    );
+    more(
+        &["--gateway", "web"],
+        2,
+        &["--gateway \"web\": expected NAMESPACE/NAME"],
+    );
+    more(
+        &["--gateway", "shop/none"],
+        1,
+        &["Gateway shop/none does not exist"],
+    );
+    more(
+        &["--from", "somebody"],
+        2,
+        &["--from \"somebody\": expected spiffe://"],
+    );
 }
 
 #[test]
@@ -216,14 +270,33 @@ fn a_change_is_told_by_what_it_does_to_requests() {
     written(dir, "a.yaml", "/api", 0);
     written(dir, "b.yaml", "/api", 1);
     written(dir, "c.yaml", "/v2", 0);
-    let ask = |new: &str| seen(dir, &["diff", "--old", "a.yaml", "-f", new]);
-    let all = [
-        ask("a.yaml"),
-        ask("b.yaml"),
-        ask("c.yaml"),
-        ask("none.yaml"),
-    ];
-    insta::assert_snapshot!(all.join("\n"));
+    let ask = |new: &str, code: i32, parts: &[&str]| {
+        says(dir, &["diff", "--old", "a.yaml", "-f", new], code, parts);
+    };
+    ask(
+        "a.yaml",
+        0,
+        &["--- stdout\n--- stderr\nno object changes\n"],
+    );
+    ask(
+        "b.yaml",
+        1,
+        &[
+            "GET http://shop.example.com/api\n",
+            "GET http://shop.example.com/api/*\n",
+            "  - goes to shop/api:80\n",
+            "  + goes to shop/api:80 (50 %) and shop/next:80 (50 %, answered with 503 no_endpoints)\n",
+        ],
+    );
+    ask(
+        "c.yaml",
+        1,
+        &[
+            "GET http://shop.example.com/api\n",
+            "  + answered with 404 no_route\n",
+        ],
+    );
+    ask("none.yaml", 2, &["none.yaml: cannot be read"]);
 }
 
 #[test]
@@ -236,13 +309,35 @@ fn what_can_do_nothing_is_found() {
         "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n",
     )
     .expect("written");
-    let all = [
-        seen(dir, &["analyze", "-f", "a.yaml"]),
-        seen(dir, &["analyze", "-f", "ok.yaml"]),
-        seen(dir, &["analyze", "-f", "a.yaml", "-o", "json"]),
-        seen(dir, &["analyze"]),
-    ];
-    insta::assert_snapshot!(all.join("\n"));
+    says(
+        dir,
+        &["analyze", "-f", "a.yaml"],
+        1,
+        &[
+            "warning: a.yaml:",
+            "Service shop/next: spec.selector: nothing serves it, and HTTPRoute shop/api leads there\n",
+            "  why: no Workload of the namespace has the labels app=next\n",
+            "  remedy: ",
+            "--- stderr\n5 objects: 0 errors, 1 warning, 0 to know\n",
+        ],
+    );
+    says(
+        dir,
+        &["analyze", "-f", "ok.yaml"],
+        0,
+        &["--- stdout\n--- stderr\n1 object: 0 errors, 0 warnings, 0 to know\n"],
+    );
+    says(
+        dir,
+        &["analyze", "-f", "a.yaml", "-o", "json"],
+        1,
+        &[
+            "\"severity\": \"warning\"",
+            "\"check\": \"no-endpoints\"",
+            "\"field\": \"spec.selector\"",
+        ],
+    );
+    says(dir, &["analyze"], 1, &["no control plane answers"]);
 }
 
 #[test]

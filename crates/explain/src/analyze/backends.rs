@@ -171,10 +171,14 @@ fn used(world: &World) -> BTreeMap<ServiceName, Vec<String>> {
         }
     };
     for gateway in world.gateways.values() {
-        gateway.routes.iter().for_each(|r| of_route(r));
+        for route in &gateway.routes {
+            of_route(route);
+        }
     }
     for port in world.services.values().flat_map(|s| s.ports.values()) {
-        port.routes.routes().iter().for_each(|r| of_route(r));
+        for route in port.routes.routes() {
+            of_route(route);
+        }
     }
     for route in world.gateways.values().flat_map(|g| &g.streams) {
         for backend in &route.backends {

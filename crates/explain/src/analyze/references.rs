@@ -139,7 +139,11 @@ fn references(object: &Object) -> Vec<Reference> {
 
 fn walk(value: &Value, object: &Object, found: &mut Vec<Reference>) {
     match value {
-        Value::Array(items) => items.iter().for_each(|item| walk(item, object, found)),
+        Value::Array(items) => {
+            for item in items {
+                walk(item, object, found);
+            }
+        }
         Value::Object(fields) => {
             for (field, value) in fields {
                 if REFERENCES.contains(&field.as_str()) {

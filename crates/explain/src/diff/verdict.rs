@@ -19,7 +19,9 @@ pub(super) struct Verdict {
 impl Verdict {
     pub(super) fn of(world: &World, probe: &Probe) -> Self {
         let gateway = probe.gateway.as_ref();
-        let said = crate::simulate::briefly(world, &probe.request, &probe.caller, gateway);
+        let mut said = crate::simulate::briefly(world, &probe.request, &probe.caller, gateway);
+        // Who gets nothing has no part in it.
+        said.backends.retain(|backend| backend.weight > 0);
         Self {
             objects: objects(&said, probe),
             said,
@@ -119,7 +121,7 @@ impl Verdict {
             let Some(service) = backend.service.as_ref().filter(|s| theirs.contains(s)) else {
                 continue;
             };
-            let whose = if alone { "" } else { service };
+            let whose = if alone { "" } else { service.as_str() };
             if !backend.filters.is_empty() {
                 let text = format!("filters of the backend: {}", backend.filters.join("; "));
                 add(&mut list, &text, whose);

@@ -82,8 +82,7 @@ fn find<'w>(
                     listener,
                 };
                 match &best {
-                    Some((other, _)) if *other > rank => also.push(name),
-                    Some((other, _)) if *other == rank => also.push(name),
+                    Some((other, _)) if *other >= rank => also.push(name),
                     _ => {
                         also.extend(best.take().map(|(_, f)| f.name));
                         best = Some((rank, found));

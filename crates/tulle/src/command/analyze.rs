@@ -12,8 +12,10 @@ use crate::cli::Connection;
 use crate::objects;
 use crate::ui::{Format, Paint, Ui};
 
-/// Look for what can do nothing or not what it seems to: rules that never match, references that lead
-/// nowhere, services that nobody serves, certificates that are over.
+/// Look for what can do nothing, or not what it seems to.
+///
+/// Rules that never match, references that lead nowhere, services that nobody serves, certificates
+/// that are over.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  tulle analyze -f examples/gateway\n  tulle analyze -o json\n\nExit code: 0 nothing at warning or above, 1 findings, 2 usage error."

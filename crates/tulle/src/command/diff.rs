@@ -13,8 +13,9 @@ use crate::cli::Connection;
 use crate::objects::{self, Set};
 use crate::ui::{Format, Paint, Ui};
 
-/// Say what a change of configuration would do to requests, before it is made: decisions are compared,
-/// not texts.
+/// Say what a change of configuration would do to requests.
+///
+/// Decisions are compared, not texts: the same requests are decided under the old and the new.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  tulle diff -f routes.yaml\n  tulle diff --old deployed/ -f next/ -o json\n\nWithout --old the files are laid over what the control plane has, as `tulle apply` would do it. With\n--old they stand for everything: what is in OLD only is gone.\n\nExit code: 0 no request fares differently, 1 some do, 2 usage or configuration error."
@@ -155,6 +156,7 @@ fn summary(changes: &Changes) -> String {
     };
     let differing: usize = changes.differences.iter().map(|d| d.count).sum();
     match differing {
+        0 if tried == 0 => "no object changes".to_owned(),
         0 => format!("no request fares differently ({tried} tried{bound})"),
         _ => format!("{differing} of {tried} requests that were tried fare differently{bound}"),
     }

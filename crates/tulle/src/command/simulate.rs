@@ -17,8 +17,9 @@ use crate::ui::{Format, Paint, Ui};
 /// As many of those that did not take the request stand in the table.
 const SHOWN: usize = 20;
 
-/// Say what becomes of a request: which rule takes it, what is made of it, where it goes, and why
-/// not elsewhere. Nothing is sent.
+/// Say what becomes of a request, and why.
+///
+/// Which rule takes it, what is made of it, where it goes, and why not elsewhere. Nothing is sent.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  tulle simulate -f examples/gateway --request 'GET http://www.example.com:8080/old/page'\n  tulle simulate --request 'GET http://reviews.bookshop:9080/reviews/1' --header 'x-user: ada'\n  tulle simulate -f DIR --request tls://db.sealed.example.com:8444 -o json\n\nExit code: 0 it would be served, 1 it would not (or not always), 2 usage or configuration error."
