@@ -224,8 +224,8 @@ impl ObjectKind {
         }
     }
 
-    /// Whether an object of the kind may have this `apiVersion`.
-    pub(crate) fn serves_version(self, api_version: &str) -> bool {
+    /// Every `apiVersion` that an object of the kind may have, the one of [`Self::api_version`] first.
+    pub fn api_versions(self) -> impl Iterator<Item = String> {
         let also: &[&str] = match self {
             Self::ReferenceGrant => &["gateway.networking.k8s.io/v1"],
             Self::TlsRoute => &[
@@ -239,7 +239,13 @@ impl ObjectKind {
             }
             _ => &[],
         };
-        api_version == self.api_version() || also.contains(&api_version)
+        let others = also.iter().map(|version| (*version).to_owned());
+        std::iter::once(self.api_version()).chain(others)
+    }
+
+    /// Whether an object of the kind may have this `apiVersion`.
+    pub(crate) fn serves_version(self, api_version: &str) -> bool {
+        self.api_versions().any(|version| version == api_version)
     }
 
     /// The plural in paths of the HTTP API: `httproutes`.

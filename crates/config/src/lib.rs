@@ -14,6 +14,7 @@ pub mod diagnostic;
 pub mod kind;
 pub mod object;
 pub mod reference;
+pub mod status;
 pub mod translate;
 
 pub use diagnostic::{Diagnostic, Severity};

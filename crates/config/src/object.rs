@@ -80,6 +80,8 @@ pub struct Metadata {
     pub generation: Option<u64>,
     /// `resourceVersion`; the store sets it.
     pub resource_version: Option<String>,
+    /// `uid`, where Kubernetes gave one.
+    pub uid: Option<String>,
 }
 
 /// Where an object was read from.
@@ -278,6 +280,9 @@ impl Metadata {
         }
         if let Some(version) = &self.resource_version {
             map.serialize_entry("resourceVersion", version)?;
+        }
+        if let Some(uid) = &self.uid {
+            map.serialize_entry("uid", uid)?;
         }
         map.end()
     }

@@ -57,6 +57,8 @@ pub struct Parts {
     pub traces: Arc<TraceStore>,
     /// What is wrong with files.
     pub files: Option<FileReport>,
+    /// What there is to say of Kubernetes, where objects are from there.
+    pub kubernetes: Option<crate::kubernetes::Report>,
     /// Where this control plane listens.
     pub addresses: Addresses,
     /// When it started.

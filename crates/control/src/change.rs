@@ -18,6 +18,8 @@ pub enum Origin {
     Registry,
     /// A file.
     File(Arc<str>),
+    /// The API server of Kubernetes.
+    Kubernetes,
 }
 
 impl Origin {
@@ -27,6 +29,7 @@ impl Origin {
             Self::Api => "api".to_owned(),
             Self::Registry => "registry".to_owned(),
             Self::File(path) => format!("file:{path}"),
+            Self::Kubernetes => "kubernetes".to_owned(),
         }
     }
 
@@ -35,6 +38,7 @@ impl Origin {
         match text.strip_prefix("file:") {
             Some(path) => Self::File(path.into()),
             None if text == "registry" => Self::Registry,
+            None if text == "kubernetes" => Self::Kubernetes,
             None => Self::Api,
         }
     }
@@ -46,6 +50,7 @@ impl fmt::Display for Origin {
             Self::Api => f.write_str("the HTTP API (`tulle apply`)"),
             Self::Registry => f.write_str("a running program that registered itself"),
             Self::File(path) => write!(f, "the file {path}"),
+            Self::Kubernetes => f.write_str("Kubernetes"),
         }
     }
 }
@@ -234,16 +239,30 @@ pub fn may_change(key: &ObjectKey, old: &Origin, new: &Origin) -> Result<(), Con
                 "delete it first (`tulle delete {} {}{}`), or change it with `tulle apply` instead",
                 key.kind.as_str().to_lowercase(),
                 key.name,
-                if key.namespace.is_empty() {
-                    String::new()
-                } else {
-                    format!(" -n {}", key.namespace)
-                },
+                in_namespace(key),
+            ),
+        ),
+        (Origin::Kubernetes, _) => refuse(
+            "it belongs to Kubernetes".to_owned(),
+            format!(
+                "change it there, with `kubectl edit {} {}{}`: the control plane follows its API server",
+                key.kind.as_str().to_lowercase(),
+                key.name,
+                in_namespace(key),
             ),
         ),
         (Origin::Registry, _) => refuse(
             format!("it belongs to {old}"),
             "stop that program, or choose another name".to_owned(),
         ),
+    }
+}
+
+/// The option of a command that says where an object is.
+fn in_namespace(key: &ObjectKey) -> String {
+    if key.namespace.is_empty() {
+        String::new()
+    } else {
+        format!(" -n {}", key.namespace)
     }
 }

@@ -5,7 +5,7 @@
 //! the distributor touches the streams that asked for those. `Programmed` is worked out when
 //! somebody reads it, from acknowledgements and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use config::translate::{Defaults, Status, Translator};
@@ -27,6 +27,9 @@ struct Inner {
     /// Endpoints of each service, and whether they may be chosen: for counting.
     endpoints: HashMap<ServiceName, BTreeMap<Key, bool>>,
     findings: BTreeMap<ObjectKey, Vec<Diagnostic>>,
+    /// Objects of which something else is said than when somebody last asked; `None` until
+    /// somebody does.
+    changed: Option<BTreeSet<ObjectKey>>,
 }
 
 /// `Programmed` as worked out from acknowledgements.
@@ -53,6 +56,7 @@ impl Distribution {
                 translator: Translator::new(defaults),
                 endpoints: HashMap::new(),
                 findings: BTreeMap::new(),
+                changed: None,
             }),
         }
     }
@@ -85,6 +89,9 @@ impl Distribution {
                 }
             }
         }
+        if let Some(changed) = &mut inner.changed {
+            changed.extend(outcome.statuses.iter().map(|(key, _)| key.clone()));
+        }
         for (key, resource) in &outcome.resources {
             inner.count(key, resource.as_ref());
         }
@@ -97,6 +104,14 @@ impl Distribution {
     pub fn status(&self, key: &ObjectKey) -> Status {
         let inner = self.lock();
         inner.translator.status(key).cloned().unwrap_or_default()
+    }
+
+    /// The objects of which something else is said than at the last call; for a single caller.
+    pub fn take_changed(&self) -> BTreeSet<ObjectKey> {
+        self.lock()
+            .changed
+            .replace(BTreeSet::new())
+            .unwrap_or_default()
     }
 
     /// What was found wrong with an object.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use identity::ca::{CaError, SignError};
 
+use crate::kubernetes::ConnectError;
 use crate::source::files::SourceError;
 use crate::store::StoreError;
 
@@ -74,6 +75,9 @@ pub enum ControlError {
     /// A path of objects cannot be watched.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Objects are to be those of Kubernetes, and there is no way to it.
+    #[error(transparent)]
+    Cluster(#[from] ConnectError),
 }
 
 impl ControlError {

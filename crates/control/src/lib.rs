@@ -17,15 +17,18 @@ pub mod change;
 pub mod distribute;
 mod error;
 mod home;
+pub mod kubernetes;
 mod limit;
 pub mod listen;
 mod loopback;
 pub mod metrics;
 mod options;
 mod otlp;
+pub mod published;
 pub mod registry;
 mod run;
 pub mod source;
+pub mod standing;
 pub mod state;
 pub mod store;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use config::ObjectKind;
 use telemetry::metrics::{Counter, Registry};
 
+use crate::kubernetes::Report;
 use crate::source::files::FileReport;
 use crate::state::State;
 
@@ -60,7 +61,7 @@ impl Metrics {
     }
 
     /// Registers what is worked out when somebody scrapes.
-    pub fn watch_state(&self, state: &State, files: Option<FileReport>) {
+    pub fn watch_state(&self, state: &State, files: Option<FileReport>, cluster: Option<Report>) {
         let registry = &self.registry;
         let distributor = std::sync::Arc::clone(state.distribution().distributor());
         registry.gauge_fn(
@@ -93,15 +94,72 @@ impl Metrics {
             );
         }
         let of = state.clone();
-        let broken = move || files.as_ref().map_or(0, FileReport::broken);
+        let of_cluster = cluster.clone();
+        let broken = move || {
+            files.as_ref().map_or(0, FileReport::broken)
+                + of_cluster.as_ref().map_or(0, Report::broken)
+        };
         registry.gauge_fn(
             "tulle_config_errors",
-            "Files whose last good state is in force instead of what they say, and objects with errors.",
+            "Files and objects whose last good state is in force instead of what they say, and objects with errors.",
             &[],
             move || {
                 let findings = of.distribution().all_findings();
                 (broken() + findings.iter().filter(|d| d.is_error()).count()) as f64
             },
+        );
+        if let Some(cluster) = &cluster {
+            self.watch_cluster(cluster);
+        }
+    }
+
+    /// Registers what there is to say of Kubernetes as the source of objects.
+    fn watch_cluster(&self, cluster: &Report) {
+        let registry = &self.registry;
+        for kind in ObjectKind::ALL {
+            let labels = [("kind", kind.as_str())];
+            let of = cluster.clone();
+            registry.gauge_fn(
+                "tulle_config_watch_lag_seconds",
+                "For how long the watch of a kind may have missed changes in Kubernetes.",
+                &labels,
+                move || of.watch(kind).0,
+            );
+            let of = cluster.clone();
+            registry.counter_fn(
+                "tulle_config_watch_failures_total",
+                "Failures of the watch of a kind in Kubernetes.",
+                &labels,
+                move || of.watch(kind).1,
+            );
+            let of = cluster.clone();
+            registry.counter_fn(
+                "tulle_config_lists_total",
+                "Whole lists of a kind that were taken from Kubernetes.",
+                &labels,
+                move || of.watch(kind).2,
+            );
+        }
+        let of = cluster.clone();
+        registry.counter_fn(
+            "tulle_config_status_writes_total",
+            "Statuses written to Kubernetes.",
+            &[],
+            move || of.writes().0,
+        );
+        let of = cluster.clone();
+        registry.counter_fn(
+            "tulle_config_status_write_errors_total",
+            "Statuses that could not be written to Kubernetes, and were tried again.",
+            &[],
+            move || of.writes().1,
+        );
+        let of = cluster.clone();
+        registry.gauge_fn(
+            "tulle_config_leader",
+            "1 where this replica writes to Kubernetes.",
+            &[],
+            move || f64::from(u8::from(of.is_leader())),
         );
     }
 

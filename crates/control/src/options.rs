@@ -74,7 +74,8 @@ impl Listen {
     }
 }
 
-/// Where objects are kept: `sqlite:PATH`, or the default, `control.db` in the data directory.
+/// Where objects are kept: `sqlite:PATH`, the API server of Kubernetes (`kubernetes`), or the
+/// default, `control.db` in the data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum StoreUrl {
     /// `control.db` in the data directory.
@@ -82,16 +83,21 @@ pub enum StoreUrl {
     Default,
     /// An SQLite database.
     Sqlite(PathBuf),
+    /// Objects are in Kubernetes; `control.db` in the data directory keeps a copy, with which to
+    /// start while the API server is away, and what Kubernetes does not have.
+    Kubernetes,
 }
 
 /// A `--store` that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreUrlError {
     /// Planned, not there.
-    #[error("--store {0}: this store is not supported yet; use sqlite:PATH")]
+    #[error("--store {0}: this store is not supported yet; use sqlite:PATH or kubernetes")]
     NotYet(String),
     /// Not understood.
-    #[error("--store {0}: expected sqlite:PATH, for example sqlite:/var/lib/tulle/control.db")]
+    #[error(
+        "--store {0}: expected sqlite:PATH, for example sqlite:/var/lib/tulle/control.db, or kubernetes"
+    )]
     Unknown(String),
 }
 
@@ -104,7 +110,7 @@ impl FromStr for StoreUrl {
                 path.strip_prefix("//").unwrap_or(path),
             ))),
             Some(("etcd", _)) => Err(StoreUrlError::NotYet(s.to_owned())),
-            None if s == "kubernetes" => Err(StoreUrlError::NotYet(s.to_owned())),
+            None if s == "kubernetes" => Ok(Self::Kubernetes),
             _ => Err(StoreUrlError::Unknown(s.to_owned())),
         }
     }
@@ -114,7 +120,7 @@ impl StoreUrl {
     /// The database's path.
     pub fn path(&self, data_dir: &Path) -> PathBuf {
         match self {
-            Self::Default => data_dir.join("control.db"),
+            Self::Default | Self::Kubernetes => data_dir.join("control.db"),
             Self::Sqlite(path) => path.clone(),
         }
     }

@@ -1,8 +1,9 @@
 //! Start and end of a control plane, in order.
 //!
 //! Start: the data directory and its lock, the store, the authority, the ports (so that a port
-//! in use is told before anything is changed), the objects from the store, the files' first look,
-//! and only then is anybody answered: a proxy that reconnects never sees half a mesh. End: no new
+//! in use is told before anything is changed), the objects from the store, the files' first look
+//! and the cluster's first lists, and only then is anybody answered but who asks for its health: a
+//! proxy that reconnects never sees half a mesh. End: no new
 //! connections, those that are there may finish for a moment, the store is closed last.
 
 use std::future::Future;
@@ -34,11 +35,13 @@ use crate::address::Pool;
 use crate::api::{self, Api, Parts};
 use crate::aside::aside;
 use crate::authority::{Authority, AuthorityService, keep_own_certificate};
+use crate::change::{Change, ChangeSet, OnConflict, Origin};
 use crate::error::ControlError;
 use crate::home::Home;
+use crate::kubernetes;
 use crate::listen::{self, Server};
 use crate::metrics::Metrics;
-use crate::options::{Addresses, Options};
+use crate::options::{Addresses, Options, StoreUrl};
 use crate::otlp::SpanReceiver;
 use crate::registry::{Registry, RegistryService};
 use crate::source::files::Files;
@@ -46,6 +49,8 @@ use crate::source::{Source as _, follow};
 use crate::state::{Glance, State};
 use crate::store::Store;
 
+/// What is waited for before anybody is answered, where objects are those of Kubernetes.
+const FIRST_LISTS: &str = "first lists of the API server";
 /// For connections to finish at the end.
 const FAREWELL: Duration = Duration::from_millis(750);
 
@@ -67,6 +72,10 @@ where
     F: Future,
 {
     runtime::limits::raise_open_files();
+    let cluster = match options.store {
+        StoreUrl::Kubernetes => Some(kubernetes::connect().await?),
+        _ => None,
+    };
     let home = Home::open(&options.data_dir)?;
     let store = open_store(options.store.path(home.path())).await?;
     let signer = open_authority(home.path(), &options).await?;
@@ -78,6 +87,9 @@ where
     let drain = Drain::new();
     let ready = Readiness::new();
     ready.wait_for("first look at files");
+    if cluster.is_some() {
+        ready.wait_for(FIRST_LISTS);
+    }
     let metrics = Metrics::default();
     let objects = Arc::new(OnceLock::new());
     let distributor = Distributor::new(authorize(&signer, Arc::clone(&objects)));
@@ -85,7 +97,7 @@ where
         trust_domain: options.trust_domain.clone(),
         networks: Pool::ALL.iter().flat_map(|pool| pool.networks()).collect(),
         session_key: Some(signer.session_key()?),
-        ..Defaults::default()
+        addresses_outside: cluster.is_some(),
     };
     let (state, writer) = State::load(
         store,
@@ -105,15 +117,39 @@ where
     .await?;
 
     let mut tasks = JoinSet::new();
+    let server = |router| Server::new(router, drain.clone(), metrics.clone());
+    // First of all, so that whoever looks after the process sees what it waits for.
+    let health = health(&metrics, &ready, &drain).fallback(api::not_found);
+    tasks.spawn(server(health).plain(sockets.metrics));
+    let mut shutdown = std::pin::pin!(shutdown);
     let files = start_files(&options, &state, &mut tasks).await?;
     ready.met("first look at files");
+    let mut cluster = match cluster {
+        Some(cluster) => Some(kubernetes::start(cluster, &state, &mut tasks)),
+        None => {
+            forget_kubernetes(&state).await;
+            None
+        }
+    };
+    if let Some(cluster) = &mut cluster {
+        tokio::select! {
+            () = cluster.first_lists() => ready.met(FIRST_LISTS),
+            _ = &mut shutdown => {
+                cluster.stop().await;
+                distributor.close();
+                finish(drain, tasks, writer, || drop((state, registry, metrics))).await;
+                return Ok(());
+            }
+        }
+    }
+    let report = cluster.as_ref().map(kubernetes::Running::report);
     tasks.spawn(registry.clone().sweep());
     tasks.spawn(keep_own_certificate(
         Arc::clone(&signer),
         Arc::clone(&credentials),
     ));
 
-    metrics.watch_state(&state, Some(files.clone()));
+    metrics.watch_state(&state, Some(files.clone()), report.clone());
     watch_certificates(&metrics, &signer, &credentials);
     let traces = Arc::new(TraceStore::default());
     let own = Arc::clone(&credentials);
@@ -123,6 +159,7 @@ where
         authority: Arc::clone(&authority),
         traces: Arc::clone(&traces),
         files: Some(files),
+        kubernetes: report,
         addresses: addresses.clone(),
         started: SystemTime::now(),
         own_not_after: Box::new(move || own.svid().not_after()),
@@ -138,15 +175,12 @@ where
     let grpc = add(grpc, spans.clone());
     let http = api::router(api);
     let whole = grpc.merge(http.clone()).fallback(api::not_found);
-    let server = |router| Server::new(router, drain.clone(), metrics.clone());
 
     tasks.spawn(server(whole.clone()).unix(sockets.unix));
     tasks.spawn(server(whole).tls(sockets.xds, credentials));
     tasks.spawn(server(http.fallback(api::not_found)).plain(sockets.api));
     let otlp = add(Router::new(), spans).fallback(api::not_found);
     tasks.spawn(server(otlp).plain(sockets.otlp));
-    let health = health(&metrics, &ready, &drain).fallback(api::not_found);
-    tasks.spawn(server(health).plain(sockets.metrics));
 
     home.announce(&addresses)?;
     tracing::info!(
@@ -157,11 +191,14 @@ where
 
     let mut writer = writer;
     tokio::select! {
-        _ = shutdown => Ok(()),
+        _ = &mut shutdown => Ok(()),
         // All of them run until they are stopped.
         Some(ended) = tasks.join_next() => Err(ControlError::part(ended)),
         ended = &mut writer => Err(ControlError::part(ended)),
     }?;
+    if let Some(cluster) = &cluster {
+        cluster.stop().await;
+    }
     distributor.close();
     finish(drain, tasks, writer, || drop((state, metrics))).await;
     tracing::info!("control plane has stopped");
@@ -212,6 +249,33 @@ fn own_credentials(signer: &Signer) -> Result<Arc<Credentials>, ControlError> {
     let id = control_id(signer.trust_domain());
     let svid = signer.issue(&id, DEFAULT_TTL, SystemTime::now())?;
     Ok(Credentials::new(svid, signer.trust_bundle()))
+}
+
+/// What an earlier run had from Kubernetes is nobody's when this one does not follow it.
+async fn forget_kubernetes(state: &State) {
+    let left = state.of_kubernetes();
+    if left.is_empty() {
+        return;
+    }
+    tracing::info!(
+        objects = left.len(),
+        "objects that an earlier run had from Kubernetes are forgotten: this one runs without --store kubernetes"
+    );
+    let set = ChangeSet {
+        changes: left
+            .into_iter()
+            .map(|key| Change::Delete {
+                key,
+                origin: Origin::Kubernetes,
+            })
+            .collect(),
+        who: "kubernetes".to_owned(),
+        on_conflict: OnConflict::Skip,
+        ..ChangeSet::default()
+    };
+    if let Err(error) = state.apply(set).await {
+        tracing::error!("they could not be forgotten: {error}");
+    }
 }
 
 /// Files are looked at before anybody is answered, then followed.

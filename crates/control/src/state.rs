@@ -18,6 +18,7 @@ use xds::server::Distributor;
 
 use crate::change::{Applied, ApplyError, ChangeSet, Origin};
 use crate::distribute::Distribution;
+use crate::published::Published;
 use crate::store::object::Stored;
 use crate::store::{self, Store, StoreError};
 use writer::{Command, Writer};
@@ -63,6 +64,7 @@ struct Shared {
     objects: RwLock<Objects>,
     distribution: Distribution,
     store: Store,
+    published: Published,
     /// Counts commits.
     revision: watch::Sender<u64>,
 }
@@ -97,6 +99,7 @@ impl State {
             objects: RwLock::new(objects),
             distribution,
             store,
+            published: Published::default(),
             revision: watch::Sender::new(0),
         });
         let (commands, queue) = mpsc::channel(QUEUE);
@@ -144,6 +147,15 @@ impl State {
             .collect()
     }
 
+    /// Objects that belong to Kubernetes.
+    pub fn of_kubernetes(&self) -> Vec<ObjectKey> {
+        let objects = self.read();
+        let own = objects
+            .iter()
+            .filter(|(_, entry)| entry.origin == Origin::Kubernetes);
+        own.map(|(key, _)| key.clone()).collect()
+    }
+
     /// How many objects of a kind there are.
     pub fn count(&self, kind: ObjectKind) -> usize {
         self.read()
@@ -160,6 +172,11 @@ impl State {
     /// The store.
     pub fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    /// Where Gateways can be reached.
+    pub fn published(&self) -> &Published {
+        &self.shared.published
     }
 
     /// Grows with each commit.

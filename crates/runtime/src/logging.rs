@@ -41,9 +41,12 @@ pub enum LoggingError {
 pub fn init(verbosity: Verbosity) {
     let default = match (verbosity.quiet, verbosity.verbose) {
         (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "info,h2=warn,hyper=warn,rustls=warn",
-        (false, 2) => "debug,h2=info,hyper=info,rustls=info",
+        (false, 0) => "warn,kube_client=off,kube_runtime=error",
+        // What fails at an API server is told once, by whoever asked.
+        (false, 1) => "info,h2=warn,hyper=warn,rustls=warn,kube_client=off,kube_runtime=error",
+        (false, 2) => {
+            "debug,h2=info,hyper=info,rustls=info,kube_client=off,kube_runtime=info,tower=info"
+        }
         (false, _) => "trace",
     };
     let filter = std::env::var("TULLE_LOG")

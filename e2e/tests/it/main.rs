@@ -16,6 +16,7 @@ mod grpc;
 mod hbone;
 mod hostile;
 mod http;
+mod kubernetes;
 mod life;
 mod load;
 mod mesh;

@@ -31,9 +31,8 @@ struct ObjectMeta {
     creation_timestamp: Option<String>,
     generation: Option<u64>,
     resource_version: Option<String>,
+    uid: Option<String>,
     // Kubernetes' own bookkeeping, which its users paste along with the rest.
-    #[serde(rename = "uid", default)]
-    _uid: IgnoredAny,
     #[serde(rename = "selfLink", default)]
     _self_link: IgnoredAny,
     #[serde(rename = "generateName", default)]
@@ -320,6 +319,7 @@ fn check_metadata(meta: ObjectMeta, key: &ObjectKey, c: &mut Check<'_>) -> Metad
             created,
             generation: meta.generation,
             resource_version: meta.resource_version,
+            uid: meta.uid,
         }
     })
 }

@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
-use config::kind::gateway_class::{CONTROLLER, SUPPORTED_FEATURES};
+use config::status::{self, Verdict};
 use config::translate::Condition;
 use config::{ObjectKey, ObjectKind};
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::apply::bad_query;
 use super::error::not_found;
@@ -15,6 +15,7 @@ use super::{Answer, Api, ApiError};
 use crate::authority::rfc3339;
 use crate::caller::Caller;
 use crate::change::{Change, ChangeSet, Origin};
+use crate::standing::live;
 use crate::state::Entry;
 
 /// The query of a list.
@@ -122,47 +123,13 @@ fn hide(secret: &mut Value) {
 fn status(api: &Api, entry: &Entry) -> Value {
     let key = &entry.object.key;
     let distribution = api.0.state.distribution();
-    let generation = entry.object.metadata.generation;
-    let shown = |kind: &str, status: &str, reason: &str, message: &str| {
-        json!({
-            "type": kind, "status": status, "reason": reason, "message": message,
-            "observedGeneration": generation,
-        })
-    };
-    let mut own = Vec::new();
-    let mut parents: Vec<(&config::reference::ParentRef, Vec<Value>)> = Vec::new();
     let said = distribution.status(key);
-    let value = |condition: &Condition| {
-        let truth = truth(condition.status);
-        shown(
-            &condition.kind,
-            truth,
-            &condition.reason,
-            &condition.message,
-        )
-    };
-    for condition in &said.conditions {
-        let value = value(condition);
-        match &condition.parent {
-            None => own.push(value),
-            Some(parent) => match parents.iter_mut().find(|(p, _)| *p == parent) {
-                Some((_, list)) => list.push(value),
-                None => parents.push((parent, vec![value])),
-            },
-        }
+    let mut live = live(&api.0.state, key, &said);
+    if live.programmed.is_none() {
+        live.programmed = programmed(api, key, &said.conditions);
     }
-    let decided = |c: &Condition| c.kind == "Programmed" && c.parent.is_none();
-    if !said.conditions.iter().any(decided)
-        && let Some(programmed) = programmed(api, key, &said.conditions)
-    {
-        own.push(shown(
-            "Programmed",
-            programmed.0,
-            programmed.1,
-            &programmed.2,
-        ));
-    }
-    let mut status = Map::new();
+    let mut status = status::render(key, &said, &live);
+    let conditions = status.entry("conditions").or_insert_with(|| json!([]));
     if key.kind == ObjectKind::Workload
         && let Some(lease) = api
             .0
@@ -178,57 +145,25 @@ fn status(api: &Api, entry: &Entry) -> Value {
                 "the program does not take requests yet, or not any more",
             )
         };
-        own.push(shown("Ready", truth, reason, message));
+        if let Some(conditions) = conditions.as_array_mut() {
+            conditions.push(json!({
+                "type": "Ready", "status": truth, "reason": reason, "message": message,
+                "observedGeneration": said.generation,
+            }));
+        }
         status.insert("lease".to_owned(), super::status::lease(&lease));
     }
-    status.insert("conditions".to_owned(), own.into());
-    if matches!(key.kind, ObjectKind::Gateway | ObjectKind::ListenerSet) {
-        let listeners = said.listeners.iter().map(|listener| {
-            let mut conditions: Vec<Value> = listener.conditions.iter().map(value).collect();
-            if let Some(resource) = &listener.resource {
-                let p = distribution.programmed_resources(std::slice::from_ref(resource));
-                conditions.push(shown("Programmed", p.status, p.reason, &p.message));
-            }
-            json!({
-                "name": listener.name,
-                "supportedKinds": listener.supported_kinds,
-                "attachedRoutes": listener.attached_routes,
-                "conditions": conditions,
-            })
-        });
-        status.insert("listeners".to_owned(), listeners.collect());
+    let mut findings = distribution.findings(key);
+    if let Some(cluster) = &api.0.kubernetes {
+        findings.extend(cluster.findings_of(key));
     }
-    if let Some(sets) = said.attached_listener_sets {
-        status.insert("attachedListenerSets".to_owned(), sets.into());
-    }
-    if key.kind == ObjectKind::GatewayClass && said.conditions.iter().any(|c| !c.foreign) {
-        let features = SUPPORTED_FEATURES.iter().map(|name| json!({"name": name}));
-        status.insert("supportedFeatures".to_owned(), features.collect());
-    }
-    if !parents.is_empty() {
-        // Gateway API's words: routes have parents, policies ancestors (GEP-713).
-        let (list, reference) = match key.kind {
-            ObjectKind::HttpRoute
-            | ObjectKind::GrpcRoute
-            | ObjectKind::TlsRoute
-            | ObjectKind::TcpRoute
-            | ObjectKind::UdpRoute => ("parents", "parentRef"),
-            _ => ("ancestors", "ancestorRef"),
-        };
-        let parents = parents.into_iter().map(|(parent, conditions)| {
-            json!({
-                reference: parent, "controllerName": CONTROLLER, "conditions": conditions,
-            })
-        });
-        status.insert(list.to_owned(), parents.collect());
-    }
-    let findings = distribution.findings(key);
     if !findings.is_empty() {
         status.insert("findings".to_owned(), json!(findings));
     }
     let origin = match &entry.origin {
         Origin::Api => json!({"type": "api"}),
         Origin::Registry => json!({"type": "registry"}),
+        Origin::Kubernetes => json!({"type": "kubernetes"}),
         Origin::File(path) => {
             json!({"type": "file", "path": path, "line": entry.object.source.line})
         }
@@ -237,20 +172,20 @@ fn status(api: &Api, entry: &Entry) -> Value {
     status.into()
 }
 
-fn truth(holds: bool) -> &'static str {
-    if holds { "True" } else { "False" }
-}
-
 /// What is not accepted is not programmed either, whatever proxies hold of it.
-fn programmed(
-    api: &Api,
-    key: &ObjectKey,
-    conditions: &[Condition],
-) -> Option<(&'static str, &'static str, String)> {
+fn programmed(api: &Api, key: &ObjectKey, conditions: &[Condition]) -> Option<Verdict> {
     let accepted = |c: &&Condition| c.kind == "Accepted" && !c.status;
     if let Some(refused) = conditions.iter().find(accepted) {
-        return Some(("False", "NotAccepted", refused.message.clone()));
+        return Some(Verdict {
+            status: "False",
+            reason: "NotAccepted",
+            message: refused.message.clone(),
+        });
     }
     let programmed = api.0.state.distribution().programmed(key)?;
-    Some((programmed.status, programmed.reason, programmed.message))
+    Some(Verdict {
+        status: programmed.status,
+        reason: programmed.reason,
+        message: programmed.message,
+    })
 }

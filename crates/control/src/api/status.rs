@@ -44,10 +44,20 @@ pub(super) async fn status(State(api): State<Api>) -> Answer {
         "services": services(&api),
         "routes": routes(&api)?,
         "files": parts.files.as_ref().map(crate::source::files::FileReport::all).unwrap_or_default(),
-        "findings": parts.state.distribution().all_findings(),
+        "source": parts.kubernetes.as_ref().map(crate::kubernetes::Report::to_json),
+        "findings": findings(&api),
         "certificates": certificates(&api),
         "traces": {"spans": parts.traces.spans(), "evicted": parts.traces.evicted()},
     })))
+}
+
+/// What is wrong with objects in force, and with those that are not for it.
+fn findings(api: &Api) -> Vec<config::Diagnostic> {
+    let mut all = api.0.state.distribution().all_findings();
+    if let Some(cluster) = &api.0.kubernetes {
+        all.extend(cluster.findings());
+    }
+    all
 }
 
 /// The query of the audit log.

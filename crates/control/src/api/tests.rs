@@ -37,6 +37,7 @@ fn api(world: &World) -> Router {
         authority: Arc::clone(&world.authority),
         traces: Arc::default(),
         files: None,
+        kubernetes: None,
         addresses: addresses(),
         started: SystemTime::now(),
         own_not_after: Box::new(SystemTime::now),

@@ -155,17 +155,30 @@ impl Writer {
         let mut object = Object::clone(object);
         self.address(plan, &mut object)?;
         let key = object.key.clone();
+        // Kubernetes counts itself, where it counts.
+        let counted = object
+            .metadata
+            .generation
+            .filter(|_| *origin == Origin::Kubernetes);
+        let dated = object
+            .metadata
+            .created
+            .filter(|_| *origin == Origin::Kubernetes);
+        let same = |old: &Entry| {
+            old.object.says_the_same(&object)
+                && old.origin == *origin
+                && counted.is_none_or(|n| old.object.metadata.generation == Some(n))
+                && dated.is_none_or(|at| old.object.metadata.created == Some(at))
+                && old.object.metadata.uid == object.metadata.uid
+        };
         let action = match &old {
             None => Action::Created,
-            Some(old) if old.object.says_the_same(&object) && old.origin == *origin => {
-                Action::Unchanged
-            }
+            Some(old) if same(old) => Action::Unchanged,
             Some(_) => Action::Configured,
         };
         plan.applied.actions.push((key.clone(), action));
-        object.metadata.created = old
-            .as_ref()
-            .and_then(|o| o.object.metadata.created)
+        object.metadata.created = dated
+            .or_else(|| old.as_ref().and_then(|o| o.object.metadata.created))
             .or_else(|| Some(now()));
         let generation = old.as_ref().and_then(|o| o.object.metadata.generation);
         if action == Action::Unchanged {
@@ -181,8 +194,8 @@ impl Writer {
         }
         plan.version += 1;
         let respecified = old.as_ref().is_none_or(|o| o.object.spec != object.spec);
-        object.metadata.generation =
-            Some(generation.unwrap_or(0) + u64::from(respecified || generation.is_none()));
+        let next = generation.unwrap_or(0) + u64::from(respecified || generation.is_none());
+        object.metadata.generation = counted.or(Some(next));
         object.metadata.resource_version = Some(plan.version.to_string());
         let entry = Entry {
             object: Arc::new(object),
@@ -267,6 +280,11 @@ impl Writer {
                 .flatten();
             rows.push((key.clone(), row, place));
         }
+        // By key, as the plan has them.
+        let generation_of = |rows: &[(ObjectKey, Option<Stored>, Option<u32>)], key: &ObjectKey| {
+            let at = rows.binary_search_by(|(k, ..)| k.cmp(key)).ok()?;
+            rows[at].1.as_ref().map(|row| row.generation)
+        };
         let actions: Vec<_> = plan
             .applied
             .actions
@@ -283,10 +301,7 @@ impl Writer {
                     write_row(t, key, row.as_ref(), *place)?;
                 }
                 for (key, action) in &actions {
-                    let generation = rows
-                        .iter()
-                        .find(|(k, ..)| k == key)
-                        .and_then(|(_, row, _)| row.as_ref().map(|r| r.generation));
+                    let generation = generation_of(&rows, key);
                     store::object::audit(t, &entry_of(at, &set.who, key, *action, generation))?;
                 }
                 set.also.iter().try_for_each(|also| write_also(t, also))

@@ -16,7 +16,7 @@ use crate::ui::Ui;
 /// Run the control plane.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  tulle control\n  tulle control -f mesh/ -f routes.yaml      # watched for changes\n  tulle control --data-dir ./state --api 127.0.0.1:18080"
+    after_help = "Examples:\n  tulle control\n  tulle control -f mesh/ -f routes.yaml      # watched for changes\n  tulle control --data-dir ./state --api 127.0.0.1:18080\n  tulle control --store kubernetes           # objects from the API server of KUBECONFIG"
 )]
 pub(crate) struct Control {
     /// File or directory of YAML or JSON to serve and to watch; may be repeated.
@@ -30,7 +30,7 @@ pub(crate) struct Control {
         hide_env_values = true
     )]
     data_dir: Option<PathBuf>,
-    /// Where objects are kept: sqlite:PATH [default: control.db in the data directory].
+    /// Where objects are kept: sqlite:PATH, or kubernetes [default: control.db in the data directory].
     #[arg(long, env = "TULLE_STORE", value_name = "URL", hide_env_values = true)]
     store: Option<String>,
     /// Trust domain of the identities it issues; fixed at the first start.

@@ -42,6 +42,9 @@ fn page(ui: &Ui, status: &Value) -> anyhow::Result<()> {
         text(status, "/trustDomain"),
         text(status, "/listen/api"),
     ))?;
+    if let Some(source) = status.get("source").filter(|source| source.is_object()) {
+        ui.data(&of_kubernetes(source))?;
+    }
     let workloads = list(status, "workloads");
     if workloads.is_empty() {
         ui.say("no workloads yet: start one with `tulle run --service NAME --port PORT -- CMD`");
@@ -68,6 +71,25 @@ fn page(ui: &Ui, status: &Value) -> anyhow::Result<()> {
         rows,
     )?;
     troubles(ui, status)
+}
+
+/// Where objects come from, in a line; what its watches have wrong is among what to look at.
+fn of_kubernetes(source: &Value) -> String {
+    let holds = |name: &str| source.get(name).and_then(Value::as_bool) == Some(true);
+    format!(
+        "objects from Kubernetes at {}: {}, status is written by {}\n\n",
+        text(source, "/url"),
+        if holds("synced") {
+            "all kinds are listed"
+        } else {
+            "not all kinds are listed yet"
+        },
+        if holds("leader") {
+            "this replica"
+        } else {
+            "the holder of the Lease"
+        },
+    )
 }
 
 fn workload(workload: &Value) -> Vec<String> {
@@ -135,6 +157,16 @@ fn troubles(ui: &Ui, status: &Value) -> anyhow::Result<()> {
                 text(rejected, "/message")
             );
         }
+    }
+    let watches = status.get("source").map_or(&[][..], |s| list(s, "watches"));
+    for watch in watches.iter().filter(|w| text(w, "/state") == "failing") {
+        let _ = writeln!(
+            lines,
+            "the watch of {} lags by {} s: {}",
+            text(watch, "/kind"),
+            text(watch, "/lagSeconds"),
+            text(watch, "/lastError/message")
+        );
     }
     for file in list(status, "files") {
         for diagnostic in list(file, "diagnostics") {
