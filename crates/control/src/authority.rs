@@ -1,11 +1,11 @@
 //! Certificates and join tokens: who gets which identity.
 //!
 //! A workload's first certificate is earned with a join token, which says what identity it is
-//! good for; later ones with the certificate before. What a signing request itself asks to be
+//! good for, or on Kubernetes with its service account's; later ones with the certificate before. What a signing request itself asks to be
 //! called is ignored. Whatever is refused is refused with its own reason, and counted.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use identity::ca::{Authority as Signer, MAX_TTL, SignError};
@@ -24,11 +24,13 @@ use crate::state::now;
 use crate::store::token::{self, Token};
 use crate::store::{Store, StoreError};
 
+pub mod account;
 mod rotation;
 
 #[cfg(test)]
 mod tests;
 
+use account::{AccountError, Reviewer};
 pub use rotation::keep_own_certificate;
 
 /// Longest life of a join token.
@@ -71,6 +73,9 @@ pub enum TokenError {
         /// What was asked for.
         wanted: String,
     },
+    /// A service account's token, and not good.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -87,6 +92,8 @@ impl TokenError {
             Self::Expired(_) => "token_expired",
             Self::Replayed(_) => "token_replayed",
             Self::Scope { .. } => "token_scope",
+            Self::Account(AccountError::Unavailable(_)) => "account_unavailable",
+            Self::Account(_) => "account_refused",
             Self::Store(_) => "store",
         }
     }
@@ -98,7 +105,9 @@ impl From<TokenError> for Status {
         match error {
             TokenError::Invalid(_) => Self::invalid_argument(message),
             TokenError::Scope { .. } => Self::permission_denied(message),
-            TokenError::Store(_) => Self::unavailable(message),
+            TokenError::Store(_) | TokenError::Account(AccountError::Unavailable(_)) => {
+                Self::unavailable(message)
+            }
             _ => Self::unauthenticated(message),
         }
     }
@@ -111,6 +120,8 @@ pub struct Authority {
     metrics: Metrics,
     by_identity: Limiter<SpiffeId>,
     by_address: Limiter<Option<IpAddr>>,
+    /// Who says whose a service account's token is; set once, where there is Kubernetes.
+    accounts: OnceLock<Reviewer>,
 }
 
 impl Authority {
@@ -123,7 +134,31 @@ impl Authority {
             // A replica set that starts together shares an identity.
             by_identity: Limiter::new(200, 5.0),
             by_address: Limiter::new(500, 50.0),
+            accounts: OnceLock::new(),
         })
+    }
+
+    /// From now on service accounts' tokens are taken, and this says whose they are.
+    pub fn take_accounts(&self, reviewer: Reviewer) {
+        // A second one would be the same Kubernetes.
+        let _ = self.accounts.set(reviewer);
+    }
+
+    /// The identity that a token earns, and the join token's id where it is one, to be spent.
+    async fn earned(&self, text: &str) -> Result<(SpiffeId, Option<String>), Status> {
+        let text = text.trim();
+        if !account::is_account_token(text) {
+            let record = self.check_token(text).await;
+            let record = record.map_err(|error| self.refuse(error))?;
+            let id = self.identity(&record.namespace, &record.service_account)?;
+            return Ok((id, Some(record.id)));
+        }
+        let reviewed = match self.accounts.get() {
+            Some(reviewer) => reviewer.review(text).await,
+            None => Err(AccountError::NotHere),
+        };
+        let account = reviewed.map_err(|error| self.refuse(error.into()))?;
+        Ok((self.identity(&account.namespace, &account.name)?, None))
     }
 
     /// The CA.
@@ -224,7 +259,7 @@ impl Authority {
     /// Counts a refusal on its way out.
     pub fn refuse(&self, error: TokenError) -> Status {
         self.metrics.refused(error.reason());
-        tracing::warn!(reason = error.reason(), "join token refused: {error}");
+        tracing::warn!(reason = error.reason(), "token refused: {error}");
         error.into()
     }
 
@@ -252,14 +287,7 @@ impl Authority {
     ) -> Result<SignResponse, Status> {
         self.limit(peer)?;
         let (id, spend) = match (&request.join_token, caller) {
-            (Some(text), _) => {
-                let record = self
-                    .check_token(text)
-                    .await
-                    .map_err(|error| self.refuse(error))?;
-                let id = self.identity(&record.namespace, &record.service_account)?;
-                (id, Some(record.id))
-            }
+            (Some(text), _) => self.earned(text).await?,
             (None, Caller::Workload(id)) => (id.clone(), None),
             (None, _) => {
                 self.metrics.refused("no_proof");

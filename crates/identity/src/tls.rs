@@ -29,7 +29,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::NoServerSessionStorage;
 use rustls::{CertificateError, ClientConfig, ServerConfig};
 
-pub use self::pinned::{InvalidPin, pinned_client_config};
+pub use self::pinned::{InvalidPin, InvalidRoots, anchored_client_config, pinned_client_config};
 use self::session::{Lease, Sessions, Tickets};
 use self::verifier::{Resolver, Verifier};
 use crate::svid::Svid;

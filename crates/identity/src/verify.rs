@@ -78,8 +78,8 @@ pub enum VerifyError {
     },
     /// First contact: no certificate of the chain has the pinned key.
     #[error(
-        "the control plane's certificate does not lead to the root that the join token names; \
-         either the token is of another mesh, or something on the way impersonates the control plane"
+        "the control plane's certificate does not lead to the root that the join token names or the trust file holds; \
+         either that is of another mesh, or something on the way impersonates the control plane"
     )]
     PinMismatch,
 }

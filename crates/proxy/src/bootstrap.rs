@@ -2,7 +2,8 @@
 //!
 //! With a valid certificate on disk nothing else is needed to start: the control plane may be away.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use crate::server::ProxyError;
 
 const SVID_FILE: &str = "svid.pem";
 const TRUST_FILE: &str = "trust.bin";
+/// More than any token has; a service account's has about a kilobyte.
+const MAX_TOKEN: u64 = 16 * 1024;
 /// gRPC runs over HTTP/2.
 const ALPN: &[u8] = b"h2";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,29 +50,10 @@ pub(crate) async fn credentials(
         tracing::info!(id = %svid.id(), "certificate restored from disk");
         return Ok(Credentials::new(svid, bundle));
     }
-    let path = control
-        .token_file
-        .as_ref()
-        .ok_or(ProxyError::NoCredentials)?;
-    let text = std::fs::read_to_string(path).map_err(|source| ProxyError::TokenFile {
-        path: path.clone(),
-        source,
-    })?;
-    let token: JoinToken = text.trim().parse().map_err(|source| ProxyError::Token {
-        path: path.clone(),
-        source,
-    })?;
-    let config =
-        identity::tls::pinned_client_config(token.pin(), None, &[ALPN]).map_err(|source| {
-            ProxyError::Pin {
-                path: path.clone(),
-                source,
-            }
-        })?;
-    let channel = xds::client::channel(dial(control, mark, move || Arc::clone(&config)));
+    let newcomer = Newcomer::new(control, mark)?;
     let mut pause = PAUSE.0;
     loop {
-        match sign(&channel, Some(text.trim()), control.certificate_ttl).await {
+        match newcomer.sign().await? {
             Ok((svid, bundle)) => {
                 keep(&control.state_dir, &svid, &bundle);
                 tracing::info!(id = %svid.id(), "certificate issued");
@@ -87,6 +71,73 @@ pub(crate) async fn credentials(
     }
 }
 
+/// Who has no certificate yet, but a token that earns one.
+pub(crate) struct Newcomer {
+    channel: Channel,
+    token: PathBuf,
+    ttl: Duration,
+}
+
+impl Newcomer {
+    /// Fails where trying again is of no use: nothing to show, or nobody to believe.
+    pub(crate) fn new(control: &Control, mark: Option<u32>) -> Result<Self, ProxyError> {
+        let token = control
+            .token_file
+            .clone()
+            .ok_or(ProxyError::NoCredentials)?;
+        let config = match &control.trust_file {
+            Some(path) => {
+                let failed = |source| ProxyError::TrustFile {
+                    path: path.clone(),
+                    source,
+                };
+                let roots = std::fs::read_to_string(path).map_err(failed)?;
+                identity::tls::anchored_client_config(&roots, None, &[ALPN])
+                    .map_err(io::Error::other)
+                    .map_err(failed)?
+            }
+            None => {
+                let text = read_token(&token)?;
+                let parsed: JoinToken = text.parse().map_err(|source| ProxyError::Token {
+                    path: token.clone(),
+                    source,
+                })?;
+                identity::tls::pinned_client_config(parsed.pin(), None, &[ALPN]).map_err(
+                    |source| ProxyError::Pin {
+                        path: token.clone(),
+                        source,
+                    },
+                )?
+            }
+        };
+        Ok(Self {
+            channel: xds::client::channel(dial(control, mark, move || Arc::clone(&config))),
+            token,
+            ttl: control.certificate_ttl,
+        })
+    }
+
+    /// One attempt, with the token that the file holds now.
+    async fn sign(
+        &self,
+    ) -> Result<Result<(Svid, TrustBundle), certificate::SignError>, ProxyError> {
+        let token = read_token(&self.token)?;
+        Ok(sign(&self.channel, Some(&token), self.ttl).await)
+    }
+}
+
+fn read_token(path: &Path) -> Result<String, ProxyError> {
+    let failed = |source| ProxyError::TokenFile {
+        path: path.to_owned(),
+        source,
+    };
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_TOKEN).read_to_string(&mut text))
+        .map_err(failed)?;
+    Ok(text.trim().to_owned())
+}
+
 /// Connections to the control plane as the workload that the certificate proves.
 pub(crate) fn dial_control(
     control: &Control,
@@ -101,15 +152,21 @@ pub(crate) fn dial_control(
 }
 
 /// Renews the certificate at about two thirds of its life, for as long as the proxy runs, and takes
-/// over new trust bundles.
+/// over new trust bundles. With one that has run out nobody is believed any more: then a token that
+/// is good more than once (`newcomer`) earns another.
 pub(crate) async fn renew(
     credentials: Arc<Credentials>,
     channel: Channel,
-    state_dir: PathBuf,
-    ttl: Duration,
+    control: Control,
+    newcomer: Option<Newcomer>,
     readiness: Readiness,
     mut trust: watch::Receiver<Option<Arc<TrustBundle>>>,
 ) {
+    let Control {
+        state_dir,
+        certificate_ttl: ttl,
+        ..
+    } = control;
     let mut pause = PAUSE.0;
     loop {
         let svid = credentials.svid();
@@ -126,7 +183,15 @@ pub(crate) async fn renew(
                 continue;
             }
         }
-        match sign(&channel, None, ttl).await {
+        let expired = svid.not_after() <= SystemTime::now();
+        let signed = match &newcomer {
+            Some(newcomer) if expired => match newcomer.sign().await {
+                Ok(signed) => signed,
+                Err(error) => Err(certificate::SignError::Local(chain(&error))),
+            },
+            _ => sign(&channel, None, ttl).await,
+        };
+        match signed {
             Ok((svid, bundle)) => {
                 tracing::info!(id = %svid.id(), "certificate renewed");
                 keep(&state_dir, &svid, &bundle);

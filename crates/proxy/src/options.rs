@@ -80,8 +80,12 @@ pub struct Control {
     /// Where the proxy keeps its certificate and the last good configuration; mode 0700.
     pub state_dir: PathBuf,
     /// A file with a join token, for the first contact. Not needed while the certificate on disk
-    /// is valid.
+    /// is valid. With a [`trust_file`](Self::trust_file) it may be a service account's token of
+    /// Kubernetes, which is read anew each time, since Kubernetes replaces it.
     pub token_file: Option<PathBuf>,
+    /// PEM with the mesh's roots, by which the control plane is believed at first contact; without
+    /// it, the root that the join token names.
+    pub trust_file: Option<PathBuf>,
     /// How long its certificates are to be valid; zero for what the control plane finds right.
     pub certificate_ttl: Duration,
 }

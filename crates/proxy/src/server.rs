@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use xds::certificate::SignError;
 
 use crate::admin::{self, Admin};
+use crate::error::chain;
 use crate::options::{MARK, Mode, Options, Role, Source};
 use crate::peers::Peers;
 use crate::state::{State, Updater};
@@ -58,6 +59,15 @@ pub enum ProxyError {
     /// The token file cannot be read.
     #[error("cannot read the token file {path}")]
     TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The trust file cannot be used.
+    #[error("cannot take the mesh's roots from the trust file {path}")]
+    TrustFile {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -226,6 +236,18 @@ async fn supply(
     let credentials = bootstrap::credentials(&control, mark).await?;
     let dial = bootstrap::dial_control(&control, mark, &credentials);
     let channel = xds::client::channel(Arc::clone(&dial));
+    // A join token is spent by now; a service account's is good again.
+    let newcomer = match &control.trust_file {
+        Some(_) => bootstrap::Newcomer::new(&control, mark)
+            .inspect_err(|error| {
+                tracing::warn!(
+                    error = chain(error),
+                    "an expired certificate could not be replaced by token"
+                )
+            })
+            .ok(),
+        None => None,
+    };
     let kind = match &options.role {
         Role::Sidecar(_) => "workload",
         Role::Gateway(_) => "gateway",
@@ -238,8 +260,8 @@ async fn supply(
     let renewal = bootstrap::renew(
         Arc::clone(&credentials),
         channel.clone(),
-        control.state_dir,
-        control.certificate_ttl,
+        control,
+        newcomer,
         readiness.clone(),
         trusted,
     );

@@ -98,7 +98,7 @@ impl GatewayClassSpec {
     }
 
     /// Whether Tulle serves its Gateways.
-    pub(crate) fn is_ours(&self) -> bool {
+    pub fn is_ours(&self) -> bool {
         self.controller_name == CONTROLLER
     }
 }

@@ -225,3 +225,49 @@ async fn the_service_speaks_grpc() {
     let response = client.sign(request).await.expect("signed").into_inner();
     key.into_svid(response.chain_der).expect("fits the key");
 }
+
+#[tokio::test]
+async fn a_service_account_is_whom_kubernetes_says_it_is() {
+    const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln";
+    let world = World::new().await;
+    let (_, request) = ask(Some(TOKEN));
+    let status = sign(&world, &Caller::Anonymous, request)
+        .await
+        .expect_err("there is no Kubernetes to ask");
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(status.message().contains("--store kubernetes"), "{status}");
+
+    world
+        .authority
+        .take_accounts(Reviewer::new(|token| async move {
+            match token.as_str() {
+                TOKEN => Ok(account::Account {
+                    namespace: "shop".to_owned(),
+                    name: "web-tulle".to_owned(),
+                }),
+                "ey.slow.server" => Err(AccountError::Unavailable("timed out".to_owned())),
+                _ => Err(AccountError::Refused("it expired".to_owned())),
+            }
+        }));
+    // The same token is good again, as long as Kubernetes says so.
+    for _ in 0..2 {
+        let (key, request) = ask(Some(TOKEN));
+        let response = sign(&world, &Caller::Anonymous, request)
+            .await
+            .expect("signed");
+        let svid = key.into_svid(response.chain_der).expect("fits the key");
+        let id = "spiffe://mesh.local/ns/shop/sa/web-tulle";
+        assert_eq!(svid.id().as_str(), id);
+    }
+    for (token, code, says) in [
+        ("ey.slow.server", Code::Unavailable, "timed out"),
+        ("ey.an.old", Code::Unauthenticated, "it expired"),
+    ] {
+        let (_, request) = ask(Some(token));
+        let status = sign(&world, &Caller::Anonymous, request)
+            .await
+            .expect_err(token);
+        assert_eq!(status.code(), code, "{status}");
+        assert!(status.message().contains(says), "{status}");
+    }
+}

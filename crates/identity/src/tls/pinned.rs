@@ -1,4 +1,5 @@
-//! First contact: a newcomer trusts no root yet, but its join token names one.
+//! First contact: a newcomer trusts no root yet, but its join token names one, or it was given the
+//! roots themselves.
 
 use std::sync::Arc;
 
@@ -19,6 +20,48 @@ use crate::verify::{self, PeerRole, VerifyError};
 )]
 pub struct InvalidPin(String);
 
+/// Certificates that say whom to trust at first contact, and cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRoots {
+    /// Not PEM, or a certificate that cannot be read.
+    #[error("the root certificates cannot be read: {0}")]
+    Unreadable(String),
+    /// Nothing in it.
+    #[error("there is no certificate in it; the control plane's roots are at /api/v1/trust")]
+    Empty,
+    /// More than a mesh has, even in the middle of a rotation.
+    #[error("there are {0} certificates in it, and at most {MAX_ROOTS} are looked at")]
+    TooMany(usize),
+}
+
+/// Roots of one mesh at a time: one, or two while they change.
+const MAX_ROOTS: usize = 16;
+
+/// How a newcomer connects to the control plane when it was given the mesh's roots as PEM, and not
+/// only the pin of one. The rest is as with [`pinned_client_config`].
+pub fn anchored_client_config(
+    roots_pem: &str,
+    expected: Option<SpiffeId>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>, InvalidRoots> {
+    let roots = crate::pem::certificates(roots_pem.as_bytes()).map_err(InvalidRoots::Unreadable)?;
+    if roots.is_empty() {
+        return Err(InvalidRoots::Empty);
+    }
+    if roots.len() > MAX_ROOTS {
+        return Err(InvalidRoots::TooMany(roots.len()));
+    }
+    let pins = roots
+        .iter()
+        .map(|root| {
+            let root = CertificateDer::from(root.as_slice());
+            verify::parse(&root).map(|root| crate::key::pin(root.public_key().raw))
+        })
+        .collect::<Result<_, _>>()
+        .map_err(|error| InvalidRoots::Unreadable(error.to_string()))?;
+    Ok(first_contact(PinnedVerifier { pins, expected }, alpn))
+}
+
 /// How a newcomer connects to the control plane: without a certificate of its own, to a server whose
 /// chain ends in a root with this pin ([`crate::ca::Authority::root_pin`]).
 ///
@@ -32,9 +75,13 @@ pub fn pinned_client_config(
     crate::token::check_pin(root_pin)
         .map_err(|_| InvalidPin(root_pin.chars().take(64).collect()))?;
     let verifier = PinnedVerifier {
-        pin: root_pin.to_owned(),
+        pins: vec![root_pin.to_owned()],
         expected,
     };
+    Ok(first_contact(verifier, alpn))
+}
+
+fn first_contact(verifier: PinnedVerifier, alpn: &[&[u8]]) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(super::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has suites and groups of TLS 1.3")
@@ -43,12 +90,12 @@ pub fn pinned_client_config(
         .with_no_client_auth();
     config.alpn_protocols = super::protocols(alpn);
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 #[derive(Debug)]
 struct PinnedVerifier {
-    pin: String,
+    pins: Vec<String>,
     expected: Option<SpiffeId>,
 }
 
@@ -64,8 +111,9 @@ impl PinnedVerifier {
         let root = rest
             .iter()
             .find(|c| {
-                verify::parse(c)
-                    .is_ok_and(|c| c.is_ca() && crate::key::pin(c.public_key().raw) == self.pin)
+                verify::parse(c).is_ok_and(|c| {
+                    c.is_ca() && self.pins.contains(&crate::key::pin(c.public_key().raw))
+                })
             })
             .and_then(crate::trust::anchor)
             .ok_or(VerifyError::PinMismatch)?;

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use identity::ca::Authority;
 use identity::svid::{PendingKey, Svid};
 use identity::tls::{
-    ClientAuth, Credentials, Expected, VerifyError, client_config, peer_id, pinned_client_config,
-    server_config, verify_error,
+    ClientAuth, Credentials, Expected, InvalidRoots, VerifyError, anchored_client_config,
+    client_config, peer_id, pinned_client_config, server_config, verify_error,
 };
 use model::mesh::TrustBundle;
 use model::{SpiffeId, TrustDomain};
@@ -477,6 +477,36 @@ fn a_newcomer_believes_only_the_pinned_root() {
     assert!(matches!(refused.by_client(), VerifyError::Untrusted { .. }));
 
     assert!(pinned_client_config("short", None, ALPN).is_err());
+}
+
+#[test]
+fn a_newcomer_with_the_roots_believes_any_of_them_and_no_other() {
+    let (mesh, other) = (Mesh::new("mesh.local"), Mesh::new("mesh.local"));
+    let control_id = identity::control_id(mesh.authority.trust_domain());
+    let control = |mesh: &Mesh| {
+        let svid = mesh
+            .authority
+            .issue(&control_id, HOUR, SystemTime::now())
+            .unwrap();
+        let credentials = Credentials::new(svid, mesh.authority.trust_bundle());
+        server_config(&credentials, ALPN, ClientAuth::Optional)
+    };
+    let pem = |mesh: &Mesh| identity::trust::to_pem(&mesh.authority.trust_bundle());
+    let newcomer = |pem: &str| anchored_client_config(pem, None, ALPN);
+
+    let both = pem(&other) + &pem(&mesh);
+    for mesh in [&mesh, &other] {
+        Pair::shake(newcomer(&both).unwrap(), control(mesh)).unwrap();
+    }
+    let refused = Pair::shake(newcomer(&pem(&other)).unwrap(), control(&mesh)).unwrap_err();
+    assert_eq!(refused.by_client(), VerifyError::PinMismatch);
+
+    assert_eq!(newcomer("").unwrap_err(), InvalidRoots::Empty);
+    assert!(newcomer(&both.replace("MII", "MIX")).is_err());
+    assert_eq!(
+        newcomer(&pem(&mesh).repeat(17)).unwrap_err(),
+        InvalidRoots::TooMany(17)
+    );
 }
 
 #[test]

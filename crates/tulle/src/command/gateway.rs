@@ -46,7 +46,8 @@ pub(crate) struct Gateway {
         hide_env_values = true
     )]
     state_dir: PathBuf,
-    /// A join token for the first contact.
+    /// A token for the first contact: a join token, or with --trust-file also one of a Kubernetes
+    /// service account for the audience `tulle`.
     #[arg(
         long,
         env = "TULLE_TOKEN_FILE",
@@ -54,6 +55,15 @@ pub(crate) struct Gateway {
         hide_env_values = true
     )]
     token_file: Option<PathBuf>,
+    /// PEM with the mesh's roots, by which the control plane is believed at first contact.
+    #[arg(
+        long,
+        env = "TULLE_TRUST_FILE",
+        value_name = "FILE",
+        requires = "token_file",
+        hide_env_values = true
+    )]
+    trust_file: Option<PathBuf>,
     #[command(flatten)]
     outlets: Outlets,
     /// Worker threads; 0 for one per core.
@@ -90,6 +100,7 @@ impl Gateway {
                 address: self.xds,
                 state_dir: self.state_dir,
                 token_file: self.token_file,
+                trust_file: self.trust_file,
                 certificate_ttl: Duration::ZERO,
             }),
             access_log: self.outlets.access_log(),

@@ -160,6 +160,7 @@ impl Proxy {
                 address,
                 state_dir,
                 token_file: self.token_file,
+                trust_file: None,
                 certificate_ttl: self.certificate_ttl.unwrap_or_default(),
             }),
             listeners,
