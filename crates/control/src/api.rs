@@ -16,6 +16,7 @@ use http::{StatusCode, header};
 use telemetry::store::TraceStore;
 
 use crate::authority::Authority;
+use crate::gateways::Children;
 use crate::options::Addresses;
 use crate::registry::Registry;
 use crate::source::files::FileReport;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub registry: Registry,
     /// Certificates and tokens.
     pub authority: Arc<Authority>,
+    /// The proxies of Gateways that run as children of this process.
+    pub children: Children,
     /// Recent traces.
     pub traces: Arc<TraceStore>,
     /// What is wrong with files.

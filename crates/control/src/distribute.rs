@@ -6,12 +6,14 @@
 //! somebody reads it, from acknowledgements and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use config::translate::{Defaults, Status, Translator};
+use config::translate::{Condition, Defaults, Status, Translator};
 use config::{Diagnostic, ObjectKey};
 use model::ServiceName;
 use model::endpoint::Health;
+use model::gateway::{GatewayName, Protocol};
 use model::mesh::TrustBundle;
 use model::resource::{Key, Kind, Resource, SINGLETON};
 use xds::server::Distributor;
@@ -26,10 +28,27 @@ struct Inner {
     translator: Translator,
     /// Endpoints of each service, and whether they may be chosen: for counting.
     endpoints: HashMap<ServiceName, BTreeMap<Key, bool>>,
+    /// What the listeners of each Gateway open, its own and those of ListenerSets.
+    doors: HashMap<GatewayName, BTreeMap<Key, Door>>,
+    /// The Gateway of each listener.
+    owners: HashMap<Key, GatewayName>,
     findings: BTreeMap<ObjectKey, Vec<Diagnostic>>,
     /// Objects of which something else is said than when somebody last asked; `None` until
     /// somebody does.
     changed: Option<BTreeSet<ObjectKey>>,
+}
+
+/// What a listener opens on whoever serves it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Door {
+    /// The port.
+    pub port: u16,
+    /// Whether it is for datagrams.
+    pub udp: bool,
+    /// Whether datagrams come to it as well (HTTP/3).
+    pub also_udp: bool,
+    /// Where it is bound; empty for everywhere.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// `Programmed` as worked out from acknowledgements.
@@ -55,6 +74,8 @@ impl Distribution {
             inner: Mutex::new(Inner {
                 translator: Translator::new(defaults),
                 endpoints: HashMap::new(),
+                doors: HashMap::new(),
+                owners: HashMap::new(),
                 findings: BTreeMap::new(),
                 changed: None,
             }),
@@ -94,6 +115,9 @@ impl Distribution {
         }
         for (key, resource) in &outcome.resources {
             inner.count(key, resource.as_ref());
+            if key.kind == Kind::Listener {
+                inner.open(key, resource.as_ref());
+            }
         }
         // Under the lock: two changes reach the distributor in the order of the translator.
         self.distributor.apply(outcome.resources);
@@ -134,6 +158,28 @@ impl Distribution {
                 (service.clone(), (all.len(), ready))
             })
             .collect()
+    }
+
+    /// Whether an object was accepted as a whole.
+    pub fn is_accepted(&self, key: &ObjectKey) -> bool {
+        let conditions = self.status(key).conditions;
+        let accepted =
+            |c: &Condition| c.parent.is_none() && !c.foreign && c.kind == "Accepted" && c.status;
+        conditions.iter().any(accepted)
+    }
+
+    /// What the listeners of a Gateway open that can serve, by name; nothing twice.
+    pub fn doors(&self, gateway: &ObjectKey) -> Vec<Door> {
+        let Ok(name) = GatewayName::new(&gateway.namespace, &gateway.name) else {
+            return Vec::new();
+        };
+        let inner = self.lock();
+        let doors: BTreeSet<Door> = inner
+            .doors
+            .get(&name)
+            .map(|doors| doors.values().cloned().collect())
+            .unwrap_or_default();
+        doors.into_iter().collect()
     }
 
     /// Whether the proxies have in force what an object leads to; `None` where it leads to
@@ -190,6 +236,29 @@ impl Distribution {
 }
 
 impl Inner {
+    fn open(&mut self, key: &Key, resource: Option<&Resource>) {
+        if let Some(gateway) = self.owners.remove(key)
+            && let Some(doors) = self.doors.get_mut(&gateway)
+        {
+            doors.remove(key);
+            if doors.is_empty() {
+                self.doors.remove(&gateway);
+            }
+        }
+        if let Some(Resource::Listener(listener)) = resource {
+            let door = Door {
+                port: listener.port,
+                udp: listener.protocol == Protocol::Udp,
+                also_udp: listener.http3.is_some(),
+                addresses: listener.addresses.clone(),
+            };
+            let gateway = listener.gateway.clone();
+            self.owners.insert(key.clone(), gateway.clone());
+            let doors = self.doors.entry(gateway).or_default();
+            doors.insert(key.clone(), door);
+        }
+    }
+
     fn count(&mut self, key: &Key, resource: Option<&Resource>) {
         if let Some(Resource::Endpoint(endpoint)) = resource {
             self.endpoints

@@ -67,6 +67,14 @@ pub enum ControlError {
     /// The control plane's own certificate cannot be made.
     #[error("the control plane's own certificate cannot be made: {0}")]
     OwnCertificate(#[from] SignError),
+    /// The proxies of Gateways cannot be supervised.
+    #[error(
+        "cannot supervise the proxies of Gateways: {0}; run them yourself with --gateways external"
+    )]
+    Supervisor(#[source] io::Error),
+    /// The certificate authority of a cluster cannot be had.
+    #[error(transparent)]
+    SharedAuthority(#[from] crate::kubernetes::authority::SharedAuthorityError),
     /// Something that runs as long as the control plane ended before it.
     #[error(
         "a part of the control plane ended unexpectedly ({0}); this is a mistake in tulle: please report it with the log"

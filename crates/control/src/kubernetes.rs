@@ -11,7 +11,10 @@ use tokio::sync::watch as signal;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
+pub mod account;
+pub mod authority;
 pub mod client;
+pub mod gateways;
 mod kinds;
 pub mod lease;
 mod objects;
@@ -96,6 +99,11 @@ impl Running {
     /// What there is to say of the source.
     pub fn report(&self) -> Report {
         self.report.clone()
+    }
+
+    /// The API server.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// Whether this replica is the one that writes to the cluster.

@@ -16,6 +16,7 @@ pub mod caller;
 pub mod change;
 pub mod distribute;
 mod error;
+pub mod gateways;
 mod home;
 pub mod kubernetes;
 mod limit;
@@ -35,5 +36,6 @@ pub mod store;
 mod testing;
 
 pub use error::ControlError;
+pub use gateways::{Gateways, Program};
 pub use options::{Addresses, Listen, Options, StoreUrl, StoreUrlError};
 pub use run::run;

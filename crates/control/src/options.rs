@@ -8,6 +8,8 @@ use std::str::FromStr;
 use model::TrustDomain;
 use serde::{Deserialize, Serialize};
 
+use crate::gateways::Gateways;
+
 /// What a control plane is told at start.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -21,6 +23,8 @@ pub struct Options {
     pub trust_domain: TrustDomain,
     /// Where objects are kept.
     pub store: StoreUrl,
+    /// Who runs the proxies of Gateways.
+    pub gateways: Gateways,
 }
 
 impl Options {
@@ -32,6 +36,7 @@ impl Options {
             listen: Listen::default(),
             trust_domain: TrustDomain::default(),
             store: StoreUrl::default(),
+            gateways: Gateways::default(),
         }
     }
 }

@@ -37,8 +37,11 @@ use crate::aside::aside;
 use crate::authority::{Authority, AuthorityService, keep_own_certificate};
 use crate::change::{Change, ChangeSet, OnConflict, Origin};
 use crate::error::ControlError;
+use crate::gateways::local::Supervisor;
+use crate::gateways::{Children, Gateways, generated_name};
 use crate::home::Home;
 use crate::kubernetes;
+use crate::kubernetes::gateways::Provisioner;
 use crate::listen::{self, Server};
 use crate::metrics::Metrics;
 use crate::options::{Addresses, Options, StoreUrl};
@@ -78,7 +81,7 @@ where
     };
     let home = Home::open(&options.data_dir)?;
     let store = open_store(options.store.path(home.path())).await?;
-    let signer = open_authority(home.path(), &options).await?;
+    let signer = open_authority(home.path(), &options, cluster.as_ref()).await?;
     crate::address::set_apart(&signer.root_pin());
     let sockets = Sockets::bind(home.path(), &options).await?;
     let addresses = sockets.addresses(home.path(), &signer)?;
@@ -143,11 +146,34 @@ where
         }
     }
     let report = cluster.as_ref().map(kubernetes::Running::report);
+    if let Some(running) = &cluster {
+        serve_cluster(
+            running,
+            &options,
+            home.path(),
+            &state,
+            &authority,
+            &mut tasks,
+        );
+    }
     tasks.spawn(registry.clone().sweep());
     tasks.spawn(keep_own_certificate(
         Arc::clone(&signer),
         Arc::clone(&credentials),
     ));
+
+    let children = Children::default();
+    let supervisor = match &options.gateways {
+        Gateways::External | Gateways::Deploy(_) => None,
+        Gateways::Spawn(program) => Some(Supervisor {
+            program: program.clone(),
+            data_dir: home.path().to_owned(),
+            xds: addresses.xds,
+            state: state.clone(),
+            authority: Arc::clone(&authority),
+            children: children.clone(),
+        }),
+    };
 
     metrics.watch_state(&state, Some(files.clone()), report.clone());
     watch_certificates(&metrics, &signer, &credentials);
@@ -157,6 +183,7 @@ where
         state: state.clone(),
         registry: registry.clone(),
         authority: Arc::clone(&authority),
+        children,
         traces: Arc::clone(&traces),
         files: Some(files),
         kubernetes: report,
@@ -189,13 +216,20 @@ where
         "control plane is ready"
     );
 
+    // Proxies are started when there is somebody to answer them.
+    let gateways = supervisor.map(Supervisor::start).transpose();
+    let gateways = gateways.map_err(ControlError::Supervisor)?;
     let mut writer = writer;
-    tokio::select! {
+    let ended = tokio::select! {
         _ = &mut shutdown => Ok(()),
         // All of them run until they are stopped.
         Some(ended) = tasks.join_next() => Err(ControlError::part(ended)),
         ended = &mut writer => Err(ControlError::part(ended)),
-    }?;
+    };
+    if let Some(gateways) = gateways {
+        gateways.end().await;
+    }
+    ended?;
     if let Some(cluster) = &cluster {
         cluster.stop().await;
     }
@@ -231,8 +265,59 @@ async fn open_store(path: std::path::PathBuf) -> Result<Store, ControlError> {
     }
 }
 
+/// What a control plane does for a cluster beside following it.
+fn serve_cluster(
+    running: &kubernetes::Running,
+    options: &Options,
+    data_dir: &Path,
+    state: &State,
+    authority: &Arc<Authority>,
+    tasks: &mut JoinSet<()>,
+) {
+    let cluster = running.cluster();
+    authority.take_accounts(kubernetes::account::reviewer(cluster.client.clone()));
+    tasks.spawn(kubernetes::authority::keep(
+        cluster.clone(),
+        data_dir.join("ca"),
+        running.leader(),
+    ));
+    if let Gateways::Deploy(settings) = &options.gateways {
+        let signer = Arc::clone(authority.signer());
+        let provisioner = Provisioner {
+            client: cluster.client.clone(),
+            settings: settings.clone(),
+            state: state.clone(),
+            leader: running.leader(),
+            roots: Box::new(move || identity::trust::to_pem(&signer.trust_bundle())),
+        };
+        state.published().require();
+        tasks.spawn(provisioner.run());
+    }
+}
+
+/// On Kubernetes the authority is the one that the cluster has, or becomes it.
+async fn open_authority(
+    data_dir: &Path,
+    options: &Options,
+    cluster: Option<&kubernetes::Cluster>,
+) -> Result<Arc<Signer>, ControlError> {
+    let dir = data_dir.join("ca");
+    let Some(cluster) = cluster else {
+        return load_authority(data_dir, options).await;
+    };
+    if kubernetes::authority::restore(cluster, &dir).await? {
+        return load_authority(data_dir, options).await;
+    }
+    let founded = load_authority(data_dir, options).await?;
+    if kubernetes::authority::found(cluster, &dir).await? {
+        return Ok(founded);
+    }
+    kubernetes::authority::restore(cluster, &dir).await?;
+    load_authority(data_dir, options).await
+}
+
 /// Deriving a key from a passphrase takes a while.
-async fn open_authority(data_dir: &Path, options: &Options) -> Result<Arc<Signer>, ControlError> {
+async fn load_authority(data_dir: &Path, options: &Options) -> Result<Arc<Signer>, ControlError> {
     let dir = data_dir.join("ca");
     let domain = options.trust_domain.clone();
     let opened = tokio::task::spawn_blocking(move || {
@@ -364,7 +449,7 @@ fn authorize(signer: &Signer, objects: Arc<OnceLock<Glance>>) -> Authorize {
             return Err(format!("{id} is not of trust domain {domain}"));
         }
         if let Some(gateway) = peer.node_id.strip_prefix("gateway/") {
-            return is_gateway(gateway, id);
+            return is_gateway(gateway, id, objects.get());
         }
         let Some(rest) = peer.node_id.strip_prefix("workload/") else {
             return Ok(());
@@ -391,15 +476,27 @@ fn authorize(signer: &Signer, objects: Arc<OnceLock<Glance>>) -> Authorize {
     })
 }
 
-/// A Gateway's proxies run as the service account of its name: listeners come with private keys.
-fn is_gateway(node: &str, id: &model::SpiffeId) -> Result<(), String> {
-    let named = node.split_once('/');
-    if named.is_some() && named == id.service_account() {
-        return Ok(());
+/// A Gateway's proxies run as the service account of its name, or of the name that is made for them
+/// on Kubernetes: listeners come with private keys.
+fn is_gateway(node: &str, id: &model::SpiffeId, objects: Option<&Glance>) -> Result<(), String> {
+    let named = node.split_once('/').zip(id.service_account());
+    if let Some(((namespace, gateway), (own, account))) = named
+        && namespace == own
+    {
+        if gateway == account {
+            return Ok(());
+        }
+        let key = ObjectKey::new(ObjectKind::Gateway, namespace, gateway);
+        let known = objects.and_then(|objects| objects.find(&key));
+        if let Some(Spec::Gateway(spec)) = known.as_ref().map(|entry| &entry.object.spec)
+            && generated_name(gateway, &spec.gateway_class_name) == account
+        {
+            return Ok(());
+        }
     }
     let shown: String = node.chars().take(200).collect();
     Err(format!(
-        "the proxies of Gateway \"{shown}\" run as the service account of its namespace and name, and the certificate is of {id}"
+        "the proxies of Gateway \"{shown}\" run as the service account of its namespace and name (on Kubernetes NAME-CLASS), and the certificate is of {id}"
     ))
 }
 

@@ -2,6 +2,7 @@
 //! with one.
 
 mod backend_certificate;
+mod children;
 mod clients;
 mod cors;
 mod forwarded;

@@ -111,6 +111,8 @@ pub(crate) struct Mesh {
     /// Ends before its directory goes.
     pub(crate) control: Option<Process>,
     pub(crate) dir: DataDir,
+    /// More arguments of `tulle control`.
+    pub(crate) control_arguments: Vec<&'static str>,
     /// What `tulle run` and all below it find in their environment.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
 }
@@ -123,8 +125,14 @@ impl Mesh {
 
     /// A mesh with a control plane and nothing else.
     pub(crate) fn start_in(mode: Mode) -> Self {
+        Self::start_with(mode, &[])
+    }
+
+    /// The same, with more arguments of `tulle control`.
+    pub(crate) fn start_with(mode: Mode, arguments: &[&'static str]) -> Self {
         let mut mesh = Self {
             mode,
+            control_arguments: arguments.to_vec(),
             dir: DataDir::new("e2e"),
             control: None,
             environment: Vec::new(),
@@ -145,6 +153,7 @@ impl Mesh {
         };
         command.arg("control").arg("--data-dir");
         command.arg(self.dir.path()).args(["--xds", xds]);
+        command.args(&self.control_arguments);
         for listener in ["--api", "--metrics", "--otlp"] {
             command.args([listener, "127.0.0.1:0"]);
         }

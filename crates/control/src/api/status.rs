@@ -42,6 +42,7 @@ pub(super) async fn status(State(api): State<Api>) -> Answer {
         "proxies": clients.iter().map(proxy).collect::<Vec<_>>(),
         "workloads": workloads(&api, &clients),
         "services": services(&api),
+        "gateways": gateways(&api, &clients),
         "routes": routes(&api)?,
         "files": parts.files.as_ref().map(crate::source::files::FileReport::all).unwrap_or_default(),
         "source": parts.kubernetes.as_ref().map(crate::kubernetes::Report::to_json),
@@ -178,6 +179,34 @@ fn workloads(api: &Api, clients: &[ClientStatus]) -> Vec<Value> {
                 "proxyConnected": proxy.is_some(),
                 "proxySynced": proxy.map(|p| p.rejected.is_empty() && p.kinds.iter().all(|k| k.acked >= k.sent)),
             }))
+        })
+        .collect()
+}
+
+fn gateways(api: &Api, clients: &[ClientStatus]) -> Vec<Value> {
+    let distribution = api.0.state.distribution();
+    let published = api.0.state.published();
+    api.0
+        .state
+        .list(ObjectKind::Gateway, None)
+        .iter()
+        .map(|entry| {
+            let key = &entry.object.key;
+            let node = format!("gateway/{}/{}", key.namespace, key.name);
+            let reach = published.find(key).unwrap_or_default();
+            let child = api.0.children.find(key);
+            let doors = distribution.doors(key);
+            json!({
+                "namespace": key.namespace,
+                "name": key.name,
+                "ports": doors.iter().map(|door| json!({
+                    "port": door.port, "protocol": if door.udp { "UDP" } else { "TCP" },
+                })).collect::<Vec<_>>(),
+                "addresses": reach.addresses,
+                "problem": reach.problem.map(|problem| problem.message),
+                "process": child.map(|c| json!({"pid": c.pid, "restarts": c.restarts})),
+                "proxies": clients.iter().filter(|c| c.node_id == node).count(),
+            })
         })
         .collect()
 }

@@ -32,6 +32,7 @@ fn addresses() -> Addresses {
 
 fn api(world: &World) -> Router {
     let parts = Parts {
+        children: Children::default(),
         state: world.state.clone(),
         registry: world.registry.clone(),
         authority: Arc::clone(&world.authority),

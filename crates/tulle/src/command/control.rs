@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use control::{Listen, Options, StoreUrl};
+use control::kubernetes::gateways::{ServiceType, Settings};
+use control::{Gateways, Listen, Options, Program, StoreUrl};
 use model::TrustDomain;
 
 use crate::cli::Talk;
@@ -78,9 +79,65 @@ pub(crate) struct Control {
         hide_env_values = true
     )]
     otlp: SocketAddr,
+    /// Who runs the proxies of Gateways: `external`, whoever starts `tulle gateway`; `spawn`, this
+    /// control plane, a child process for each Gateway that nobody else serves.
+    #[arg(
+        long,
+        env = "TULLE_GATEWAYS",
+        value_enum,
+        value_name = "WHO",
+        default_value_t = Runner::External,
+        hide_env_values = true
+    )]
+    gateways: Runner,
+    /// On Kubernetes, with --gateways spawn: image of the Gateways' pods, whose entry point is tulle.
+    #[arg(
+        long,
+        env = "TULLE_GATEWAY_IMAGE",
+        value_name = "IMAGE",
+        hide_env_values = true
+    )]
+    gateway_image: Option<String>,
+    /// Where these pods reach this control plane.
+    #[arg(
+        long,
+        env = "TULLE_GATEWAY_CONTROL",
+        value_name = "HOST:PORT",
+        default_value = "tulle-control.tulle-system.svc:15012",
+        hide_env_values = true
+    )]
+    gateway_control: String,
+    /// Type of their Services.
+    #[arg(
+        long,
+        env = "TULLE_GATEWAY_SERVICE",
+        value_enum,
+        value_name = "TYPE",
+        default_value_t = Service::LoadBalancer,
+        hide_env_values = true
+    )]
+    gateway_service: Service,
     /// Log as JSON, one object a line.
     #[arg(long)]
     log_json: bool,
+}
+
+/// Who runs the proxies of Gateways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Runner {
+    /// Whoever starts `tulle gateway`.
+    External,
+    /// The control plane.
+    Spawn,
+}
+
+/// Types of Services, as Kubernetes spells them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Service {
+    #[value(name = "LoadBalancer")]
+    LoadBalancer,
+    #[value(name = "ClusterIP")]
+    ClusterIp,
 }
 
 impl Control {
@@ -91,7 +148,7 @@ impl Control {
             verbose: talk.verbose.saturating_add(1),
             json: self.log_json,
         });
-        let options = self.options()?;
+        let options = self.options(talk)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
@@ -102,7 +159,33 @@ impl Control {
         })
     }
 
-    fn options(self) -> anyhow::Result<Options> {
+    /// How Gateways are served on Kubernetes.
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let image = self.gateway_image.clone().ok_or_else(|| {
+            usage!(
+                "--gateways spawn: on Kubernetes the Gateways' pods need an image; give --gateway-image, or --gateways external"
+            )
+        })?;
+        Ok(Settings {
+            image,
+            control: self.gateway_control.clone(),
+            service_type: match self.gateway_service {
+                Service::LoadBalancer => ServiceType::LoadBalancer,
+                Service::ClusterIp => ServiceType::ClusterIp,
+            },
+        })
+    }
+
+    fn options(self, talk: &Talk) -> anyhow::Result<Options> {
+        let store = match &self.store {
+            Some(url) => url.parse::<StoreUrl>().map_err(|e| usage!("{e}"))?,
+            None => StoreUrl::Default,
+        };
+        let gateways = match (self.gateways, &store) {
+            (Runner::External, _) => Gateways::External,
+            (Runner::Spawn, StoreUrl::Kubernetes) => Gateways::Deploy(self.settings()?),
+            (Runner::Spawn, _) => Gateways::Spawn(own_program(talk)),
+        };
         for file in &self.files {
             if !file.exists() {
                 return Err(usage!("-f {}: no such file or directory", file.display()));
@@ -123,10 +206,20 @@ impl Control {
                     self.trust_domain
                 )
             })?,
-            store: match self.store {
-                Some(url) => url.parse::<StoreUrl>().map_err(|e| usage!("{e}"))?,
-                None => StoreUrl::Default,
-            },
+            store,
+            gateways,
         })
     }
+}
+
+/// This executable, tied to the life of this process by `tulle __exec`, and as talkative.
+fn own_program(talk: &Talk) -> Program {
+    let path = paths::this_binary();
+    let own = path.to_string_lossy().into_owned();
+    let mut arguments: Vec<String> = ["__exec", "--parent", "{pid}", "--"]
+        .map(str::to_owned)
+        .to_vec();
+    arguments.push(own);
+    arguments.extend(talk.arguments());
+    Program { path, arguments }
 }

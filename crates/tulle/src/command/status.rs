@@ -45,6 +45,21 @@ fn page(ui: &Ui, status: &Value) -> anyhow::Result<()> {
     if let Some(source) = status.get("source").filter(|source| source.is_object()) {
         ui.data(&of_kubernetes(source))?;
     }
+    let gateways = list(status, "gateways");
+    if !gateways.is_empty() {
+        ui.table(
+            &[
+                "NAMESPACE",
+                "GATEWAY",
+                "PORTS",
+                "ADDRESSES",
+                "PROXIES",
+                "PROCESS",
+            ],
+            gateways.iter().map(gateway).collect(),
+        )?;
+        ui.data("\n")?;
+    }
     let workloads = list(status, "workloads");
     if workloads.is_empty() {
         ui.say("no workloads yet: start one with `tulle run --service NAME --port PORT -- CMD`");
@@ -122,6 +137,31 @@ fn workload(workload: &Value) -> Vec<String> {
     ]
 }
 
+fn gateway(gateway: &Value) -> Vec<String> {
+    let ports: Vec<String> = list(gateway, "ports")
+        .iter()
+        .map(|p| format!("{}/{}", text(p, "/port"), text(p, "/protocol")))
+        .collect();
+    let addresses: Vec<String> = list(gateway, "addresses")
+        .iter()
+        .map(|a| text(a, "/value"))
+        .collect();
+    let restarts = gateway.pointer("/process/restarts").and_then(Value::as_u64);
+    let process = match (text(gateway, "/process/pid"), restarts) {
+        (_, None) => "-".to_owned(),
+        (pid, Some(0)) => pid,
+        (pid, Some(n)) => format!("{pid} (restarts: {n})"),
+    };
+    vec![
+        text(gateway, "/namespace"),
+        text(gateway, "/name"),
+        ports.join(", "),
+        addresses.join(", "),
+        text(gateway, "/proxies"),
+        process,
+    ]
+}
+
 fn service(service: &Value) -> Vec<String> {
     let ports: Vec<String> = list(service, "ports")
         .iter()
@@ -167,6 +207,12 @@ fn troubles(ui: &Ui, status: &Value) -> anyhow::Result<()> {
             text(watch, "/lagSeconds"),
             text(watch, "/lastError/message")
         );
+    }
+    for gateway in list(status, "gateways") {
+        if let Some(problem) = gateway.get("problem").and_then(Value::as_str) {
+            let name = format!("{}/{}", text(gateway, "/namespace"), text(gateway, "/name"));
+            let _ = writeln!(lines, "Gateway {name}: {problem}");
+        }
     }
     for file in list(status, "files") {
         for diagnostic in list(file, "diagnostics") {
