@@ -26,7 +26,7 @@ ifneq ($(STAND_IN),)
 export RUSTUP_TOOLCHAIN := $(STAND_IN)
 endif
 
-.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt bench bench-tools profile count soak suites rustc-version clean
+.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt bench bench-tools profile count soak suites conformance kubernetes-e2e rustc-version clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -97,6 +97,13 @@ soak: test-build ## 30 minutes of mixed traffic while everything changes (SOAK_S
 
 suites: build ## h2spec, gRPC interop and Autobahn through the proxy; installs them with go and pip
 	TULLE_BIN=$(TULLE) bash scripts/suites/all.sh
+
+conformance: build ## the official Gateway API suite, on KUBECONFIG's cluster or the kit's (ARGS='--profiles GATEWAY-TCP')
+	TULLE_BIN=$(or $(TULLE_BIN),$(TULLE)) bash scripts/conformance.sh $(ARGS)
+
+kubernetes-e2e: test-build ## Tulle on Kubernetes, on KUBECONFIG's cluster or the kit's
+	TULLE_BIN=$(or $(TULLE_BIN),$(TULLE)) bash -c '. scripts/kubernetes.sh && \
+		$(CARGO) test --profile quick --workspace --test it $(CARGO_FLAGS) -- --ignored deployed:: --test-threads=1 --nocapture'
 
 rustc-version:
 	@rustc --version --verbose

@@ -10,6 +10,7 @@
 
 mod control;
 mod datagrams;
+mod deployed;
 mod front;
 mod gateway;
 mod grpc;
