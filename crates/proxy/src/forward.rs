@@ -272,7 +272,9 @@ fn written<'a>(exchange: &'a Exchange, order: &'a Order) -> http1::client::Order
 
 /// What is spoken to an endpoint: between proxies what the client spoke, so that nothing is
 /// translated on the way; to an application what its port was declared to be. A port that is just
-/// `http` takes HTTP/1.1, but for gRPC, which has no other way than HTTP/2.
+/// `http` takes HTTP/1.1, but for gRPC, which has no other way than HTTP/2. So does a port of which
+/// nothing is declared when the request came in at a Gateway: its client chose a version for the
+/// Gateway. Beside a workload the client meant the application, and what it speaks is passed on.
 pub(crate) fn wire_for(
     endpoint: &Endpoint,
     protocol: Protocol,
@@ -288,6 +290,9 @@ pub(crate) fn wire_for(
         (Tunnel::None, Protocol::Grpc | Protocol::Http2) => Wire::Http2,
         _ if upgrade => Wire::Http1,
         (Tunnel::None, Protocol::Http) if !exchange.is_grpc() => Wire::Http1,
+        (Tunnel::None, Protocol::Detect) if exchange.has_entered() && !exchange.is_grpc() => {
+            Wire::Http1
+        }
         _ => same,
     }
 }

@@ -104,6 +104,7 @@ async fn serve(
         Inlet::Listener(entrance) => {
             let table = entrance.table(worker, head)?;
             exchange.set_shown(table.shown());
+            exchange.set_entered();
             let tables = table.tables().map(Arc::as_ref);
             let (whose, port) = (table.name(), entrance.port);
             let way = match decide(tables, whose, port, &worker.snapshot().mesh, exchange)? {

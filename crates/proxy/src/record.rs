@@ -47,6 +47,8 @@ struct Inner {
     client: Client,
     /// What its Gateway shows to backends.
     shown: Option<Arc<Shown>>,
+    /// It came in at a listener of a Gateway.
+    entered: bool,
     /// Whom it came from: the client of the connection, unless that is believed about another.
     caller: SocketAddr,
     /// Identity of the caller.
@@ -201,6 +203,7 @@ impl Exchange {
             begun,
             client: caller.client(),
             shown: caller.shown.clone(),
+            entered: false,
             caller: caller.address,
             principal: Arc::clone(&caller.principal),
             mtls: caller.mtls,
@@ -235,6 +238,7 @@ impl Exchange {
             address: inner.client.address,
             local: inner.client.local,
             shown: inner.shown.clone(),
+            entered: inner.entered,
             principal: Arc::clone(&inner.principal),
             mtls: inner.mtls,
             group: inner.group,
@@ -277,6 +281,16 @@ impl Exchange {
     /// What its Gateway shows to backends.
     pub(crate) fn set_shown(&mut self, shown: Option<&Arc<Shown>>) {
         self.0.shown = shown.cloned();
+    }
+
+    /// It came in at a listener of a Gateway.
+    pub(crate) fn set_entered(&mut self) {
+        self.0.entered = true;
+    }
+
+    /// Whether it came in at a listener of a Gateway.
+    pub(crate) fn has_entered(&self) -> bool {
+        self.0.entered
     }
 
     /// For whom a connection must be, where the endpoint is told: by a PROXY header of this version,
