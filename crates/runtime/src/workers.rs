@@ -22,7 +22,7 @@ impl Workers {
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
             let main = main.clone();
-            let (tell, told) = mpsc::channel();
+            let (tell, told) = mpsc::sync_channel(1);
             let thread = std::thread::Builder::new()
                 .name(format!("{name}-{index}"))
                 .spawn(move || {
