@@ -137,3 +137,64 @@ pub(super) fn find_child(supervisor: u32, word: &str) -> Option<Pid> {
         (is_itself && words.contains(&word)).then(|| pid.parse().ok().map(Pid::from_raw))?
     })
 }
+
+#[test]
+fn a_gateways_status_says_what_is_attached_to_which_listener() {
+    let plane = Plane::start("listeners");
+    let objects = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: web, namespace: shop}
+spec:
+  gatewayClassName: tulle
+  allowedListeners: {namespaces: {from: Same}}
+  listeners:
+    - {name: http, port: 8080, protocol: HTTP, hostname: a.com}
+    - {name: odd, port: 8081, protocol: SCTP}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: more, namespace: shop}
+spec:
+  parentRef: {name: web}
+  listeners:
+    - {name: http, port: 8080, protocol: HTTP, hostname: b.com}
+    - {name: same, port: 8080, protocol: HTTP, hostname: a.com}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec: {parentRefs: [{name: web}, {group: gateway.networking.k8s.io, kind: ListenerSet, name: more}]}
+";
+    plane.apply("listeners.yaml", objects).success();
+    let status =
+        |kind: &str, name: &str| plane.json(&["get", kind, name, "-n", "shop"])["status"].clone();
+    let gateway = status("gateway", "web");
+    assert_eq!(gateway["attachedListenerSets"], 1, "{gateway:#}");
+    let [http, odd] = [0, 1].map(|i| &gateway["listeners"][i]);
+    assert_eq!(http["attachedRoutes"], 1, "{gateway:#}");
+    assert_eq!(http["supportedKinds"][0]["kind"], "HTTPRoute");
+    let reason = |listener: &Value, which: &str| {
+        let list = listener["conditions"].as_array().cloned();
+        let mut list = list.unwrap_or_default().into_iter();
+        let found = list.find(|condition| condition["type"] == which);
+        found.map(|condition| condition["reason"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(reason(http, "Programmed").as_deref(), Some("NotRequested"));
+    assert_eq!(
+        reason(odd, "Accepted").as_deref(),
+        Some("UnsupportedProtocol")
+    );
+    let set = status("listenerset", "more");
+    let same = &set["listeners"][1];
+    assert_eq!(
+        reason(same, "Conflicted").as_deref(),
+        Some("HostnameConflict"),
+        "{set:#}"
+    );
+    let page = plane.cli(&["describe", "listenerset", "more", "-n", "shop"]);
+    has(
+        &page.success(),
+        &["Listeners:", "1 routes attached", "HostnameConflict"],
+    );
+}
