@@ -45,13 +45,12 @@ pub(super) fn translate(
         });
         c.each("targetRefs", &spec.target_refs, |c, target| {
             let accepted = match traffic_target(object, target, view) {
-                Ok((service, port)) => match older(object, target, view) {
-                    Some(other) => {
+                Ok((service, port)) => {
+                    if let Some(other) = older(object, target, view) {
                         let message = format!("{other} is older and for the same target");
                         c.found(Severity::Warning, message.clone(), "take one of them out");
                         Condition::failed("Accepted", "Conflicted", message)
-                    }
-                    None => {
+                    } else {
                         output.resources.push(Resource::BackendTls(BackendTls {
                             name: name.clone(),
                             target: service,
@@ -63,7 +62,7 @@ pub(super) fn translate(
                         }));
                         in_force(nobody)
                     }
-                },
+                }
                 Err((message, hint)) => {
                     c.found(Severity::Warning, message.clone(), hint);
                     Condition::failed("Accepted", "TargetNotFound", message)
