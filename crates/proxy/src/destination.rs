@@ -180,13 +180,13 @@ impl Destination {
             .ports
             .iter()
             .map(|port| {
+                let before = before.port(port.number);
                 let serving: Vec<_> = endpoints
                     .iter()
                     .filter_map(|e| {
-                        e.config
-                            .ports
-                            .get(&port.number)
-                            .map(|target| Candidate::new(e, *target))
+                        let target = *e.config.ports.get(&port.number)?;
+                        let own = for_port(e, port.number, target, outside, before);
+                        Some(Candidate::new(&own, target))
                     })
                     .collect();
                 PortView {
@@ -267,6 +267,44 @@ impl PortView {
         let usable = hosts.standing(index) == Standing::Usable;
         usable.then_some((&candidate.endpoint, candidate.port))
     }
+}
+
+/// The endpoint as one port of the service has it. Ports that lead to the same port of an endpoint
+/// may differ in their TLS: then each has an endpoint of its own, and so connections of its own.
+fn for_port(
+    endpoint: &Arc<Endpoint>,
+    port: u16,
+    target: u16,
+    policies: &[Arc<BackendTls>],
+    before: Option<&PortView>,
+) -> Arc<Endpoint> {
+    let wanted = match endpoint.config.tunnel {
+        Tunnel::None => policy::backend_tls::choose(policies.iter().map(Arc::as_ref), port),
+        _ => None,
+    };
+    let fits = |one: &Arc<Endpoint>| match (wanted, one.outside(target)) {
+        (None, None) => true,
+        (Some(policy), Some(tls)) => tls.is_for(policy),
+        _ => false,
+    };
+    if fits(endpoint) {
+        return Arc::clone(endpoint);
+    }
+    let known = before.and_then(|before| {
+        let mut known = before.endpoints.iter().map(|c| &c.endpoint);
+        known.find(|e| {
+            e.config == endpoint.config && Arc::ptr_eq(&e.live, &endpoint.live) && fits(e)
+        })
+    });
+    if let Some(known) = known {
+        return Arc::clone(known);
+    }
+    let mut own = Endpoint::new(&endpoint.config, Arc::clone(&endpoint.live));
+    own.outside = wanted
+        .map(|policy| (target, Arc::new(Outside::new(policy))))
+        .into_iter()
+        .collect();
+    Arc::new(own)
 }
 
 /// TLS by the endpoint's port; what is as it was stays, sessions included.
@@ -446,4 +484,82 @@ pub(crate) fn at(moment: Instant) -> Duration {
 /// The same in whole seconds.
 pub(crate) fn seconds() -> u64 {
     since_start().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::backend_tls::Roots;
+    use model::service::Port;
+    use model::workload::Locality;
+
+    use super::*;
+
+    fn policy(name: &str, port: Option<u16>, hostname: &str) -> Arc<BackendTls> {
+        Arc::new(BackendTls {
+            name: name.parse().expect("valid"),
+            target: "shop/s".parse().expect("valid"),
+            port,
+            created: 0,
+            hostname: hostname.to_owned(),
+            names: Vec::new(),
+            roots: Roots::System,
+        })
+    }
+
+    #[test]
+    fn ports_that_lead_to_one_port_of_an_endpoint_have_each_its_own_tls() {
+        let port = |number| Port {
+            name: format!("p{number}"),
+            number,
+            protocol: Protocol::Http,
+        };
+        let service = Service {
+            name: "shop/s".parse().expect("valid"),
+            addresses: Vec::new(),
+            ports: vec![port(443), port(8443)],
+            headless: false,
+        };
+        let endpoint = Arc::new(endpoint::Endpoint {
+            service: service.name.clone(),
+            workload: "shop/w".parse().expect("valid"),
+            addresses: vec!["127.0.0.1".parse().expect("valid")],
+            ports: [(443, 8443), (8443, 8443)].into(),
+            tunnel: Tunnel::None,
+            identity: "spiffe://mesh.local/ns/shop/sa/x".parse().expect("valid"),
+            health: Health::Healthy,
+            weight: 1,
+            locality: Locality::default(),
+            version: String::new(),
+        });
+        let policies = [
+            policy("shop/one", Some(443), "one.example"),
+            policy("shop/all", None, "all.example"),
+        ];
+        let destination = Destination::new(service.clone());
+        let update = |policies: &[Arc<BackendTls>]| {
+            destination.update(&service, &[Arc::clone(&endpoint)], &[], &[], policies);
+            let view = Arc::clone(&destination.view());
+            [443, 8443].map(|number| {
+                let port = view.port(number).expect("it has it");
+                Arc::clone(&port.endpoints[0].endpoint)
+            })
+        };
+        let [one, all] = update(&policies);
+        assert!(
+            one.outside(8443)
+                .is_some_and(|tls| tls.is_for(&policies[0]))
+        );
+        assert!(
+            all.outside(8443)
+                .is_some_and(|tls| tls.is_for(&policies[1]))
+        );
+        // Connections are kept by endpoint, and the load is that of one.
+        assert_ne!(one.id, all.id);
+        assert!(Arc::ptr_eq(&one.live, &all.live));
+        // What has not changed stays.
+        let again = update(&policies);
+        assert_eq!(again.map(|e| e.id), [one.id, all.id]);
+        let [one, all] = update(&policies[..1]);
+        assert!(one.outside(8443).is_some() && all.outside(8443).is_none());
+    }
 }
