@@ -61,7 +61,7 @@ impl Metrics {
     }
 
     /// Registers what is worked out when somebody scrapes.
-    pub fn watch_state(&self, state: &State, files: Option<FileReport>, cluster: Option<Report>) {
+    pub fn watch_state(&self, state: &State, files: Option<FileReport>, cluster: Option<&Report>) {
         let registry = &self.registry;
         let distributor = std::sync::Arc::clone(state.distribution().distributor());
         registry.gauge_fn(
@@ -94,7 +94,7 @@ impl Metrics {
             );
         }
         let of = state.clone();
-        let of_cluster = cluster.clone();
+        let of_cluster = cluster.cloned();
         let broken = move || {
             files.as_ref().map_or(0, FileReport::broken)
                 + of_cluster.as_ref().map_or(0, Report::broken)
@@ -108,7 +108,7 @@ impl Metrics {
                 (broken() + findings.iter().filter(|d| d.is_error()).count()) as f64
             },
         );
-        if let Some(cluster) = &cluster {
+        if let Some(cluster) = cluster {
             self.watch_cluster(cluster);
         }
     }

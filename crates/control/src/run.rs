@@ -127,12 +127,11 @@ where
     let mut shutdown = std::pin::pin!(shutdown);
     let files = start_files(&options, &state, &mut tasks).await?;
     ready.met("first look at files");
-    let mut cluster = match cluster {
-        Some(cluster) => Some(kubernetes::start(cluster, &state, &mut tasks)),
-        None => {
-            forget_kubernetes(&state).await;
-            None
-        }
+    let mut cluster = if let Some(cluster) = cluster {
+        Some(kubernetes::start(cluster, &state, &mut tasks))
+    } else {
+        forget_kubernetes(&state).await;
+        None
     };
     if let Some(cluster) = &mut cluster {
         tokio::select! {
@@ -175,7 +174,7 @@ where
         }),
     };
 
-    metrics.watch_state(&state, Some(files.clone()), report.clone());
+    metrics.watch_state(&state, Some(files.clone()), report.as_ref());
     watch_certificates(&metrics, &signer, &credentials);
     let traces = Arc::new(TraceStore::default());
     let own = Arc::clone(&credentials);

@@ -14,10 +14,8 @@ use crate::state::State;
 pub fn live(state: &State, key: &ObjectKey, said: &Status) -> Live {
     let mut live = Live::default();
     match key.kind {
-        ObjectKind::GatewayClass => {
-            if said.conditions.iter().any(|c| !c.foreign) {
-                live.features = SUPPORTED_FEATURES;
-            }
+        ObjectKind::GatewayClass if said.conditions.iter().any(|c| !c.foreign) => {
+            live.features = SUPPORTED_FEATURES;
         }
         ObjectKind::Gateway | ObjectKind::ListenerSet => listeners(state, key, said, &mut live),
         _ => {}

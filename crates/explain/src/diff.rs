@@ -73,6 +73,9 @@ impl Diff {
     }
 }
 
+/// What became of a request, what becomes of it, and what else is different.
+type Fate = (String, String, Vec<String>);
+
 /// Compares two configurations.
 pub fn diff(old: &World, new: &World) -> Diff {
     let changed = changes(old, new);
@@ -80,7 +83,7 @@ pub fn diff(old: &World, new: &World) -> Diff {
         return Diff::default();
     }
     let (probes, truncated) = probe::all([old, new]);
-    let mut groups: BTreeMap<(String, String, Vec<String>), (Vec<String>, usize)> = BTreeMap::new();
+    let mut groups: BTreeMap<Fate, (Vec<String>, usize)> = BTreeMap::new();
     let mut touched: BTreeSet<ObjectKey> = BTreeSet::new();
     for probe in &probes {
         let (before, after) = (Verdict::of(old, probe), Verdict::of(new, probe));

@@ -88,7 +88,10 @@ mod tests {
         let objects = [secret, gateway].map(|json| object(json).expect("valid"));
         let world = World::new(objects, Defaults::default());
         assert_eq!(world.diagnostics, []);
-        let listeners = world.gateways.values().flat_map(|g| g.listeners());
+        let listeners = world
+            .gateways
+            .values()
+            .flat_map(super::super::world::Gateway::listeners);
         assert_eq!(listeners.count(), 1);
     }
 }

@@ -85,30 +85,27 @@ impl Newcomer {
             .token_file
             .clone()
             .ok_or(ProxyError::NoCredentials)?;
-        let config = match &control.trust_file {
-            Some(path) => {
-                let failed = |source| ProxyError::TrustFile {
-                    path: path.clone(),
-                    source,
-                };
-                let roots = std::fs::read_to_string(path).map_err(failed)?;
-                identity::tls::anchored_client_config(&roots, None, &[ALPN])
-                    .map_err(io::Error::other)
-                    .map_err(failed)?
-            }
-            None => {
-                let text = read_token(&token)?;
-                let parsed: JoinToken = text.parse().map_err(|source| ProxyError::Token {
+        let config = if let Some(path) = &control.trust_file {
+            let failed = |source| ProxyError::TrustFile {
+                path: path.clone(),
+                source,
+            };
+            let roots = std::fs::read_to_string(path).map_err(failed)?;
+            identity::tls::anchored_client_config(&roots, None, &[ALPN])
+                .map_err(io::Error::other)
+                .map_err(failed)?
+        } else {
+            let text = read_token(&token)?;
+            let parsed: JoinToken = text.parse().map_err(|source| ProxyError::Token {
+                path: token.clone(),
+                source,
+            })?;
+            identity::tls::pinned_client_config(parsed.pin(), None, &[ALPN]).map_err(|source| {
+                ProxyError::Pin {
                     path: token.clone(),
                     source,
-                })?;
-                identity::tls::pinned_client_config(parsed.pin(), None, &[ALPN]).map_err(
-                    |source| ProxyError::Pin {
-                        path: token.clone(),
-                        source,
-                    },
-                )?
-            }
+                }
+            })?
         };
         Ok(Self {
             channel: xds::client::channel(dial(control, mark, move || Arc::clone(&config))),

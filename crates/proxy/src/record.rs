@@ -238,13 +238,13 @@ impl Exchange {
             address: inner.client.address,
             local: inner.client.local,
             shown: inner.shown.clone(),
-            entered: inner.entered,
             principal: Arc::clone(&inner.principal),
             mtls: inner.mtls,
             group: inner.group,
         };
         let mut copy = Self::begin(&inner.worker, inner.direction, &caller, inner.head.clone());
         copy.0.caller = inner.caller;
+        copy.0.entered = inner.entered;
         copy.0.route.clone_from(&inner.route);
         copy
     }

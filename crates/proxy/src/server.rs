@@ -243,7 +243,7 @@ async fn supply(
                 tracing::warn!(
                     error = chain(error),
                     "an expired certificate could not be replaced by token"
-                )
+                );
             })
             .ok(),
         None => None,

@@ -157,7 +157,7 @@ impl Supervisor {
                 doors.iter().find_map(|door| taken(door, &key))
             };
             if let Some(message) = problem {
-                self.refuse(key, message);
+                self.refuse(key, &message);
                 continue;
             }
             let (stop, stopped) = watch::channel(false);
@@ -188,12 +188,12 @@ impl Supervisor {
         clients.iter().any(|client| client.node_id == node)
     }
 
-    fn refuse(&self, key: ObjectKey, message: String) {
+    fn refuse(&self, key: ObjectKey, message: &str) {
         let reach = Reach {
             addresses: Vec::new(),
             problem: Some(Problem {
                 reason: "NoResources",
-                message: message.clone(),
+                message: message.to_owned(),
             }),
         };
         if self.state.published().find(&key).as_ref() != Some(&reach) {
@@ -236,7 +236,7 @@ impl Supervisor {
             );
             self.refuse(
                 key.clone(),
-                format!(
+                &format!(
                     "the Gateway's proxy does not run: {how}; its last words are in the control plane's log. It is started again"
                 ),
             );

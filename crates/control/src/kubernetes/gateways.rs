@@ -41,7 +41,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How often everything is written again, whatever was seen of it.
 const AGAIN: Duration = Duration::from_mins(5);
 /// Before what failed is tried again, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Changes that come together are one.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Gateways that are written for at once.
@@ -133,7 +133,7 @@ impl Failure {
 impl Provisioner {
     /// Writes for as long as it is polled.
     pub(crate) async fn run(mut self) {
-        let mut news = owned::watch(self.client.clone());
+        let mut news = owned::watch(&self.client);
         let mut owned = Owned::default();
         let mut revision = self.state.revision();
         let mut written: HashMap<ObjectKey, Written> = HashMap::new();
@@ -142,12 +142,12 @@ impl Provisioner {
             tokio::select! {
                 _ = self.leader.changed() => {}
                 _ = revision.changed() => {}
-                Some(event) = news.recv() => self.take(event, &mut owned, &mut written),
+                Some(event) = news.recv() => Self::take(event, &mut owned, &mut written),
                 () = tokio::time::sleep_until(next) => {}
             }
             tokio::time::sleep(SETTLE).await;
             while let Ok(event) = news.try_recv() {
-                self.take(event, &mut owned, &mut written);
+                Self::take(event, &mut owned, &mut written);
             }
             revision.mark_unchanged();
             if *self.leader.borrow_and_update() {
@@ -158,7 +158,7 @@ impl Provisioner {
         }
     }
 
-    fn take(&self, event: News, owned: &mut Owned, written: &mut HashMap<ObjectKey, Written>) {
+    fn take(event: News, owned: &mut Owned, written: &mut HashMap<ObjectKey, Written>) {
         if let Some(gateway) = owned.take(event)
             && let Some(known) = written.get_mut(&gateway)
         {

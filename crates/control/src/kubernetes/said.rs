@@ -178,7 +178,12 @@ mod tests {
 
     use super::*;
 
-    fn note(objects: &SeenObjects, kind: ObjectKind, name: &str, spec: Value) -> (ObjectKey, Seen) {
+    fn note(
+        objects: &SeenObjects,
+        kind: ObjectKind,
+        name: &str,
+        spec: &Value,
+    ) -> (ObjectKey, Seen) {
         let mut whole = json!({
             "apiVersion": kind.api_version(), "kind": kind.as_str(),
             "metadata": {"name": name, "generation": 2}, "spec": spec,
@@ -211,19 +216,19 @@ mod tests {
                 &objects,
                 ObjectKind::GatewayClass,
                 class,
-                json!({"controllerName": controller}),
+                &json!({"controllerName": controller}),
             );
             note(
                 &objects,
                 ObjectKind::Gateway,
                 class,
-                json!({"gatewayClassName": class}),
+                &json!({"gatewayClassName": class}),
             );
         }
         let spec = json!({"parentRefs": [
             {"name": "ours"}, {"name": "theirs"}, {"name": "missing"}, {"group": "", "kind": "Service", "name": "x"},
         ]});
-        let (key, seen) = note(&objects, ObjectKind::HttpRoute, "cart", spec);
+        let (key, seen) = note(&objects, ObjectKind::HttpRoute, "cart", &spec);
         let said = refusal(&objects, &key, &seen, &refused()).expect("something");
         let parents = said["parents"].as_array().expect("parents");
         assert_eq!(parents.len(), 1);
@@ -242,13 +247,13 @@ mod tests {
             &objects,
             ObjectKind::GatewayClass,
             "theirs",
-            json!({"controllerName": "example.com/x"}),
+            &json!({"controllerName": "example.com/x"}),
         );
         let (key, seen) = note(
             &objects,
             ObjectKind::Gateway,
             "a",
-            json!({"gatewayClassName": "theirs"}),
+            &json!({"gatewayClassName": "theirs"}),
         );
         assert_eq!(refusal(&objects, &key, &seen, &refused()), None);
         // The class that is there without being written.
@@ -256,7 +261,7 @@ mod tests {
             &objects,
             ObjectKind::Gateway,
             "b",
-            json!({"gatewayClassName": BUILT_IN}),
+            &json!({"gatewayClassName": BUILT_IN}),
         );
         assert!(refusal(&objects, &key, &seen, &refused()).is_some());
     }

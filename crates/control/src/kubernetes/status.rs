@@ -263,7 +263,7 @@ mod tests {
         }
     }
 
-    fn wanted(value: Value) -> Map<String, Value> {
+    fn wanted(value: &Value) -> Map<String, Value> {
         value.as_object().cloned().expect("a map")
     }
 
@@ -271,25 +271,25 @@ mod tests {
     fn nothing_is_written_that_is_said_already() {
         let key = ObjectKey::new(ObjectKind::Gateway, "shop", "web");
         let said = json!({"conditions": [{"type": "Accepted", "status": "True"}], "listeners": []});
-        let first = patch(&key, &seen(Value::Null), wanted(said.clone()), "T1").expect("a patch");
+        let first = patch(&key, &seen(Value::Null), wanted(&said), "T1").expect("a patch");
         assert_eq!(first["metadata"]["resourceVersion"], "5");
         assert!(first["status"].get("listeners").is_none());
         let written = seen(first["status"].clone());
-        assert_eq!(patch(&key, &written, wanted(said), "T2"), None);
+        assert_eq!(patch(&key, &written, wanted(&said), "T2"), None);
     }
 
     #[test]
     fn what_is_no_longer_said_is_taken_back() {
         let key = ObjectKey::new(ObjectKind::Gateway, "shop", "web");
         let old = seen(json!({"addresses": [{"value": "1.2.3.4"}], "conditions": []}));
-        let patch = patch(&key, &old, wanted(json!({"conditions": []})), "T").expect("a patch");
+        let patch = patch(&key, &old, wanted(&json!({"conditions": []})), "T").expect("a patch");
         assert_eq!(patch["status"]["addresses"], Value::Null);
     }
 
     #[test]
     fn a_route_that_is_nobodys_is_left_alone() {
         let key = ObjectKey::new(ObjectKind::HttpRoute, "shop", "cart");
-        let nothing = wanted(json!({"parents": []}));
+        let nothing = wanted(&json!({"parents": []}));
         assert_eq!(patch(&key, &seen(Value::Null), nothing.clone(), "T"), None);
         let theirs = json!({"parents": [{"parentRef": {"name": "x"}, "controllerName": "example.com/x", "conditions": []}]});
         assert_eq!(patch(&key, &seen(theirs), nothing, "T"), None);

@@ -71,7 +71,7 @@ pub(super) fn look(notes: &mut Notes<'_>) {
                     let who = (group.as_str(), r.from.kind.as_str(), &*r.from.namespace);
                     grant.allows(who, (&r.group, &r.kind, &r.name))
                 });
-                (!wanted).then(|| unused_grant())
+                (!wanted).then(unused_grant)
             }
             Spec::Secret(secret) if secret.secret_type.as_deref() == Some(TLS_TYPE) => {
                 let name = (

@@ -116,12 +116,15 @@ fn considered<'w>(
     all.filter(move |(name, _)| only.as_ref().is_none_or(|o| o == *name))
 }
 
+/// A port, and the listener there that is meant.
+type Place<'w> = (&'w Port<Arc<Listener>>, &'w Arc<Listener>);
+
 /// The listener of one Gateway; without a failure if nothing listens on the port.
 fn listener<'w>(
     gateway: &'w Gateway,
     name: &GatewayName,
     request: &Request,
-) -> Result<(&'w Port<Arc<Listener>>, &'w Arc<Listener>), Option<Failure>> {
+) -> Result<Place<'w>, Option<Failure>> {
     let ports = match request.scheme {
         Scheme::Udp => &gateway.datagrams,
         _ => &gateway.ports,

@@ -104,7 +104,7 @@ fn send(
     world: &World,
     request: &Request,
     decision: &Decision<'_>,
-    normal: &Cow<'_, str>,
+    normal: &str,
     said: &mut Simulation,
 ) {
     let rule = decision.rule;
@@ -142,12 +142,12 @@ fn changed(
     rule: &Rule,
     backend: &Backend,
     decision: &Decision<'_>,
-    normal: &Cow<'_, str>,
+    normal: &str,
     taken: &mut BackendTaken,
 ) {
     taken.filters = backend.filters.iter().map(words::filter).collect();
     let mut fields = request.headers.clone();
-    let target = (&**normal, request.query());
+    let target = (normal, request.query());
     let changes = course::change(rule, backend, decision.matched, target, &mut fields, |_| {
         true
     });
@@ -155,7 +155,7 @@ fn changed(
         Ok(changes) => {
             let unchanged = || match request.query() {
                 Some(query) => format!("{normal}?{query}"),
-                None => normal.to_string(),
+                None => normal.to_owned(),
             };
             let authority = changes.authority.unwrap_or(&request.authority);
             let path = changes.path.unwrap_or_else(unchanged);

@@ -118,12 +118,9 @@ pub(crate) async fn handshake(
                     }
                     break;
                 }
-                news = watch.news() => match (news, connection.ping_pong()) {
-                    (News::Unable, Some(pings)) => watch.give(pings),
-                    _ => {
-                        tracing::debug!("an endpoint does not answer pings");
-                        break;
-                    }
+                news = watch.news() => if let (News::Unable, Some(pings)) = (news, connection.ping_pong()) { watch.give(pings) } else {
+                    tracing::debug!("an endpoint does not answer pings");
+                    break;
                 },
             }
         }

@@ -100,13 +100,13 @@ pub(crate) struct Control {
     gateway_image: Option<String>,
     /// Where these pods reach this control plane.
     #[arg(
-        long,
+        long = "gateway-control",
         env = "TULLE_GATEWAY_CONTROL",
         value_name = "HOST:PORT",
         default_value = "tulle-control.tulle-system.svc:15012",
         hide_env_values = true
     )]
-    gateway_control: String,
+    reached_at: String,
     /// Type of their Services.
     #[arg(
         long,
@@ -168,7 +168,7 @@ impl Control {
         })?;
         Ok(Settings {
             image,
-            control: self.gateway_control.clone(),
+            control: self.reached_at.clone(),
             service_type: match self.gateway_service {
                 Service::LoadBalancer => ServiceType::LoadBalancer,
                 Service::ClusterIp => ServiceType::ClusterIp,

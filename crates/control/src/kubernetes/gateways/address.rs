@@ -186,7 +186,7 @@ mod tests {
         Wish(addresses.iter().map(|a| a.parse().expect("IP")).collect())
     }
 
-    fn service(ingress: Value) -> Value {
+    fn service(ingress: &Value) -> Value {
         json!({
             "spec": {"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"]},
             "status": {"loadBalancer": {"ingress": ingress}},
@@ -206,13 +206,13 @@ mod tests {
     #[test]
     fn a_load_balancer_is_waited_for_and_then_done_without() {
         let kind = ServiceType::LoadBalancer;
-        let bare = service(json!([]));
+        let bare = service(&json!([]));
         let first = reach(kind, &bare, &wish(&[]), &[], NOW);
         assert_eq!(reason(&first), Some("AddressNotAssigned"));
         assert!(first.addresses.is_empty());
         let later = reach(kind, &bare, &wish(&[]), &[], GRACE);
         assert_eq!((shown(&later), reason(&later)), (vec!["10.96.0.7"], None));
-        let given = service(json!([{"ip": "192.0.2.7"}, {"hostname": "lb.example"}]));
+        let given = service(&json!([{"ip": "192.0.2.7"}, {"hostname": "lb.example"}]));
         for age in [NOW, GRACE] {
             let given = reach(kind, &given, &wish(&[]), &[], age);
             assert_eq!(shown(&given), ["192.0.2.7", "lb.example"]);
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn only_addresses_that_were_asked_for_are_published_and_missing_ones_said() {
         let kind = ServiceType::ClusterIp;
-        let bare = service(json!([]));
+        let bare = service(&json!([]));
         let all = wish(&["192.0.2.1", "10.96.0.7"]);
         let why = ["192.0.2.1 cannot be used: not in range".to_owned()];
         let some = reach(kind, &bare, &all, &why, NOW);

@@ -60,7 +60,7 @@ impl Made {
 pub(super) struct News(Made, Event<DynamicObject>);
 
 /// Watches all kinds; ends when the receiver is dropped.
-pub(super) fn watch(client: Client) -> mpsc::Receiver<News> {
+pub(super) fn watch(client: &Client) -> mpsc::Receiver<News> {
     let (news, receiver) = mpsc::channel(QUEUE);
     for kind in Made::ALL {
         let (client, news) = (client.clone(), news.clone());

@@ -11,7 +11,7 @@ struct World {
     news: mpsc::Sender<News>,
     source: Kubernetes,
     state: State,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl World {
@@ -30,7 +30,7 @@ impl World {
             news,
             source,
             state,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -265,8 +265,8 @@ fn after_a_restart_what_is_known_stays_until_the_api_server_says_otherwise() {
             .await;
         world.follow().await;
 
-        let World { state, _dir, .. } = world;
-        let mut world = World::over(_dir, state);
+        let World { state, dir, .. } = world;
+        let mut world = World::over(dir, state);
         world
             .tell(News::Unknown("connection refused".to_owned()))
             .await;
