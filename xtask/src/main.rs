@@ -1,11 +1,12 @@
 //! The workshop: what is done to Tulle's source rather than with Tulle.
 //!
-//! `cargo xtask gen [--check]` writes (or compares) the code that is generated from `proto/`;
-//! `cargo xtask lint-directions` checks which crate may know which. Building Tulle needs neither:
-//! what they make is checked in.
+//! `cargo xtask gen [--check]` writes (or checks) what is generated: code from `proto/`, and the
+//! schemas of Gateway API's kinds from its CRDs; `cargo xtask lint-directions` checks which crate may
+//! know which. Building Tulle needs neither: what they make is checked in.
 
 mod directions;
 mod generate;
+mod schema;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,15 +14,16 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask <task>
 
 tasks:
-  gen [--check]      write the code generated from proto/; with --check, fail where it differs
+  gen [--check]      write the code from proto/ and the schemas from the CRDs;
+                     with --check, fail where they differ
   lint-directions    check the crates' dependencies against ARCHITECTURE.md";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
-        ["gen"] => generate::write(&root()),
-        ["gen", "--check"] => generate::check(&root()),
+        ["gen"] => generate::write(&root()).and_then(|()| schema::write(&root())),
+        ["gen", "--check"] => generate::check(&root()).and_then(|()| schema::check(&root())),
         ["lint-directions"] => directions::lint(),
         _ => {
             eprintln!("{USAGE}");

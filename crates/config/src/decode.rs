@@ -43,7 +43,11 @@ pub(crate) fn decode<T: DeserializeOwned>(
     }
 }
 
-enum Path<'a> {
+/// What is said of a field that others serve.
+pub(crate) const NOT_SERVED: &str = "is not served by this version of Tulle";
+
+/// The way to a field.
+pub(crate) enum Path<'a> {
     Root(&'a str),
     Field(&'a Path<'a>, &'a str),
     Index(&'a Path<'a>, usize),
@@ -136,6 +140,23 @@ fn plain(expected: &dyn de::Expected) -> String {
     }
 }
 
+/// What a value is, in a user's words.
+pub(crate) fn unexpected(node: &Node) -> de::Unexpected<'_> {
+    match &node.value {
+        Value::Null => de::Unexpected::Other("empty"),
+        Value::Bool(b) => de::Unexpected::Bool(*b),
+        Value::Int(i) => match (i64::try_from(*i), u64::try_from(*i)) {
+            (Ok(i), _) => de::Unexpected::Signed(i),
+            (_, Ok(u)) => de::Unexpected::Unsigned(u),
+            _ => de::Unexpected::Other("a number"),
+        },
+        Value::Float(f) => de::Unexpected::Float(*f),
+        Value::Text(s) => de::Unexpected::Str(s),
+        Value::List(_) => de::Unexpected::Other("a list"),
+        Value::Map(_) => de::Unexpected::Other("a map"),
+    }
+}
+
 #[derive(Clone, Copy)]
 struct De<'de, 'p> {
     node: &'de Node,
@@ -160,24 +181,8 @@ impl De<'_, '_> {
         error
     }
 
-    fn unexpected(&self) -> de::Unexpected<'_> {
-        match &self.node.value {
-            Value::Null => de::Unexpected::Other("empty"),
-            Value::Bool(b) => de::Unexpected::Bool(*b),
-            Value::Int(i) => match (i64::try_from(*i), u64::try_from(*i)) {
-                (Ok(i), _) => de::Unexpected::Signed(i),
-                (_, Ok(u)) => de::Unexpected::Unsigned(u),
-                _ => de::Unexpected::Other("a number"),
-            },
-            Value::Float(f) => de::Unexpected::Float(*f),
-            Value::Text(s) => de::Unexpected::Str(s),
-            Value::List(_) => de::Unexpected::Other("a list"),
-            Value::Map(_) => de::Unexpected::Other("a map"),
-        }
-    }
-
     fn wrong(&self, expected: &str) -> DecodeError {
-        self.placed(DecodeError::invalid_type(self.unexpected(), &expected))
+        self.placed(DecodeError::invalid_type(unexpected(self.node), &expected))
     }
 
     fn report_unknown(&self, shape: &str, key: &Key, fields: &[&str]) {
@@ -186,7 +191,7 @@ impl De<'_, '_> {
             Problem::error(
                 &path,
                 key.place,
-                "is not served by this version of Tulle",
+                NOT_SERVED,
                 "take it out; nothing is applied that would not be done",
             )
         } else {

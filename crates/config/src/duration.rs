@@ -55,7 +55,8 @@ impl std::str::FromStr for Span {
     }
 }
 
-fn read(text: &str) -> Option<Duration> {
+/// The span that a text says.
+pub(crate) fn read(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

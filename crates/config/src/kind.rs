@@ -214,6 +214,11 @@ impl ObjectKind {
         self.names().group
     }
 
+    /// The version as this version of Tulle writes it.
+    pub(crate) fn version(self) -> &'static str {
+        self.names().version
+    }
+
     /// `apiVersion` as this version writes it.
     pub fn api_version(self) -> String {
         let names = self.names();

@@ -23,6 +23,7 @@ pub use kind::ObjectKind;
 pub use object::{Metadata, Object, ObjectKey, Source, Spec};
 pub use parse::{MAX_INPUT_BYTES, Parsed, parse};
 pub use quantity::Quantity;
+pub use schema::Schemas;
 
 mod check;
 mod decode;
@@ -30,5 +31,6 @@ mod duration;
 mod not_served;
 mod parse;
 mod quantity;
+mod schema;
 mod suggest;
 mod yaml;

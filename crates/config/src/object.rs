@@ -3,7 +3,7 @@
 mod read;
 mod timestamp;
 
-pub(crate) use read::read;
+pub(crate) use read::{Trust, read};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,6 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::kind::ObjectKind;
 use crate::kind::authentication_policy::AuthenticationPolicySpec;
 use crate::kind::backend_tls_policy::BackendTlsPolicySpec;
 use crate::kind::endpoint_slice::EndpointSliceSpec;
@@ -31,7 +30,9 @@ use crate::kind::service::ServiceSpec;
 use crate::kind::stream_route::{StreamRouteSpec, TlsRouteSpec};
 use crate::kind::traffic_policy::TrafficPolicySpec;
 use crate::kind::workload::WorkloadSpec;
+use crate::kind::{GATEWAY_GROUP, ObjectKind};
 use crate::reference::ParentRef;
+use crate::schema::Schemas;
 use crate::yaml::{Node, Place};
 
 /// Kind, namespace and name: what there is one object of.
@@ -117,7 +118,8 @@ impl Places {
 
 /// An object that was read, defaulted and found valid.
 ///
-/// Serialises to what the user wrote plus defaults; deserialising checks as [`crate::parse`] does.
+/// Serialises to what the user wrote plus defaults; deserialising is
+/// [`Object::from_json`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// Kind and name.
@@ -185,11 +187,38 @@ impl Spec {
 }
 
 impl Object {
-    /// Reads an object from JSON, as the store keeps it.
+    /// Reads an object from JSON, as the store or an API server keeps it. It was judged by its CRD
+    /// and got its defaults when it got there, and so it is not and does not again.
     pub fn from_json(source_name: &str, json: serde_json::Value) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
-        let read = read(&Node::from(json), &source_name.into(), &mut diagnostics);
+        let node = &mut Node::from(json);
+        let read = read(node, Trust::Kept, &source_name.into(), &mut diagnostics);
         read.ok_or(diagnostics)
+    }
+
+    /// What the rules of its CRD have against putting it in the place of `old`, an object of the
+    /// same name: some fields cannot be changed.
+    pub fn refused_changes(&self, old: &Self) -> Vec<Diagnostic> {
+        let kind = self.key.kind;
+        let schemas = Schemas::shared();
+        if kind.group() != GATEWAY_GROUP || !schemas.knows_changes(kind.as_str()) {
+            return Vec::new();
+        }
+        let (Ok(was), Ok(is)) = (
+            serde_json::to_value(&old.spec),
+            serde_json::to_value(&self.spec),
+        ) else {
+            return Vec::new();
+        };
+        let specs = [&Node::from(was), &Node::from(is)];
+        let found = schemas.judge_change(kind.as_str(), kind.version(), specs);
+        found
+            .into_iter()
+            .map(|found| Diagnostic {
+                field: found.problem.field,
+                ..self.finding(Severity::Error, found.problem.message, found.problem.hint)
+            })
+            .collect()
     }
 
     /// Whether two objects say the same: versions and places may differ.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::check::Problem;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::object::{self, Object, ObjectKey};
+use crate::object::{self, Object, ObjectKey, Trust};
+use crate::schema::Schemas;
 use crate::yaml::{self, Node, Place, Value};
 
 /// The largest text that is read.
@@ -32,9 +33,11 @@ impl Parsed {
 /// Reads YAML (any number of documents) or JSON. `source_name` is the file's name in diagnostics.
 ///
 /// A document that is wrong does not stop the others; of two objects with one name the first is
-/// kept and the second reported. Lists (`kind: List`, `kind: ServiceList`) count as their items.
+/// kept and the second reported. Objects of Gateway API get the defaults of their CRDs, and what the
+/// CRDs' schemas and rules refuse is refused. Lists (`kind: List`, `kind: ServiceList`) count as their items.
 /// Never panics, whatever the text; its cost is proportional to the text.
 pub fn parse(source_name: &str, text: &str) -> Parsed {
+    let _in_memory = Schemas::shared();
     let mut reader = Reader {
         file: source_name.into(),
         parsed: Parsed::default(),
@@ -63,7 +66,7 @@ pub fn parse(source_name: &str, text: &str) -> Parsed {
             break;
         }
         match yaml::parse(document, lines_before) {
-            Ok(node) => reader.document(&node),
+            Ok(mut node) => reader.document(&mut node),
             Err(error) => {
                 let message = format!("this document cannot be read: {error}");
                 reader.refuse(error.place, message, "the other documents are not affected");
@@ -87,23 +90,24 @@ impl Reader {
             .push(problem.into_diagnostic(&self.file, None));
     }
 
-    fn document(&mut self, node: &Node) {
-        match (list_items(node), &node.value) {
-            (_, Value::Null) => {}
-            (Some(items), _) => {
-                for item in items {
-                    if self.parsed.diagnostics.len() >= MAX_DIAGNOSTICS {
-                        break;
-                    }
-                    self.object(item);
-                }
+    fn document(&mut self, node: &mut Node) {
+        if node.value == Value::Null {
+            return;
+        }
+        let Some(items) = list_items(node) else {
+            return self.object(node);
+        };
+        for item in items {
+            if self.parsed.diagnostics.len() >= MAX_DIAGNOSTICS {
+                break;
             }
-            (None, _) => self.object(node),
+            self.object(item);
         }
     }
 
-    fn object(&mut self, node: &Node) {
-        let Some(object) = object::read(node, &self.file, &mut self.parsed.diagnostics) else {
+    fn object(&mut self, node: &mut Node) {
+        let diagnostics = &mut self.parsed.diagnostics;
+        let Some(object) = object::read(node, Trust::Users, &self.file, diagnostics) else {
             return;
         };
         if let Some(first) = self.seen.get(&object.key) {
@@ -117,11 +121,11 @@ impl Reader {
     }
 }
 
-fn list_items(node: &Node) -> Option<&[Node]> {
+fn list_items(node: &mut Node) -> Option<&mut [Node]> {
     if !node.get("kind")?.as_text()?.ends_with("List") {
         return None;
     }
-    match &node.get("items")?.value {
+    match &mut node.get_mut("items")?.value {
         Value::List(items) => Some(items),
         _ => None,
     }

@@ -105,7 +105,6 @@ pub(crate) fn check_parents(
     own: &str,
     c: &mut Check<'_>,
 ) {
-    c.at_most("parentRefs", parents.len(), 32);
     if parents.is_empty() && scope.is_none() {
         c.warn_at(
             "parentRefs",
@@ -113,33 +112,9 @@ pub(crate) fn check_parents(
             "name the Gateway, or the Service whose clients it is for",
         );
     }
-    let mut seen: Vec<ParentRef> = Vec::new();
     c.each("parentRefs", parents, |c, parent| {
         check_parent(parent, own, c);
-        if let Some(other) = seen.iter().find(|p| same_object(p, parent)) {
-            if other.port == parent.port && other.section_name == parent.section_name {
-                c.error(
-                    format!("{} {} is named twice", parent.kind, parent.name),
-                    "take one out, or give each its own `port` or `sectionName`",
-                );
-            } else if parent.port.is_none() && parent.section_name.is_none()
-                || other.port.is_none() && other.section_name.is_none()
-            {
-                c.error(
-                    format!(
-                        "{} {} is named twice, once with and once without a port",
-                        parent.kind, parent.name
-                    ),
-                    "give each its own `port` or `sectionName`",
-                );
-            }
-        }
-        seen.push(parent.clone());
     });
-}
-
-fn same_object(a: &ParentRef, b: &ParentRef) -> bool {
-    a.kind == b.kind && a.namespace == b.namespace && a.name == b.name
 }
 
 fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
@@ -147,9 +122,6 @@ fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
         check_name("name", &parent.name, c);
         if let Some(namespace) = &parent.namespace {
             check_namespace("namespace", namespace, c);
-        }
-        if parent.port == Some(0) {
-            c.error_at("port", "must be from 1 to 65535", "");
         }
         c.mark();
         return;
@@ -191,9 +163,6 @@ fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
                 format!("put the route into namespace {}", shorten(namespace)),
             );
         }
-    }
-    if parent.port == Some(0) {
-        c.error_at("port", "must be from 1 to 65535", "");
     }
     c.mark();
 }

@@ -76,6 +76,17 @@ impl Node {
         }
     }
 
+    /// The entry of a map, to be changed.
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        match &mut self.value {
+            Value::Map(entries) => entries
+                .iter_mut()
+                .find(|(k, _)| k.text == key)
+                .map(|(_, node)| node),
+            _ => None,
+        }
+    }
+
     /// The text of a scalar that is one.
     pub(crate) fn as_text(&self) -> Option<&str> {
         match &self.value {
@@ -185,6 +196,37 @@ fn place_of(location: serde_saphyr::Location) -> Place {
 }
 
 impl Node {
+    /// Puts the value and all its parts at one place.
+    pub(crate) fn move_to(&mut self, place: Place) {
+        self.place = place;
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.move_to(place)),
+            Value::Map(entries) => {
+                for (key, node) in entries {
+                    key.place = place;
+                    node.move_to(place);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether two values are the same, wherever they stand and in whatever order.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::List(a), Value::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.says_the_same(b))
+            }
+            (Value::Map(a), Value::Map(b)) => {
+                let has = |(key, node): &(Key, Node)| {
+                    other.get(&key.text).is_some_and(|o| node.says_the_same(o))
+                };
+                a.len() == b.len() && a.iter().all(has)
+            }
+            (a, b) => a == b,
+        }
+    }
+
     fn shift(&mut self, lines: u32) {
         self.place.line = self.place.line.saturating_add(lines);
         match &mut self.value {

@@ -2,7 +2,6 @@
 //! rules, hostnames.
 
 use http::HeaderName;
-use model::name::is_subdomain;
 use model::pattern::Pattern;
 use model::route::{Backend, HeaderMatch, Target, ValueMatch};
 use serde::{Deserialize, Serialize};
@@ -11,7 +10,7 @@ use super::filter::{HttpFilter, HttpFilterType, filters, header_name};
 use super::gateway::DefaultScope;
 use crate::check::Check;
 use crate::kind::GATEWAY_GROUP;
-use crate::reference::{NAME_RULE, ParentRef, check_name, check_namespace, shorten};
+use crate::reference::{ParentRef, check_name, check_namespace};
 
 /// Where a rule sends requests. `F` is the route's kind of filter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,13 +127,6 @@ impl BackendTarget<'_> {
         if let Some(namespace) = self.namespace {
             check_namespace("namespace", namespace, c);
         }
-        match self.port {
-            Some(0) => c.error_at("port", "must be from 1 to 65535", ""),
-            None if self.kind == "Service" => {
-                c.error_at("port", "is required for a Service", "add `port`");
-            }
-            _ => {}
-        }
         resolve(c, self)
     }
 }
@@ -158,7 +150,6 @@ pub(crate) fn backends<F>(
 where
     for<'f> HttpFilter: From<&'f F>,
 {
-    c.at_most("backendRefs", list.len(), 16);
     if !list.is_empty() && list.iter().all(|backend| backend.weight == 0) {
         c.warn_at(
             "backendRefs",
@@ -167,7 +158,6 @@ where
         );
     }
     c.each("backendRefs", list, |c, backend| {
-        check_weight(backend.weight, c);
         let target = backend.target().check(c, resolve);
         let list: Vec<HttpFilter> = backend.filters.iter().map(HttpFilter::from).collect();
         c.each("filters", &list, |c, filter| {
@@ -187,12 +177,6 @@ where
     })
 }
 
-pub(crate) fn check_weight(weight: u32, c: &mut Check<'_>) {
-    if weight > 1_000_000 {
-        c.error_at("weight", "must be from 0 to 1000000", "");
-    }
-}
-
 impl From<&HttpFilter> for HttpFilter {
     fn from(filter: &HttpFilter) -> Self {
         filter.clone()
@@ -202,15 +186,12 @@ impl From<&HttpFilter> for HttpFilter {
 /// Conditions on headers, in the field `headers`. Of names that differ only in case the first
 /// counts (Gateway API).
 pub(crate) fn header_matches(list: &[NameValueMatch], c: &mut Check<'_>) -> Vec<HeaderMatch> {
-    c.at_most("headers", list.len(), 16);
     let mut seen: Vec<(HeaderName, &str)> = Vec::new();
     c.each("headers", list, |c, header| {
         let name = header_name("name", &header.name, c)?;
         let value = value_match(header, c)?;
         if let Some((_, text)) = seen.iter().find(|(n, _)| *n == name) {
-            if *text == header.name {
-                c.error_at("name", format!("\"{text}\" is there twice"), "take one out");
-            } else {
+            if *text != header.name {
                 c.warn_at(
                     "name",
                     format!("is the same header as \"{text}\", which alone counts"),
@@ -229,10 +210,6 @@ pub(crate) fn header_matches(list: &[NameValueMatch], c: &mut Check<'_>) -> Vec<
 
 /// The value of a condition.
 pub(crate) fn value_match(spec: &NameValueMatch, c: &mut Check<'_>) -> Option<ValueMatch> {
-    if !(1..=4096).contains(&spec.value.len()) {
-        c.error_at("value", "must have 1 to 4096 characters", "");
-        return None;
-    }
     match spec.match_type {
         ValueMatchType::Exact => Some(ValueMatch::Exact(spec.value.clone())),
         ValueMatchType::RegularExpression => {
@@ -256,21 +233,6 @@ pub(crate) fn pattern(field: &'static str, text: &str, c: &mut Check<'_>) -> Opt
     }
 }
 
-/// Names of rules: valid, and each once.
-pub(crate) fn check_rule_name<'n>(
-    name: Option<&'n String>,
-    seen: &mut Vec<&'n str>,
-    c: &mut Check<'_>,
-) {
-    let Some(name) = name else { return };
-    check_name("name", name, c);
-    if seen.contains(&name.as_str()) {
-        let message = format!("two rules are named \"{}\"", shorten(name));
-        c.error_at("name", message, "give each rule its own name");
-    }
-    seen.push(name);
-}
-
 /// `spec.hostnames`, which mean nothing where the parent is a Service.
 pub(crate) fn check_hostnames(
     list: &[String],
@@ -278,17 +240,7 @@ pub(crate) fn check_hostnames(
     scope: DefaultScope,
     c: &mut Check<'_>,
 ) {
-    c.at_most("hostnames", list.len(), 16);
-    if list.is_empty() {
-        return;
-    }
-    c.each("hostnames", list, |c, host| {
-        if !is_subdomain(host.strip_prefix("*.").unwrap_or(host)) {
-            let message = format!("\"{}\" is not a host's name", shorten(host));
-            c.error(message, NAME_RULE);
-        }
-    });
-    if !scope.is_none() || parents.iter().any(ParentRef::has_listeners) {
+    if list.is_empty() || !scope.is_none() || parents.iter().any(ParentRef::has_listeners) {
         return;
     }
     c.warn_at(

@@ -1,7 +1,7 @@
 //! Filters of routes: headers, redirects, rewrites (Gateway API v1 `HTTPRouteFilter`).
 //!
-//! The rules are those of the CRD: a filter's `type` and its one field agree, none is there
-//! twice, redirect and rewrite exclude each other, a prefix is only replaced where one matched.
+//! That a filter's `type` and its one field agree, and which filters exclude each other, is the CRD's
+//! to say ([`crate::Schemas`]).
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use model::name::is_subdomain;
@@ -260,28 +260,9 @@ pub(crate) fn filters(
     c: &mut Check<'_>,
     resolve: &mut Resolve<'_>,
 ) -> Vec<Filter> {
-    c.at_most("filters", list.len(), 16);
-    let mut seen = Vec::new();
     let found = c.each("filters", list, |c, filter| {
-        // Of copies there may be several.
-        let repeats = filter.filter_type != HttpFilterType::RequestMirror;
-        if repeats && seen.contains(&filter.filter_type) {
-            c.error(
-                "a filter of this type is there already",
-                "put both into one",
-            );
-        }
-        seen.push(filter.filter_type);
         one_filter(filter, one_prefix, c, resolve)
     });
-    if seen.contains(&HttpFilterType::RequestRedirect) && seen.contains(&HttpFilterType::UrlRewrite)
-    {
-        c.error_at(
-            "filters",
-            "URLRewrite and RequestRedirect exclude each other",
-            "a redirect has `hostname` and `path` of its own",
-        );
-    }
     found.into_iter().flatten().collect()
 }
 
@@ -292,44 +273,6 @@ fn one_filter(
     resolve: &mut Resolve<'_>,
 ) -> Option<Filter> {
     use HttpFilterType as T;
-    let fields = [
-        (
-            T::RequestHeaderModifier,
-            "requestHeaderModifier",
-            filter.request_header_modifier.is_some(),
-        ),
-        (
-            T::ResponseHeaderModifier,
-            "responseHeaderModifier",
-            filter.response_header_modifier.is_some(),
-        ),
-        (
-            T::RequestRedirect,
-            "requestRedirect",
-            filter.request_redirect.is_some(),
-        ),
-        (T::UrlRewrite, "urlRewrite", filter.url_rewrite.is_some()),
-        (T::Cors, "cors", filter.cors.is_some()),
-        (
-            T::RequestMirror,
-            "requestMirror",
-            filter.request_mirror.is_some(),
-        ),
-    ];
-    for (kind, field, present) in fields {
-        if present && kind != filter.filter_type {
-            c.error_at(
-                field,
-                "does not belong to the filter's `type`",
-                "change `type`, or take it out",
-            );
-        } else if !present && kind == filter.filter_type {
-            c.error(
-                format!("the filter's `{field}` is missing"),
-                format!("add `{field}`"),
-            );
-        }
-    }
     match filter.filter_type {
         T::RequestHeaderModifier => filter
             .request_header_modifier
@@ -359,22 +302,13 @@ fn one_filter(
 }
 
 fn mirror(spec: &MirrorSpec, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Mirror {
-    if spec.percent.is_some() && spec.fraction.is_some() {
-        c.error("has both `percent` and `fraction`", "take one of them out");
-    }
-    let (field, numerator, denominator) = match (spec.percent, spec.fraction) {
-        (Some(percent), _) => ("percent", percent, 100),
-        (None, Some(fraction)) => ("fraction", fraction.numerator, fraction.denominator),
-        (None, None) => ("", 1, 1),
+    let (numerator, denominator) = match (spec.percent, spec.fraction) {
+        (Some(percent), _) => (percent, 100),
+        (None, Some(fraction)) => (fraction.numerator, fraction.denominator),
+        (None, None) => (1, 1),
     };
-    let share = Fraction::new(numerator, denominator).unwrap_or_else(|error| {
-        let message = match field {
-            "percent" => "must be from 0 to 100".to_owned(),
-            _ => error.to_string(),
-        };
-        c.error_at(field, message, "");
-        Fraction::ALL
-    });
+    // The CRD sees to it that it is a share.
+    let share = Fraction::new(numerator, denominator).unwrap_or(Fraction::ALL);
     Mirror {
         target: c.at("backendRef", |c| {
             spec.backend_ref.target().check(c, resolve)
@@ -391,17 +325,8 @@ fn cors(spec: &CorsSpec, c: &mut Check<'_>) -> Cors {
             "name origins, or \"*\"",
         );
     }
-    if spec.max_age == 0 {
-        c.error_at("maxAge", "must be at least 1", "");
-    }
     let credentials = spec.allow_credentials.unwrap_or(false);
-    let exposed = cors_list(
-        "exposeHeaders",
-        &spec.expose_headers,
-        64,
-        c,
-        parse_header_name,
-    );
+    let exposed = cors_list("exposeHeaders", &spec.expose_headers, c, parse_header_name);
     if credentials && exposed == Listed::All {
         c.warn_at(
             "exposeHeaders",
@@ -410,18 +335,12 @@ fn cors(spec: &CorsSpec, c: &mut Check<'_>) -> Cors {
         );
     }
     Cors {
-        origins: cors_list("allowOrigins", &spec.allow_origins, 64, c, |text| {
+        origins: cors_list("allowOrigins", &spec.allow_origins, c, |text| {
             text.parse().ok().filter(|_| text.len() <= 253)
         }),
         credentials,
-        methods: cors_list("allowMethods", &spec.allow_methods, 9, c, method),
-        headers: cors_list(
-            "allowHeaders",
-            &spec.allow_headers,
-            64,
-            c,
-            parse_header_name,
-        ),
+        methods: cors_list("allowMethods", &spec.allow_methods, c, method),
+        headers: cors_list("allowHeaders", &spec.allow_headers, c, parse_header_name),
         exposed,
         max_age: spec.max_age,
     }
@@ -433,34 +352,20 @@ fn method(text: &str) -> Option<Method> {
     MethodSpec::deserialize(text).ok().map(MethodSpec::to_model)
 }
 
-/// A list in which `*` stands alone and nothing stands twice.
+/// A list in which `*` stands alone (which the CRD sees to).
 fn cors_list<T>(
     field: &'static str,
     texts: &[String],
-    most: usize,
     c: &mut Check<'_>,
     read: impl Fn(&str) -> Option<T>,
 ) -> Listed<T> {
-    c.at_most(field, texts.len(), most);
-    if texts == ["*"] {
+    if texts.iter().any(|text| text == "*") {
         return Listed::All;
     }
-    let mut seen: Vec<&str> = Vec::new();
     let list = c.each(field, texts, |c, text| {
-        if seen.contains(&text.as_str()) {
-            c.error(
-                format!("\"{}\" is there twice", shorten(text)),
-                "take one out",
-            );
-        }
-        seen.push(text);
-        let item = read(text).filter(|_| text != "*");
+        let item = read(text);
         if item.is_none() {
             let (message, hint) = match (text.as_str(), field) {
-                ("*", _) => (
-                    "takes everything, and must stand alone",
-                    "take the others out",
-                ),
                 (_, "allowOrigins") => (
                     "is no origin",
                     "write scheme, host and perhaps port, as \"https://*.example.com\"",
@@ -479,9 +384,6 @@ fn cors_list<T>(
 }
 
 fn headers(modifier: &HeaderModifier, c: &mut Check<'_>) -> HeaderChange {
-    c.at_most("set", modifier.set.len(), 16);
-    c.at_most("add", modifier.add.len(), 16);
-    c.at_most("remove", modifier.remove.len(), 16);
     if *modifier == HeaderModifier::default() {
         c.warn("changes nothing", "add `set`, `add` or `remove`");
     }
@@ -573,17 +475,7 @@ fn header_value(text: &str, c: &mut Check<'_>) -> Option<HeaderValue> {
 }
 
 fn redirect(spec: &RedirectSpec, one_prefix: bool, c: &mut Check<'_>) -> Redirect {
-    if spec.port == Some(0) {
-        c.error_at("port", "must be from 1 to 65535", "");
-    }
-    let status = match spec.status_code {
-        301 | 302 | 303 | 307 | 308 => StatusCode::from_u16(spec.status_code).ok(),
-        _ => None,
-    };
-    if status.is_none() {
-        let message = format!("{} is not a redirect's status", spec.status_code);
-        c.error_at("statusCode", message, "use 301, 302, 303, 307 or 308");
-    }
+    let status = StatusCode::from_u16(spec.status_code).ok();
     Redirect {
         scheme: spec.scheme.map(|s| match s {
             Scheme::Http => "http".to_owned(),
@@ -622,30 +514,15 @@ fn path_change(
 ) -> Option<PathChange> {
     let spec = spec?;
     c.at("path", |c| {
-        let (field, text, other, unwanted) = match spec.modifier {
-            PathModifierType::ReplaceFullPath => (
-                "replaceFullPath",
-                &spec.replace_full_path,
-                "replacePrefixMatch",
-                spec.replace_prefix_match.is_some(),
-            ),
-            PathModifierType::ReplacePrefixMatch => (
-                "replacePrefixMatch",
-                &spec.replace_prefix_match,
-                "replaceFullPath",
-                spec.replace_full_path.is_some(),
-            ),
+        let (field, text) = match spec.modifier {
+            PathModifierType::ReplaceFullPath => ("replaceFullPath", &spec.replace_full_path),
+            PathModifierType::ReplacePrefixMatch => {
+                ("replacePrefixMatch", &spec.replace_prefix_match)
+            }
         };
-        if unwanted {
-            c.error_at(other, "does not belong to `type`", "change `type`, or take it out");
-        }
-        let Some(text) = text else {
-            c.error(format!("`{field}` is missing"), format!("add `{field}`"));
-            return None;
-        };
+        let text = text.as_ref()?;
         // It goes into a request line or a Location header as it is.
-        let clean = text.len() <= 1024
-            && path_characters_ok(text.as_bytes())
+        let clean = path_characters_ok(text.as_bytes())
             && (text.is_empty() || text.starts_with('/'));
         if !clean {
             let message = format!("\"{}\" is not a path", shorten(text));

@@ -1,6 +1,6 @@
 //! `Gateway` (Gateway API v1.6): listeners for traffic from outside.
 //!
-//! Defaults and rules are those of the CRD of the experimental channel, its CEL rules among them.
+//! What the CRD refuses is refused by its schema ([`crate::Schemas`]) and not looked at again here.
 //! Listeners' protocols that no version of Tulle knows are a finding of the listener, not an error
 //! of the object, as Gateway API asks.
 
@@ -9,7 +9,6 @@ use std::net::IpAddr;
 
 use model::gateway::Protocol;
 use model::hostname::Hostname;
-use model::name;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
@@ -249,12 +248,6 @@ impl GatewaySpec {
             check_name("gatewayClassName", &self.gateway_class_name, c);
             c.at("gatewayClassName", Check::mark);
             check_listeners(&self.listeners, c);
-            c.at_most("addresses", self.addresses.len(), 16);
-            let mut seen: Vec<&AddressSpec> = Vec::new();
-            c.each("addresses", &self.addresses, |c, address| {
-                address.check(&seen, c);
-                seen.push(address);
-            });
             if let Some(allowed) = &self.allowed_listeners {
                 c.at("allowedListeners", |c| allowed.check(c));
             }
@@ -276,51 +269,7 @@ impl GatewaySpec {
 
 /// The listeners of a Gateway or `ListenerSet`; the check stands at `spec`.
 pub(crate) fn check_listeners(listeners: &[ListenerSpec], c: &mut Check<'_>) {
-    c.at_most("listeners", listeners.len(), 64);
-    if listeners.is_empty() {
-        c.error_at(
-            "listeners",
-            "must have at least one item",
-            "add `listeners: [{name: http, port: 80, protocol: HTTP}]`",
-        );
-    }
-    let mut seen: Vec<&ListenerSpec> = Vec::new();
-    c.each("listeners", listeners, |c, listener| {
-        listener.check(c);
-        listener.check_unique(&seen, c);
-        seen.push(listener);
-    });
-}
-
-impl AddressSpec {
-    /// The CRD's rules. A type that is not served is a finding of translation.
-    fn check(&self, others: &[&Self], c: &mut Check<'_>) {
-        let known = ["IPAddress", "Hostname", "NamedAddress"];
-        let domain = self.address_type.split_once('/');
-        let custom = domain.is_some_and(|(d, path)| name::is_subdomain(d) && !path.is_empty());
-        if !known.contains(&self.address_type.as_str()) && !custom {
-            let message = format!("\"{}\" is no type of address", shorten(&self.address_type));
-            c.error_at("type", message, "write IPAddress");
-        }
-        let Some(value) = &self.value else {
-            return;
-        };
-        if self.address_type == IP_ADDRESS && value.parse::<IpAddr>().is_err() {
-            let message = format!("\"{}\" is not an IP address", shorten(value));
-            c.error_at(
-                "value",
-                message,
-                "leave `addresses` out to listen everywhere",
-            );
-        }
-        if value.is_empty() || value.len() > 253 {
-            c.error_at("value", "must have 1 to 253 characters", "");
-        }
-        if others.contains(&self) {
-            let message = format!("\"{}\" is there twice", shorten(value));
-            c.error_at("value", message, "take one out");
-        }
-    }
+    c.each("listeners", listeners, |c, listener| listener.check(c));
 }
 
 impl AllowedListeners {
@@ -369,77 +318,34 @@ impl ListenerSpec {
 
     fn check(&self, c: &mut Check<'_>) {
         c.mark();
-        check_name("name", &self.name, c);
-        if self.port == 0 {
-            c.error_at("port", "must be from 1 to 65535", "");
-        }
         let host = self.hostname.as_deref().unwrap_or_default();
         if !host.is_empty() && self.hostname().is_none() {
             let message = format!("\"{}\" is not a host's name", shorten(host));
             c.error_at("hostname", message, NAME_RULE);
         }
-        self.check_protocol(host, c);
+        self.check_protocol(c);
         c.at("allowedRoutes", |c| self.allowed_routes.check(c));
     }
 
-    fn check_protocol(&self, host: &str, c: &mut Check<'_>) {
+    fn check_protocol(&self, c: &mut Check<'_>) {
         let Some(protocol) = self.protocol() else {
             let message = format!("\"{}\" is not served", shorten(&self.protocol));
             c.warn_at("protocol", message, "use HTTP, HTTPS, TLS, TCP or UDP");
             return;
         };
-        if matches!(protocol, Protocol::Tcp | Protocol::Udp) && !host.is_empty() {
-            let message = format!("a listener for {} sees no host names", self.protocol);
-            c.error_at("hostname", message, "take it out");
-        }
-        match (protocol, &self.tls) {
-            (Protocol::Https | Protocol::Tls, None) => {
-                let message = format!("is required for {}", self.protocol);
-                c.error_at(
-                    "tls",
-                    message,
-                    "add `tls: {certificateRefs: [{name: ...}]}`",
-                );
-            }
-            (Protocol::Http | Protocol::Tcp | Protocol::Udp, Some(_)) => {
-                let message = format!("is not for a listener for {}", self.protocol);
-                c.error_at("tls", message, "take it out, or write HTTPS or TLS");
-            }
-            (Protocol::Https, Some(tls)) if tls.mode == TlsMode::Passthrough => c.at("tls", |c| {
-                c.error_at(
-                    "mode",
-                    "must be Terminate for HTTPS",
-                    "to pass TLS through, write `protocol: TLS`",
-                );
-            }),
-            _ => {}
+        // The CRD asks for it for TLS alone.
+        if protocol == Protocol::Https && self.tls.is_none() {
+            let hint = "add `tls: {certificateRefs: [{name: ...}]}`";
+            c.error_at("tls", "is required for HTTPS", hint);
         }
         if let Some(tls) = &self.tls {
             c.at("tls", |c| tls.check(c));
-        }
-    }
-
-    fn check_unique(&self, others: &[&Self], c: &mut Check<'_>) {
-        if others.iter().any(|o| o.name == self.name) {
-            let message = format!("two listeners are named \"{}\"", shorten(&self.name));
-            c.error_at("name", message, "give each its own name");
-        }
-        let same = |o: &&&Self| {
-            o.port == self.port && o.protocol == self.protocol && o.hostname() == self.hostname()
-        };
-        if let Some(other) = others.iter().find(same) {
-            let message = format!(
-                "has port, protocol and hostname of the listener \"{}\"",
-                other.name
-            );
-            c.error(message, "give one of them another port or hostname");
         }
     }
 }
 
 impl AllowedRoutes {
     fn check(&self, c: &mut Check<'_>) {
-        c.at_most("kinds", self.kinds.len(), 8);
         c.at("namespaces", |c| {
             let selecting = self.namespaces.from == FromNamespaces::Selector;
             check_selector(self.namespaces.selector.as_ref(), selecting, c);

@@ -5,8 +5,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::gateway::ParametersRef;
-use crate::check::Check;
-use crate::reference::shorten;
 
 /// The class that needs no object.
 pub const BUILT_IN: &str = "tulle";
@@ -81,22 +79,6 @@ pub struct GatewayClassSpec {
 }
 
 impl GatewayClassSpec {
-    pub(crate) fn check(&self, c: &mut Check<'_>) {
-        c.at("spec", |c| {
-            let path = self.controller_name.split_once('/');
-            if path.is_none_or(|(domain, path)| domain.is_empty() || path.is_empty()) {
-                let message = format!(
-                    "\"{}\" is not a domain and a path",
-                    shorten(&self.controller_name)
-                );
-                c.error_at("controllerName", message, format!("write {CONTROLLER}"));
-            }
-            if self.description.as_ref().is_some_and(|d| d.len() > 64) {
-                c.error_at("description", "is longer than 64 characters", "");
-            }
-        });
-    }
-
     /// Whether Tulle serves its Gateways.
     pub fn is_ours(&self) -> bool {
         self.controller_name == CONTROLLER

@@ -5,14 +5,14 @@ use model::route::{Match, PathMatch, Rule, Timeouts};
 use serde::{Deserialize, Serialize};
 
 use super::backend::{
-    BackendRef, NameValueMatch, Resolve, ValueMatchType, backends, check_hostnames,
-    check_rule_name, header_matches, pattern, unresolved,
+    BackendRef, NameValueMatch, Resolve, ValueMatchType, backends, check_hostnames, header_matches,
+    pattern, unresolved,
 };
 use super::filter::{GrpcFilter, HttpFilter, filters};
 use super::gateway::DefaultScope;
 use super::session::SessionPersistence;
 use crate::check::Check;
-use crate::reference::{ParentRef, check_parents, shorten};
+use crate::reference::{ParentRef, check_parents};
 
 /// `spec` of a `GRPCRoute`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,25 +97,12 @@ impl GrpcRouteSpec {
 
     /// The rules of the model; the check stands at `spec`.
     pub(crate) fn rules(&self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Vec<Rule> {
-        c.at_most("rules", self.rules.len(), 16);
-        if self.rules.iter().map(|r| r.matches.len()).sum::<usize>() > 128 {
-            c.error_at(
-                "rules",
-                "have more than 128 matches together",
-                "split the route",
-            );
-        }
-        let mut names = Vec::new();
-        c.each("rules", &self.rules, |c, rule| {
-            check_rule_name(rule.name.as_ref(), &mut names, c);
-            rule.to_model(c, resolve)
-        })
+        c.each("rules", &self.rules, |c, rule| rule.to_model(c, resolve))
     }
 }
 
 impl GrpcRule {
     fn to_model(&self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Rule {
-        c.at_most("matches", self.matches.len(), 64);
         let mut matches: Vec<Match> = c
             .each("matches", &self.matches, |c, m| m.to_model(c))
             .into_iter()
@@ -160,68 +147,21 @@ impl MethodMatch {
     fn to_model(&self, c: &mut Check<'_>) -> Option<PathMatch> {
         let service = self.service.as_deref().filter(|s| !s.is_empty());
         let method = self.method.as_deref().filter(|s| !s.is_empty());
-        if service.is_none() && method.is_none() {
-            c.error(
-                "names neither a service nor a method",
-                "add `service`, `method` or both",
-            );
-            return None;
-        }
-        for (field, text) in [("service", service), ("method", method)] {
-            if text.is_some_and(|t| t.len() > 1024) {
-                c.error_at(field, "is longer than 1024 characters", "");
-                return None;
-            }
-        }
         match self.match_type {
-            ValueMatchType::Exact => exact(service, method, c),
+            ValueMatchType::Exact => exact(service, method),
             ValueMatchType::RegularExpression => expression(service, method, c),
         }
     }
 }
 
-fn exact(service: Option<&str>, method: Option<&str>, c: &mut Check<'_>) -> Option<PathMatch> {
-    let wrong = |c: &mut Check<'_>, field, text: &str, hint| {
-        let message = format!("\"{}\" is not the name of a {field}", shorten(text));
-        c.error_at(field, message, hint);
-    };
-    if let Some(service) = service
-        && !service
-            .strip_prefix('.')
-            .unwrap_or(service)
-            .split('.')
-            .all(is_identifier)
-    {
-        wrong(
-            c,
-            "service",
-            service,
-            "write package.Service, or `type: RegularExpression`",
-        );
-        return None;
-    }
-    if let Some(method) = method
-        && !is_identifier(method)
-    {
-        wrong(
-            c,
-            "method",
-            method,
-            "write its name alone, or `type: RegularExpression`",
-        );
-        return None;
-    }
+fn exact(service: Option<&str>, method: Option<&str>) -> Option<PathMatch> {
     match (service, method) {
         (Some(service), Some(method)) => Some(PathMatch::Exact(format!("/{service}/{method}"))),
         (Some(service), None) => Some(PathMatch::Prefix(format!("/{service}"))),
         (None, Some(method)) => Some(PathMatch::GrpcMethod(method.to_owned())),
+        // Refused by the CRD.
         (None, None) => None,
     }
-}
-
-fn is_identifier(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 fn expression(service: Option<&str>, method: Option<&str>, c: &mut Check<'_>) -> Option<PathMatch> {

@@ -1,7 +1,7 @@
 //! `HTTPRoute` (Gateway API v1) with Gateways and Services (GAMMA) as parents.
 //!
-//! Defaults and rules are those of the CRD of v1.6, its CEL rules among them. `hostnames` have no
-//! meaning with a Service as parent, and are reported there.
+//! What the CRD refuses is refused by its schema ([`crate::Schemas`]) and not looked at again here.
+//! `hostnames` have no meaning with a Service as parent, and are reported there.
 
 use http::Method;
 use model::retry;
@@ -9,15 +9,15 @@ use model::route::{Match, PathMatch, QueryMatch, Rule, Timeouts};
 use serde::{Deserialize, Serialize};
 
 use super::backend::{
-    BackendRef, NameValueMatch, Resolve, backends, check_hostnames, check_rule_name,
-    header_matches, pattern, unresolved, value_match,
+    BackendRef, NameValueMatch, Resolve, backends, check_hostnames, header_matches, pattern,
+    unresolved, value_match,
 };
-use super::filter::{HttpFilter, HttpFilterType, filters};
+use super::filter::{HttpFilter, filters};
 use super::gateway::DefaultScope;
 use super::session::SessionPersistence;
 use crate::check::Check;
 use crate::duration::Span;
-use crate::reference::{ParentRef, check_parents, shorten};
+use crate::reference::{ParentRef, check_parents};
 
 /// `spec` of an `HTTPRoute`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,50 +189,18 @@ impl HttpRouteSpec {
 
     /// The rules of the model; the check stands at `spec`.
     pub(crate) fn rules(&self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Vec<Rule> {
-        c.at_most("rules", self.rules.len(), 16);
-        if self.rules.is_empty() {
-            c.error_at(
-                "rules",
-                "must have at least one rule",
-                "leave it out for the default",
-            );
-        }
-        if self.rules.iter().map(|r| r.matches.len()).sum::<usize>() > 128 {
-            c.error_at(
-                "rules",
-                "have more than 128 matches together",
-                "split the route",
-            );
-        }
-        let mut names = Vec::new();
-        c.each("rules", &self.rules, |c, rule| {
-            check_rule_name(rule.name.as_ref(), &mut names, c);
-            rule.to_model(c, resolve)
-        })
+        c.each("rules", &self.rules, |c, rule| rule.to_model(c, resolve))
     }
 }
 
 impl HttpRule {
     fn to_model(&self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> Rule {
-        c.at_most("matches", self.matches.len(), 64);
         let everything = [HttpMatch::default()];
         let matches: &[HttpMatch] = match self.matches.as_slice() {
             [] => &everything,
             written => written,
         };
         let one_prefix = matches.len() == 1 && matches[0].path.match_type == PathType::PathPrefix;
-        if !self.backend_refs.is_empty()
-            && let Some(i) = self
-                .filters
-                .iter()
-                .position(|f| f.filter_type == HttpFilterType::RequestRedirect)
-        {
-            c.error_at(
-                "backendRefs",
-                format!("exclude the redirect in `filters[{i}]`: no request would ever get there"),
-                "take one of them out",
-            );
-        }
         Rule {
             name: self.name.clone(),
             matches: c
@@ -245,7 +213,7 @@ impl HttpRule {
             timeouts: self
                 .timeouts
                 .as_ref()
-                .map_or_else(Timeouts::default, |t| t.to_model(c)),
+                .map_or_else(Timeouts::default, TimeoutsSpec::to_model),
             retry: self
                 .retry
                 .as_ref()
@@ -272,16 +240,7 @@ impl HttpMatch {
     }
 
     fn query(&self, c: &mut Check<'_>) -> Vec<QueryMatch> {
-        c.at_most("queryParams", self.query_params.len(), 16);
-        let mut seen: Vec<&str> = Vec::new();
         c.each("queryParams", &self.query_params, |c, param| {
-            // The CRD's pattern is that of header names.
-            super::filter::header_name("name", &param.name, c)?;
-            if seen.contains(&param.name.as_str()) {
-                let message = format!("\"{}\" is there twice", param.name);
-                c.error_at("name", message, "take one out");
-            }
-            seen.push(&param.name);
             Some(QueryMatch {
                 name: param.name.clone(),
                 value: value_match(param, c)?,
@@ -295,20 +254,8 @@ impl HttpMatch {
 
 impl PathSpec {
     fn to_model(&self, c: &mut Check<'_>) -> Option<PathMatch> {
-        if self.value.len() > 1024 {
-            c.error_at("value", "is longer than 1024 characters", "");
-            return None;
-        }
         if self.match_type == PathType::RegularExpression {
             return pattern("value", &self.value, c).map(PathMatch::Regex);
-        }
-        if let Some((message, hint)) = path_fault(&self.value) {
-            c.error_at(
-                "value",
-                format!("\"{}\" {message}", shorten(&self.value)),
-                hint,
-            );
-            return None;
         }
         if self.match_type == PathType::Exact {
             return Some(PathMatch::Exact(self.value.clone()));
@@ -316,39 +263,6 @@ impl PathSpec {
         let trimmed = self.value.trim_end_matches('/');
         let prefix = if trimmed.is_empty() { "/" } else { trimmed };
         Some(PathMatch::Prefix(prefix.to_owned()))
-    }
-}
-
-/// What Gateway API has against a path, and what to do.
-fn path_fault(path: &str) -> Option<(&'static str, &'static str)> {
-    let lower = path.to_ascii_lowercase();
-    if !path.starts_with('/') {
-        Some(("does not begin with '/'", "write an absolute path"))
-    } else if path.contains("//") {
-        Some((
-            "contains \"//\"",
-            "paths are compared as they are; write one '/'",
-        ))
-    } else if path.contains("/./")
-        || path.contains("/../")
-        || path.ends_with("/..")
-        || path.ends_with("/.")
-    {
-        Some((
-            "contains '.' or '..' as an element",
-            "write the path that they lead to",
-        ))
-    } else if lower.contains("%2f") {
-        Some((
-            "contains an encoded '/'",
-            "an encoded '/' is no separator and cannot be matched",
-        ))
-    } else if path.contains(['?', '#']) {
-        Some(("contains '?' or '#'", "match the query with `queryParams`"))
-    } else if !path_characters_ok(path.as_bytes()) {
-        Some(("contains a character that no path has", "encode it as %XX"))
-    } else {
-        None
     }
 }
 
@@ -386,22 +300,11 @@ impl MethodSpec {
 }
 
 impl TimeoutsSpec {
-    fn to_model(&self, c: &mut Check<'_>) -> Timeouts {
-        let request = self.request.as_ref().map(Span::get);
-        let per_try = self.backend_request.as_ref().map(Span::get);
-        if let (Some(all), Some(one)) = (request, per_try)
-            && !all.is_zero()
-            && one > all
-        {
-            c.at("timeouts", |c| {
-                c.error_at(
-                    "backendRequest",
-                    "is longer than `request`, which ends first",
-                    "make it at most as long",
-                );
-            });
+    fn to_model(&self) -> Timeouts {
+        Timeouts {
+            request: self.request.as_ref().map(Span::get),
+            per_try: self.backend_request.as_ref().map(Span::get),
         }
-        Timeouts { request, per_try }
     }
 }
 
@@ -411,20 +314,12 @@ impl RetrySpec {
         // Gateway API knows no budget here: what is asked for is done, but to a server that is
         // down altogether.
         policy.budget.min_per_second = policy.budget.min_per_second.max(RETRIES_PER_SECOND);
-        c.at_most("codes", self.codes.len(), 32);
-        c.each("codes", &self.codes, |c, code| {
-            if (400..600).contains(code) {
-                let condition = retry::Condition::Status(*code);
-                if !policy.on.contains(&condition) {
-                    policy.on.push(condition);
-                }
-            } else {
-                c.error(
-                    format!("{code} is not a status of a failure"),
-                    "use 400 to 599",
-                );
+        for code in &self.codes {
+            let condition = retry::Condition::Status(*code);
+            if !policy.on.contains(&condition) {
+                policy.on.push(condition);
             }
-        });
+        }
         if let Some(attempts) = self.attempts {
             check_attempts(attempts, c);
             policy.attempts = attempts;

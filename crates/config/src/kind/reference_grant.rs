@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
-use crate::reference::{check_name, check_namespace};
+use crate::reference::check_name;
 
 /// `spec` of a `ReferenceGrant`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,15 +40,6 @@ pub struct GrantTo {
 impl ReferenceGrantSpec {
     pub(crate) fn check(&self, c: &mut Check<'_>) {
         c.at("spec", |c| {
-            for (field, length) in [("from", self.from.len()), ("to", self.to.len())] {
-                c.at_most(field, length, 16);
-                if length == 0 {
-                    c.error_at(field, "must have at least one item", "");
-                }
-            }
-            c.each("from", &self.from, |c, from| {
-                check_namespace("namespace", &from.namespace, c);
-            });
             c.each("to", &self.to, |c, to| {
                 if let Some(name) = &to.name {
                     check_name("name", name, c);

@@ -62,22 +62,9 @@ impl SessionPersistence {
         let name = self.session_name.clone().unwrap_or_default();
         self.check_name(&name, c);
         let lifetime = self.cookie_config.as_ref().map(|c| c.lifetime_type);
-        if self.session_type == SessionType::Header && self.cookie_config.is_some() {
-            c.error_at("cookieConfig", "is for cookies only", "take it out");
-        }
         let carrier = match (self.session_type, lifetime) {
             (SessionType::Header, _) => Carrier::Header,
-            (SessionType::Cookie, Some(CookieLifetime::Permanent)) => {
-                if timeout.is_none() {
-                    let hint = "say how long the cookie is kept";
-                    c.error_at(
-                        "absoluteTimeout",
-                        "is required for a permanent cookie",
-                        hint,
-                    );
-                }
-                Carrier::PermanentCookie
-            }
+            (SessionType::Cookie, Some(CookieLifetime::Permanent)) => Carrier::PermanentCookie,
             (SessionType::Cookie, _) => Carrier::Cookie,
         };
         let name = match carrier {

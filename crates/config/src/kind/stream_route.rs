@@ -2,13 +2,12 @@
 //! a Gateway takes and does not read as HTTP.
 
 use model::gateway::StreamBackend;
-use model::hostname::Hostname;
 use serde::{Deserialize, Serialize};
 
-use super::backend::{BackendTarget, Resolve, check_weight, unresolved};
+use super::backend::{BackendTarget, Resolve, unresolved};
 use super::gateway::DefaultScope;
 use crate::check::Check;
-use crate::reference::{NAME_RULE, ParentRef, check_name, check_parents, shorten};
+use crate::reference::{ParentRef, check_parents};
 
 /// `spec` of a `TLSRoute`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,27 +86,9 @@ impl TlsRouteSpec {
         c.at("spec", |c| {
             let scope = self.use_default_gateways;
             check_stream_parents(&mut self.parent_refs, scope, namespace, c);
-            c.at_most("hostnames", self.hostnames.len(), 1024);
-            if self.hostnames.is_empty() {
-                c.error_at(
-                    "hostnames",
-                    "must have at least one item",
-                    "name the servers that clients ask for",
-                );
-            }
-            c.each("hostnames", &self.hostnames, |c, host| {
-                if host.parse::<Hostname>().is_err() || is_address(host) {
-                    let message = format!("\"{}\" is not a host's name", shorten(host));
-                    c.error(message, NAME_RULE);
-                }
-            });
             backends(&self.rules, c, &mut unresolved);
         });
     }
-}
-
-fn is_address(host: &str) -> bool {
-    host.parse::<std::net::IpAddr>().is_ok()
 }
 
 impl StreamRouteSpec {
@@ -147,14 +128,8 @@ pub(crate) fn backends(
         c.error_at("rules", message, "write a route for each");
     }
     let rules = c.each("rules", rules, |c, rule| {
-        if let Some(name) = &rule.name {
-            check_name("name", name, c);
-        }
         let references = &rule.backend_refs;
-        c.at_most("backendRefs", references.len(), 16);
-        if references.is_empty() {
-            c.error_at("backendRefs", "must have at least one item", "");
-        } else if references.iter().all(|r| r.weight == 0) {
+        if !references.is_empty() && references.iter().all(|r| r.weight == 0) {
             c.warn_at(
                 "backendRefs",
                 "all have weight 0: every connection is refused",
@@ -168,7 +143,6 @@ pub(crate) fn backends(
 
 impl StreamBackendRef {
     fn to_model(&self, c: &mut Check<'_>, resolve: &mut Resolve<'_>) -> StreamBackend {
-        check_weight(self.weight, c);
         StreamBackend {
             target: self.target().check(c, resolve),
             weight: self.weight,

@@ -10,11 +10,12 @@ use serde::de::IgnoredAny;
 
 use super::{Metadata, Object, ObjectKey, Places, Source, Spec, timestamp};
 use crate::check::{Check, Problem};
-use crate::decode::{decode, join};
+use crate::decode::{NOT_SERVED, decode, join};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::kind::ObjectKind;
+use crate::kind::{GATEWAY_GROUP, ObjectKind};
 use crate::not_served;
 use crate::reference::{check_name, check_namespace, shorten};
+use crate::schema::{Found, Schemas};
 use crate::suggest;
 use crate::yaml::{Key, Node, Value};
 
@@ -49,14 +50,25 @@ struct ObjectMeta {
     _deletion_grace_period_seconds: IgnoredAny,
 }
 
-/// Reads one object; `None` if anything about it is an error.
+/// Who vouches for an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Nobody: it is judged by its CRD.
+    Users,
+    /// It was judged, and got its defaults, when it was written.
+    Kept,
+}
+
+/// Reads one object; `None` if anything about it is an error. What a user wrote gets the defaults of
+/// its CRD.
 pub(crate) fn read(
-    node: &Node,
+    node: &mut Node,
+    trust: Trust,
     file: &Arc<str>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Object> {
     let mut problems = Vec::new();
-    let key_and_object = read_parts(node, &mut problems);
+    let key_and_object = read_parts(node, trust, &mut problems);
     let (key, parts) = match key_and_object {
         Some((key, parts)) => (Some(key), parts),
         None => (None, None),
@@ -83,8 +95,13 @@ pub(crate) fn read(
 type Marks = Vec<(Box<str>, u32, u32)>;
 type Parts = (Metadata, Spec, Marks);
 
-fn read_parts(node: &Node, problems: &mut Vec<Problem>) -> Option<(ObjectKey, Option<Parts>)> {
+fn read_parts(
+    node: &mut Node,
+    trust: Trust,
+    problems: &mut Vec<Problem>,
+) -> Option<(ObjectKey, Option<Parts>)> {
     let kind = read_kind(node, problems)?;
+    let by_schema = judge(kind, node, trust);
     check_top_level(kind, node, problems);
     let Some(metadata_node) = node.get("metadata") else {
         let hint = "add `metadata: {name: ..., namespace: ...}`";
@@ -120,7 +137,49 @@ fn read_parts(node: &Node, problems: &mut Vec<Problem>) -> Option<(ObjectKey, Op
         spec
     });
     problems.append(&mut check.problems);
+    add(by_schema, problems);
     Some((key, spec.map(|spec| (metadata, spec, check.marks))))
+}
+
+/// Fills in the defaults of the CRD, and says what it refuses.
+fn judge(kind: ObjectKind, node: &mut Node, trust: Trust) -> Vec<Found> {
+    if kind.group() != GATEWAY_GROUP || trust == Trust::Kept {
+        return Vec::new();
+    }
+    let api_version = node.get("apiVersion").and_then(Node::as_text);
+    let version = api_version.and_then(|v| v.rsplit('/').next());
+    let version = version.unwrap_or_default().to_owned();
+    let place = node.place;
+    let spec = node.get_mut("spec").filter(|s| s.value != Value::Null);
+    let Some(spec) = spec else {
+        let problem = Problem::error("spec", place, "is required", "add `spec`");
+        return vec![Found::from(problem)];
+    };
+    Schemas::shared().fill_and_judge(kind.as_str(), &version, spec)
+}
+
+/// Adds the findings of the schema, but for those of which something better is said already.
+fn add(by_schema: Vec<Found>, problems: &mut Vec<Problem>) {
+    let is_said = |found: &Found| {
+        let field = found.problem.field.as_str();
+        problems
+            .iter()
+            .filter(|p| p.severity == Severity::Error)
+            .any(|said| {
+                said.field == field
+                    || found.yields && said.field.starts_with(field)
+                    || said.message == NOT_SERVED && field.starts_with(&said.field)
+            })
+    };
+    let new: Vec<Problem> = by_schema
+        .into_iter()
+        .filter(|found| !is_said(found))
+        .map(|found| found.problem)
+        .collect();
+    if !new.is_empty() {
+        problems.extend(new);
+        problems.sort_by_key(|p| (p.place.line, p.place.column));
+    }
 }
 
 fn decode_spec(kind: ObjectKind, node: &Node, problems: &mut Vec<Problem>) -> Option<Spec> {
@@ -151,7 +210,8 @@ fn decode_spec(kind: ObjectKind, node: &Node, problems: &mut Vec<Problem>) -> Op
 
 fn check_spec(spec: &mut Spec, key: &ObjectKey, c: &mut Check<'_>) {
     match spec {
-        Spec::Namespace(_) => {}
+        // All that there is to say of a GatewayClass, its CRD says.
+        Spec::Namespace(_) | Spec::GatewayClass(_) => {}
         Spec::MeshConfig(spec) => spec.check(&key.name, c),
         Spec::Service(spec) => spec.check(&key.name, c),
         Spec::Workload(spec) => spec.check(c),
@@ -162,7 +222,6 @@ fn check_spec(spec: &mut Spec, key: &ObjectKey, c: &mut Check<'_>) {
         Spec::TcpRoute(spec) | Spec::UdpRoute(spec) => spec.check(&key.namespace, c),
         Spec::ListenerPolicy(spec) => spec.check(c),
         Spec::BackendTlsPolicy(spec) => spec.check(c),
-        Spec::GatewayClass(spec) => spec.check(c),
         Spec::Gateway(spec) => spec.check(c),
         Spec::ListenerSet(spec) => spec.check(c),
         Spec::ReferenceGrant(spec) => spec.check(c),

@@ -184,6 +184,8 @@ impl Files {
 
     /// Reads what looks changed; whether anything is different.
     fn read_all(&mut self, thorough: bool) -> bool {
+        // So that the files share them.
+        let _schemas = config::Schemas::shared();
         let found = scan::scan(&self.roots);
         let mut changed = self.unreadable.len() != found.unreadable.len();
         self.unreadable = found.unreadable;

@@ -253,3 +253,26 @@ async fn a_caller_that_goes_away_leaves_nothing_half_done() {
     state.apply(ChangeSet::default()).await.expect("applied");
     assert!(state.find(&reviews()).is_some());
 }
+
+#[tokio::test]
+async fn what_a_crd_fixes_cannot_be_changed() {
+    const CLASS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: own}
+spec: {controllerName: tulle.dev/gateway}
+";
+    let world = World::new().await;
+    let apply = |text: &str| world.state.apply(puts(text, &Origin::Api));
+    apply(CLASS).await.expect("applied");
+    let changed = CLASS.replace("tulle.dev", "example.com");
+    let error = apply(&changed).await.expect_err("immutable");
+    assert!(
+        error
+            .to_string()
+            .contains("spec.controllerName: cannot be changed"),
+        "{error}"
+    );
+    let described = CLASS.replace("gateway}", "gateway, description: ours}");
+    apply(&described).await.expect("another field may change");
+}

@@ -152,6 +152,16 @@ impl Writer {
         origin: &Origin,
         old: Option<Entry>,
     ) -> Result<(), ApplyError> {
+        if matches!(origin, Origin::Api | Origin::File(_))
+            && let Some(old) = &old
+            && let Some(refused) = object.refused_changes(&old.object).into_iter().next()
+        {
+            return Err(ApplyError::Conflict(Conflict {
+                key: object.key.clone(),
+                message: format!("{}: {}", refused.field, refused.message),
+                hint: refused.hint,
+            }));
+        }
         let mut object = Object::clone(object);
         self.address(plan, &mut object)?;
         let key = object.key.clone();

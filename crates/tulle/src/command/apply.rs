@@ -158,6 +158,8 @@ fn manifests_in(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// Says everything that is wrong with the files by themselves.
 fn check(ui: &Ui, sources: &[Source]) -> anyhow::Result<()> {
+    // So that the sources share them.
+    let _schemas = config::Schemas::shared();
     let mut broken = false;
     let mut objects = 0;
     for source in sources {

@@ -137,16 +137,7 @@ pub enum FrontendMode {
 
 impl ListenerTls {
     pub(super) fn check(&self, c: &mut Check<'_>) {
-        c.at_most("certificateRefs", self.certificate_refs.len(), 64);
-        let none = self.certificate_refs.is_empty();
-        if self.mode == TlsMode::Terminate && none && self.options.is_empty() {
-            c.error_at(
-                "certificateRefs",
-                "is required to end TLS",
-                "name a Secret of the type kubernetes.io/tls, or write `mode: Passthrough`",
-            );
-        }
-        if self.mode == TlsMode::Passthrough && !none {
+        if self.mode == TlsMode::Passthrough && !self.certificate_refs.is_empty() {
             c.warn_at(
                 "certificateRefs",
                 "has no effect where TLS is passed through",
@@ -177,17 +168,7 @@ impl GatewayTls {
         };
         c.at("frontend", |c| {
             c.at("default", |c| frontend.default.check(c));
-            c.at_most("perPort", frontend.per_port.len(), 64);
-            let mut seen = Vec::new();
             c.each("perPort", &frontend.per_port, |c, port| {
-                if port.port == 0 {
-                    c.error_at("port", "must be from 1 to 65535", "");
-                }
-                if seen.contains(&port.port) {
-                    let message = format!("port {} is there twice", port.port);
-                    c.error_at("port", message, "take one out");
-                }
-                seen.push(port.port);
                 c.at("tls", |c| port.tls.check(c));
             });
         });
@@ -219,14 +200,6 @@ impl FrontendTls {
         };
         c.at("validation", |c| {
             let references = &validation.ca_certificate_refs;
-            c.at_most("caCertificateRefs", references.len(), 16);
-            if references.is_empty() {
-                c.error_at(
-                    "caCertificateRefs",
-                    "must have at least one item",
-                    "name a ConfigMap with the root certificates in `ca.crt`",
-                );
-            }
             c.each("caCertificateRefs", references, |c, reference| {
                 check_object_ref(&reference.name, reference.namespace.as_deref(), c);
             });
