@@ -180,7 +180,7 @@ spec: {parentRefs: [{name: web}, {group: gateway.networking.k8s.io, kind: Listen
         let found = list.find(|condition| condition["type"] == which);
         found.map(|condition| condition["reason"].as_str().unwrap_or_default().to_owned())
     };
-    assert_eq!(reason(http, "Programmed").as_deref(), Some("NotRequested"));
+    assert_eq!(reason(http, "Programmed").as_deref(), Some("Pending"));
     assert_eq!(
         reason(odd, "Accepted").as_deref(),
         Some("UnsupportedProtocol")
