@@ -6,6 +6,7 @@ mod calm;
 pub(crate) mod client;
 mod crew;
 pub(crate) mod server;
+mod tap;
 mod watch;
 
 use std::cell::RefCell;

@@ -7,15 +7,13 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::tap::Tap;
 use super::watch::Heard;
 
 /// RFC 9113 3.4: what a client says before its first frame.
@@ -32,9 +30,9 @@ const ACK: u8 = 1;
 
 const PERIOD: Duration = Duration::from_mins(1);
 
-/// A client's connection whose frames are counted.
+/// Counts a client's frames.
 pub(super) struct Counted {
-    io: Heard,
+    heard: Heard,
     frames: Frames,
     calm: Rc<Calm>,
 }
@@ -132,64 +130,27 @@ impl Frames {
 }
 
 impl Counted {
-    pub(super) fn new(io: Heard, calm: &Rc<Calm>) -> Self {
+    pub(super) fn new(heard: Heard, calm: &Rc<Calm>) -> Self {
         Self {
-            io,
+            heard,
             frames: Frames::after_preface(),
             calm: Rc::clone(calm),
         }
     }
 }
 
-impl AsyncRead for Counted {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.calm.exceeded.get() {
-            // Nothing more of it is read: whoever asked is told by `exceeded`.
-            return Poll::Pending;
-        }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        let calm = &this.calm;
-        this.frames
-            .read(&buf.filled()[before..], |kind, flags, length| {
-                calm.frame(kind, flags, length);
-            });
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+impl Tap for Counted {
+    /// Nothing more of it is read: whoever asked is told by `exceeded`.
+    fn is_shut(&self) -> bool {
+        self.calm.exceeded.get()
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    fn passed(&mut self, bytes: &[u8]) {
+        self.heard.passed(bytes);
+        let calm = &self.calm;
+        self.frames.read(bytes, |kind, flags, length| {
+            calm.frame(kind, flags, length);
+        });
     }
 }
 

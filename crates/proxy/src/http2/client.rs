@@ -15,6 +15,7 @@ use model::Reason;
 use wire::Scheme;
 use wire::h1::Length;
 
+use super::tap::Tapped;
 use super::watch::{Heard, News, Settings, Watch};
 use super::{Body, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
 use crate::error::{self, Failure, Replay};
@@ -87,14 +88,14 @@ pub(crate) async fn handshake(
     slot: Option<Slot>,
     most: usize,
 ) -> Result<Handle, Failure> {
-    let (io, heard) = Heard::new(io);
+    let (tap, heard) = Heard::new();
     let handshake = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_header_list_size(HEAD)
         .max_send_buffer_size(SEND_BUFFER)
         .enable_push(false)
-        .handshake::<_, Bytes>(io);
+        .handshake::<_, Bytes>(Tapped::new(io, tap));
     let (send, mut connection) = handshake
         .await
         .map_err(|error| failure(&error, &link).replay(Replay::Safe))?;

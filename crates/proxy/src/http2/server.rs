@@ -18,6 +18,7 @@ use wire::{Method, RequestHead, ResponseHead};
 
 use super::calm::{Calm, Counted};
 use super::crew::{Crew, Member};
+use super::tap::Tapped;
 use super::watch::{Heard, News, Watch};
 use super::{Body, Responder, SEND_BUFFER, STREAM_WINDOW, Side, Sink, Tunnel};
 use crate::error::Failure;
@@ -49,7 +50,7 @@ pub(crate) async fn serve<S: Service>(
     service: S,
 ) {
     let calm = Calm::new(bounds.pings);
-    let (io, heard) = Heard::new(io);
+    let (tap, heard) = Heard::new();
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(bounds.window)
@@ -60,7 +61,7 @@ pub(crate) async fn serve<S: Service>(
         .max_pending_accept_reset_streams(bounds.resets)
         .max_local_error_reset_streams(Some(bounds.resets))
         .enable_connect_protocol()
-        .handshake::<_, Bytes>(Counted::new(io, &calm));
+        .handshake::<_, Bytes>(Tapped::new(io, Counted::new(tap, &calm)));
     let mut connection = match tokio::time::timeout(bounds.head_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {

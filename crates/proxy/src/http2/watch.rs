@@ -6,34 +6,31 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-use crate::io::Io;
+use super::tap::Tap;
 
-/// A connection on which the peer is listened for.
-pub(super) struct Heard {
-    io: Io,
-    heard: Rc<Cell<bool>>,
-}
+/// Notes whenever the peer says something.
+pub(super) struct Heard(Rc<Cell<bool>>);
 
 impl Heard {
-    /// The connection, and what is set whenever the peer says something.
-    pub(super) fn new(io: Io) -> (Self, Rc<Cell<bool>>) {
+    /// The tap, and what it sets.
+    pub(super) fn new() -> (Self, Rc<Cell<bool>>) {
         let heard = Rc::new(Cell::new(false));
-        let connection = Self {
-            io,
-            heard: Rc::clone(&heard),
-        };
-        (connection, heard)
+        (Self(Rc::clone(&heard)), heard)
+    }
+}
+
+impl Tap for Heard {
+    fn passed(&mut self, _: &[u8]) {
+        self.0.set(true);
     }
 }
 
@@ -167,49 +164,6 @@ impl Settings {
             None => *watch = Some(cx.waker().clone()),
         }
         self.wanted.get()
-    }
-}
-
-impl AsyncRead for Heard {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        this.heard.set(true);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Heard {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }
 
