@@ -53,6 +53,7 @@ pub(crate) fn request_head(data: &[u8]) {
     if let Ok(Some((n, framing, head))) = whole {
         assert!(n <= data.len() && n <= limits.head + 4);
         assert_clean(&head.fields);
+        assert_eq!(head.fields.contains("http2-settings"), framing.h2c);
         assert_request_is_httparse(&data[..n], &head);
         assert_request_survives(&head, framing);
     }
@@ -87,6 +88,7 @@ pub(crate) fn response_head(data: &[u8]) {
         if let Ok(Some((n, framing, head))) = whole {
             assert!(n <= data.len() && n <= limits.head);
             assert_clean(&head.fields);
+            assert!(!head.fields.contains("http2-settings"));
             assert_response_is_httparse(&data[..n], &head);
             assert_response_survives(&head, framing, &method);
         }
@@ -208,7 +210,6 @@ fn assert_clean(fields: &Fields) {
             "proxy-connection",
             "transfer-encoding",
             "te",
-            "http2-settings",
         ] {
             assert!(!name.eq_ignore_ascii_case(gone.as_bytes()));
         }
@@ -289,6 +290,8 @@ fn assert_request_survives(head: &RequestHead, framing: RequestFraming) {
     let expected = RequestFraming {
         keep_alive: true,
         expect_continue: framing_2.expect_continue,
+        // Not passed on.
+        h2c: false,
         ..framing
     };
     assert_eq!(framing_2, expected);
@@ -301,6 +304,7 @@ fn assert_request_survives(head: &RequestHead, framing: RequestFraming) {
         let mut fields = fields.clone();
         fields.remove("host");
         fields.remove("content-length");
+        fields.remove("http2-settings");
         fields
     };
     assert_eq!(others(&head.fields), others(&again.fields));

@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod crew;
 pub(crate) mod server;
 mod tap;
+pub(crate) mod upgrade;
 mod watch;
 
 use std::cell::RefCell;

@@ -73,8 +73,13 @@ pub struct RequestFraming {
     /// `Expect: 100-continue` (RFC 9110 10.1.1); never from an HTTP/1.0 client.
     pub expect_continue: bool,
     /// `Connection` lists `upgrade` and there is an `Upgrade` field, which then stays in the fields
-    /// (RFC 9110 7.8). Never for `h2c`, which RFC 9113 3.1 took back: see [`parse_request`].
+    /// (RFC 9110 7.8). Never for `h2c`: see there.
     pub upgrade: bool,
+    /// The client would rather go on in HTTP/2 (RFC 7540 3.2), its answer on stream 1: `Upgrade` offers
+    /// `h2c`, there is no content, and `HTTP2-Settings`, which then stays in the fields, is as it
+    /// should be. Whoever does not take the offer answers as if it had not been made, and takes that
+    /// field out.
+    pub h2c: bool,
     /// `TE` listed `trailers` (RFC 9110 6.5.1).
     pub te_trailers: bool,
 }
@@ -98,8 +103,8 @@ pub struct ResponseFraming {
 /// and as long as the same bytes stand at the beginning of `buf` the total work is linear however
 /// they trickle in.
 ///
-/// An `Upgrade` that offers `h2c` is taken out as if it had not been sent (a server may ignore it,
-/// RFC 9110 7.8): passed on it would open a tunnel that no policy sees.
+/// An `Upgrade` that offers `h2c` is always taken out: passed on it would open a tunnel that no policy
+/// sees.
 pub fn parse_request(
     buf: &[u8],
     scanned: &mut usize,

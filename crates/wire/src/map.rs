@@ -248,6 +248,7 @@ fn take_fields(map: &mut HeaderMap, out: &mut Fields) -> Result<bool, HeadError>
                 Special::TransferEncoding
                 | Special::Connection
                 | Special::Upgrade
+                | Special::Http2Settings
                 | Special::HopByHop,
             ) => {
                 // Clients of a proxy may send this one; it is dropped as in HTTP/1.

@@ -13,6 +13,7 @@ pub(crate) enum Special {
     Upgrade,
     Te,
     Expect,
+    Http2Settings,
     /// Concerns one connection only and says nothing that is needed here.
     HopByHop,
 }
@@ -28,7 +29,7 @@ pub(crate) fn special(name: &[u8]) -> Option<Special> {
         (10, b'c') => (b"connection", Special::Connection),
         (10, b'k') => (b"keep-alive", Special::HopByHop),
         (14, b'c') => (b"content-length", Special::ContentLength),
-        (14, b'h') => (b"http2-settings", Special::HopByHop),
+        (14, b'h') => (b"http2-settings", Special::Http2Settings),
         (16, b'p') => (b"proxy-connection", Special::HopByHop),
         (17, b't') => (b"transfer-encoding", Special::TransferEncoding),
         (19, b'p') => (b"proxy-authorization", Special::HopByHop),
@@ -42,7 +43,12 @@ pub(crate) fn special(name: &[u8]) -> Option<Special> {
 pub fn is_consumed(name: &str) -> bool {
     matches!(
         special(name.as_bytes()),
-        Some(Special::TransferEncoding | Special::Connection | Special::HopByHop)
+        Some(
+            Special::TransferEncoding
+                | Special::Connection
+                | Special::Http2Settings
+                | Special::HopByHop
+        )
     )
 }
 

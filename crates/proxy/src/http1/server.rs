@@ -20,6 +20,7 @@ use super::{Outbox, poll_fill};
 use crate::error::Failure;
 use crate::http::body::{Frame, Incoming};
 use crate::http::{Bounds, Informer, Outgoing, Reply, Request, Service, Takeover};
+use crate::http2::upgrade::{self, Offer};
 use crate::io::Io;
 use crate::reply;
 use crate::spare::{self, LARGE, SMALL};
@@ -65,6 +66,8 @@ enum Next {
     /// Close, but let the client read what it was told (RFC 9112 9.6).
     Linger,
     Takeover(Takeover),
+    /// The client goes on in HTTP/2.
+    Http2(Box<Offer>),
 }
 
 /// Serves a connection until its client is done or the proxy drains.
@@ -96,6 +99,13 @@ pub(crate) async fn serve<S: Service>(
             Next::Takeover(takeover) => {
                 if let Some(io) = conn.take_io() {
                     takeover(io).await;
+                }
+                return;
+            }
+            Next::Http2(offer) => {
+                if let Some(io) = conn.take_io() {
+                    // In a box: see `http::serve`.
+                    Box::pin(upgrade::serve(worker, io, bounds, service, offer)).await;
                 }
                 return;
             }
@@ -151,6 +161,16 @@ async fn exchange<S: Service>(worker: &Rc<Worker>, conn: &Rc<Conn>, service: &S)
             return Next::Linger;
         }
     };
+    if framing.h2c {
+        let settings = upgrade::take_settings(&mut head.fields);
+        if conn.is_clear() && !worker.draining.get() {
+            return Next::Http2(Box::new(Offer {
+                head,
+                settings,
+                trailers: framing.te_trailers,
+            }));
+        }
+    }
     let method = head.method.clone();
     let request = Request {
         body: match framing.length {
@@ -577,6 +597,12 @@ impl Conn {
             Poll::Ready(())
         })
         .await;
+    }
+
+    /// Whether it is no more than TCP: over TLS a client asks for HTTP/2 as it begins (RFC 9113 3.2).
+    fn is_clear(&self) -> bool {
+        let state = &*self.0.borrow();
+        state.io.as_ref().is_some_and(|io| io.plain().is_some())
     }
 
     fn take_io(&self) -> Option<Io> {

@@ -98,6 +98,9 @@ pub(super) struct Seen {
     /// There is an `Upgrade` field, and whether `h2c` is in it.
     pub(super) upgrade: bool,
     pub(super) h2c: bool,
+    /// What `HTTP2-Settings` is good for, if there is one, and whether `Connection` lists it.
+    pub(super) settings: Option<bool>,
+    pub(super) names_settings: bool,
     pub(super) length: Option<u64>,
     pub(super) length_bad: bool,
     pub(super) coding: Option<Result<(), HeadError>>,
@@ -271,6 +274,10 @@ impl Seen {
                     grammar::list(value).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"));
                 return Ok(true);
             }
+            Special::Http2Settings => {
+                self.settings = Some(self.settings.is_none() && is_settings(value));
+                return Ok(true);
+            }
             Special::TransferEncoding => {
                 self.coding = Some(match self.coding {
                     // RFC 9112 6.1: a second line makes a list.
@@ -304,6 +311,8 @@ impl Seen {
                 self.keep = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 self.asks_upgrade = true;
+            } else if name::special(option) == Some(Special::Http2Settings) {
+                self.names_settings = true;
             } else if !option.is_empty() && name::special(option).is_none() {
                 if self.nominated.len() == MAX_NOMINATED {
                     return Err(HeadError::field(b"Connection", "it names too many fields"));
@@ -318,6 +327,13 @@ impl Seen {
         }
         Ok(())
     }
+}
+
+/// RFC 7540 3.2.1: the payload of a SETTINGS frame, so a multiple of six octets, as base64url without
+/// padding.
+fn is_settings(value: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    value.len().is_multiple_of(8) && value.iter().all(is_digit)
 }
 
 /// RFC 9112 6.1: the one coding that is understood is `chunked`, alone. Other codings that could be

@@ -147,9 +147,17 @@ fn framing(seen: &Seen, head: &mut RequestHead) -> Result<RequestFraming, HeadEr
         return Err(HeadError::BadExpect);
     }
     // RFC 9110 7.8: ignored in HTTP/1.0.
-    let upgrade = modern && seen.asks_upgrade && seen.upgrade && !seen.h2c;
+    let asks = modern && seen.asks_upgrade && seen.upgrade;
+    let upgrade = asks && !seen.h2c;
     if seen.upgrade && !upgrade {
         head.fields.remove("upgrade");
+    }
+    // RFC 7540 3.2.1: not without the settings, nor with several.
+    let settled = seen.names_settings && seen.settings == Some(true);
+    let bodiless = matches!(length, Length::None | Length::Known(0));
+    let h2c = asks && seen.h2c && settled && bodiless && head.method != Method::CONNECT;
+    if seen.settings.is_some() && !h2c {
+        head.fields.remove("http2-settings");
     }
     // RFC 9110 10.1.1: ignored in HTTP/1.0; passed on it would have meaning again.
     if seen.expect.is_some() && !modern {
@@ -160,6 +168,7 @@ fn framing(seen: &Seen, head: &mut RequestHead) -> Result<RequestFraming, HeadEr
         keep_alive: keep_alive(head.version, seen.close, seen.keep),
         expect_continue: modern && seen.expect == Some(true),
         upgrade,
+        h2c,
         te_trailers: seen.te_trailers,
     })
 }

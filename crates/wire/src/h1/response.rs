@@ -82,6 +82,9 @@ fn framing(
     if seen.upgrade && !upgrade {
         head.fields.remove("upgrade");
     }
+    if seen.settings.is_some() {
+        head.fields.remove("http2-settings");
+    }
     let mut keep_alive = keep_alive(head.version, seen.close, seen.keep);
     // RFC 9110 9.3.6: a tunnel; its framing fields must be ignored.
     if *method == Method::CONNECT && (200..300).contains(&head.status) {

@@ -26,6 +26,7 @@ pub(crate) fn request(bytes: &[u8]) -> String {
                 (!framing.keep_alive, "close"),
                 (framing.expect_continue, "expect"),
                 (framing.upgrade, "upgrade"),
+                (framing.h2c, "h2c"),
                 (framing.te_trailers, "te"),
             ] {
                 if set {

@@ -232,6 +232,8 @@ fn judge(
             _ => wrong.push(format!("wanted 200 with the content, got {answer:?}")),
         },
         (Want::Either, _) if refused || answered.first() == Some(&200) => {}
+        // HTTP/2 was asked for, and it did not come.
+        (Want::Either, _) if answered == [101] && payload.class == "upgrade" => {}
         (Want::Either, _) => wrong.push(format!("neither refused nor answered: {answered:?}")),
     }
     wrong

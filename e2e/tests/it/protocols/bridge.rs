@@ -280,33 +280,153 @@ fn a_websocket_over_http_2_reaches_a_server_of_http_1() {
     }
 }
 
+const UPGRADE: &str = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n";
+
+/// A connection on which a request asked for h2c, with a `name` and its settings.
+fn upgraded(front: &Front, name: &str, settings: &str, more: &str) -> Connection {
+    let mut raw = sent(
+        front,
+        &format!(
+            "GET /{name} HTTP/1.1\r\nHost: app.local\r\n{UPGRADE}HTTP2-Settings: {settings}\r\n{more}\r\n"
+        ),
+    );
+    // RFC 7540 3.2: the answer comes on stream 1.
+    let answer = head(&mut raw);
+    let expected =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    assert_eq!(answer, expected);
+    Connection::open(raw).unwrap()
+}
+
 #[test]
-fn an_upgrade_to_h2c_is_made_or_passed_over_but_never_passed_on() {
+fn a_request_may_ask_for_h2c() {
+    let origin = Origin::start();
+    let front = Front::start(origin.addr());
+    // More than a frame holds, and lengths of one byte and of several.
+    let lengths = [126, 127, 20_000];
+    let mut more = String::new();
+    for (n, length) in lengths.into_iter().enumerate() {
+        more += &format!("X-Long-{n}: {}\r\n", "y".repeat(length));
+    }
+    let mut client = upgraded(&front, "up", "AAMAAABkAAQAAP__", &more);
+    let answer = Outcome::Answered(Some(200), b"GET /up\n".to_vec());
+    assert_eq!(client.outcome(1, SOON), answer, "{:?}", client.log);
+    let acknowledged = |frame: &&Frame| frame.kind == kind::SETTINGS && frame.flags == 1;
+    let acknowledgements = client.log.iter().filter(acknowledged).count();
+    assert_eq!(acknowledgements, 1, "{:?}", client.log);
+    client
+        .send(&[Frame::headers(3, true, &request("GET", "/next", &[]))])
+        .unwrap();
+    let answer = Outcome::Answered(Some(200), b"GET /next\n".to_vec());
+    assert_eq!(client.outcome(3, SOON), answer, "{:?}", client.log);
+
+    let seen = origin.seen();
+    let own = seen.iter().find(|seen| seen.target == "/up").unwrap();
+    for (n, length) in lengths.into_iter().enumerate() {
+        let value = own.header(&format!("x-long-{n}")).unwrap();
+        assert_eq!(value.len(), length);
+    }
+    assert_eq!(own.header("host").as_deref(), Some("app.local"));
+    assert_eq!(own.header("upgrade"), None);
+    assert_eq!(own.header("http2-settings"), None);
+}
+
+#[test]
+fn settings_that_come_with_a_request_for_h2c_count() {
+    let origin = Origin::start();
+    let front = Front::start(origin.addr());
+    // An initial window of four bytes; the settings after the preface are empty.
+    let mut client = upgraded(&front, "narrow", "AAQAAAAE", "");
+    let mut body = Vec::new();
+    while body.len() < b"GET /narrow\n".len() {
+        let frame = client.next(SOON).expect("more of the answer");
+        if frame.kind == kind::DATA && frame.stream == 1 {
+            let taken = frame.payload.len() as u32;
+            assert!(taken <= 4, "{:?}", client.log);
+            body.extend(frame.payload);
+            let update = Frame::new(kind::WINDOW_UPDATE, 0, 1, taken.to_be_bytes());
+            client.send(&[update]).unwrap();
+        }
+    }
+    assert_eq!(body, b"GET /narrow\n");
+}
+
+#[test]
+fn an_offer_of_h2c_that_is_not_taken_is_not_passed_on() {
+    let origin = Origin::start();
+    let front = Front::start(origin.addr());
+    for (name, fields) in [
+        ("bare", "Connection: Upgrade\r\nUpgrade: h2c\r\n"),
+        (
+            "unnamed",
+            "Connection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        ),
+        (
+            "content",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\
+             Content-Length: 1\r\n",
+        ),
+    ] {
+        let mut raw = sent(
+            &front,
+            &format!("GET /{name} HTTP/1.1\r\nHost: app.local\r\n{fields}\r\nx"),
+        );
+        let answer = head(&mut raw);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{name}: {answer}");
+        let seen = origin.seen();
+        let target = format!("/{name}");
+        let own = seen.iter().find(|seen| seen.target == target).unwrap();
+        assert_eq!(own.header("upgrade"), None, "{name}");
+        assert_eq!(own.header("http2-settings"), None, "{name}");
+    }
+}
+
+#[test]
+fn who_offers_h2c_and_does_not_go_on_in_it_is_cut_off() {
     let origin = Origin::start();
     let front = Front::start(origin.addr());
     let mut raw = sent(
         &front,
-        "GET /up HTTP/1.1\r\nHost: app.local\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
-         HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+        &format!(
+            "GET /first HTTP/1.1\r\nHost: app.local\r\n{UPGRADE}HTTP2-Settings: AAMAAABk\r\n\r\n\
+             GET /second HTTP/1.1\r\nHost: app.local\r\n\r\n"
+        ),
     );
-    let answer = head(&mut raw);
-    if answer.starts_with("HTTP/1.1 101") {
-        // RFC 7540 3.2: the answer comes on stream 1.
-        let mut client = Connection::open(raw).unwrap();
-        let outcome = client.outcome(1, SOON);
-        assert_eq!(
-            outcome,
-            Outcome::Answered(Some(200), b"GET /up\n".to_vec()),
-            "{:?}",
-            client.log
-        );
-    } else {
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    }
+    assert!(head(&mut raw).starts_with("HTTP/1.1 101 "));
+    let (rest, _) = raw.read_to_end(SOON);
+    assert_eq!(String::from_utf8_lossy(&rest), "");
+    // Another request comes after them.
+    assert_eq!(front.connect().get("app.local", "/third").status, 200);
     let seen = origin.seen();
-    let own = seen.iter().find(|seen| seen.target == "/up").unwrap();
-    assert_eq!(own.header("upgrade"), None);
-    assert_eq!(own.header("http2-settings"), None);
+    let targets: Vec<&str> = seen.iter().map(|seen| seen.target.as_str()).collect();
+    assert!(!targets.contains(&"/first") && !targets.contains(&"/second"));
+}
+
+#[test]
+fn curl_gets_the_http_2_that_it_asks_for() {
+    let origin = Origin::start();
+    let front = Front::start(origin.addr());
+    let (first, second) = (
+        format!("http://{}/a", front.addr),
+        format!("http://{}/b", front.addr),
+    );
+    let said = ["--write-out", "%{http_version} %{num_connects}\n"];
+    let command = [
+        "--silent",
+        "--max-time",
+        "10",
+        "--http2",
+        "--header",
+        "Host: app.local",
+    ];
+    let output = std::process::Command::new("curl")
+        .args(command)
+        .args(said)
+        .args([&first, &second])
+        .output()
+        .expect("curl is installed");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text, "GET /a\n2 1\nGET /b\n2 0\n");
 }
 
 #[test]

@@ -116,14 +116,49 @@ fn connection_of_rfc_9110_section_7_6_1_and_rfc_9112_section_9_3() {
             "GET <h> / None {Host: h}",
         ),
         (
-            "h2c (RFC 9113 3.1)",
+            "h2c (RFC 7540 3.2)",
             "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+            "GET <h> / None h2c {Host: h, HTTP2-Settings: AAMAAABkAAQAAP__}",
+        ),
+        (
+            "h2c in a list, with no settings of its own and no content",
+            "HTTP2-Settings:\r\nContent-Length: 0\r\nConnection: http2-settings, upgrade\r\nUpgrade: websocket, H2C\r\n",
+            "GET <h> / Known(0) h2c {Host: h, HTTP2-Settings: , Content-Length: 0}",
+        ),
+        (
+            "h2c without settings",
+            "Connection: upgrade\r\nUpgrade: websocket, H2C\r\n",
             "GET <h> / None {Host: h}",
         ),
         (
-            "h2c in a list",
-            "Connection: upgrade\r\nUpgrade: websocket, H2C\r\n",
+            "h2c with two of them",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nHTTP2-Settings: AAMAAABk\r\n",
             "GET <h> / None {Host: h}",
+        ),
+        (
+            "h2c with settings that Connection does not list",
+            "Connection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+            "GET <h> / None {Host: h}",
+        ),
+        (
+            "h2c with half a setting",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n",
+            "GET <h> / None {Host: h}",
+        ),
+        (
+            "h2c with settings in another alphabet",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAAB/\r\n",
+            "GET <h> / None {Host: h}",
+        ),
+        (
+            "h2c with content",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nContent-Length: 1\r\n",
+            "GET <h> / Known(1) {Host: h, Content-Length: 1}",
+        ),
+        (
+            "settings without h2c",
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: websocket\r\nHTTP2-Settings: AAMAAABk\r\n",
+            "GET <h> / None upgrade {Host: h, Upgrade: websocket}",
         ),
         (
             "expect (RFC 9110 10.1.1)",
