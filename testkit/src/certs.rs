@@ -15,10 +15,11 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName as Subject, ServerConfig};
-use rustls::{Error, SignatureScheme};
+use rustls::{Error, SignatureScheme, SupportedProtocolVersion};
 
 /// Half an hour ago until in half an hour.
 pub fn around_now() -> (SystemTime, SystemTime) {
@@ -255,14 +256,34 @@ impl fmt::Debug for Forged {
 
 /// A TLS client without a certificate that believes every server.
 pub fn anonymous_client_config(alpn: &[&[u8]]) -> Arc<ClientConfig> {
-    let mut config = ClientConfig::builder_with_provider(identity::tls::provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("the provider speaks TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Credulous))
-        .with_no_client_auth();
+    let provider = identity::tls::provider();
+    let mut config = credulous_client(provider, &rustls::version::TLS13);
     config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
     Arc::new(config)
+}
+
+/// The same for a client that speaks one version and knows one group (IANA's number).
+pub fn narrow_client_config(
+    version: &'static SupportedProtocolVersion,
+    group: u16,
+) -> Arc<ClientConfig> {
+    let mut provider = CryptoProvider::clone(&identity::edge::provider());
+    provider
+        .kx_groups
+        .retain(|one| u16::from(one.name()) == group);
+    Arc::new(credulous_client(Arc::new(provider), version))
+}
+
+fn credulous_client(
+    provider: Arc<CryptoProvider>,
+    version: &'static SupportedProtocolVersion,
+) -> ClientConfig {
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("the provider speaks it")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Credulous))
+        .with_no_client_auth()
 }
 
 /// Believes every certificate, though not a wrong signature.

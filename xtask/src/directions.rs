@@ -17,7 +17,11 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("tulle-net", &["tulle-model", "tulle-identity"]),
     ("tulle-capture", &["tulle-model"]),
     // What a policy may not change is said in `policy`, and refused where users write it.
-    ("tulle-config", &["tulle-model", "tulle-policy"]),
+    // Whether a certificate can be used is `identity`'s to say.
+    (
+        "tulle-config",
+        &["tulle-model", "tulle-policy", "tulle-identity"],
+    ),
     // Certificates in words are `identity`'s.
     (
         "tulle-explain",

@@ -19,6 +19,7 @@ pub mod secret;
 pub mod service;
 pub mod session;
 pub mod stream_route;
+pub(crate) mod tls_options;
 pub mod traffic_policy;
 pub mod workload;
 

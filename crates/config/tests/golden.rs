@@ -6,10 +6,11 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use config::translate::{Change, Condition, Defaults, Translator};
 use config::{Object, parse};
+use rcgen::{CertifiedKey, KeyPair};
 
 #[test]
 fn golden_cases_translate_as_recorded() {
@@ -38,7 +39,7 @@ fn cases() -> Vec<PathBuf> {
 }
 
 fn translate(path: &Path) {
-    let text = std::fs::read_to_string(path).expect("readable");
+    let text = certified(&std::fs::read_to_string(path).expect("readable"));
     let parsed = parse("in.yaml", &text);
     let mut diagnostics = parsed.diagnostics.clone();
     for object in &parsed.objects {
@@ -112,6 +113,19 @@ fn translate(path: &Path) {
     }
     record(path, "model", &model);
     record(path, "diagnostics", &lines);
+}
+
+/// Cases that need a certificate that can be used have `{{certificate}}` and its `{{key}}`, in a
+/// string in quotes; `{{other key}}` belongs to none.
+fn certified(text: &str) -> String {
+    static PAIR: LazyLock<CertifiedKey<KeyPair>> = LazyLock::new(|| {
+        rcgen::generate_simple_self_signed(["www.example.com".to_owned()]).expect("a valid name")
+    });
+    let quoted = |pem: String| pem.replace("\r\n", "\n").replace('\n', "\\n");
+    let other = KeyPair::generate().expect("randomness");
+    text.replace("{{certificate}}", &quoted(PAIR.cert.pem()))
+        .replace("{{key}}", &quoted(PAIR.signing_key.serialize_pem()))
+        .replace("{{other key}}", &quoted(other.serialize_pem()))
 }
 
 fn show(c: &Condition) -> String {

@@ -158,12 +158,15 @@ fn gateway() -> impl Strategy<Value = String> {
         ),
     ];
     let class = pick(["tulle", "ours", "none"]);
-    (pick(NAMESPACES), class, allowed, listeners()).prop_map(|(ns, class, allowed, listeners)| {
-        format!(
-            "{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: web, namespace: {ns}}}, \
-             spec: {{gatewayClassName: {class}, {allowed}listeners: [{listeners}]}}}}"
-        )
-    })
+    (pick(NAMESPACES), class, allowed, listeners(), 1..4).prop_map(
+        |(ns, class, allowed, listeners, day)| {
+            format!(
+                "{{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{name: web, namespace: {ns}, \
+                 creationTimestamp: '2026-01-0{day}T00:00:00Z'}}, \
+                 spec: {{gatewayClassName: {class}, {allowed}listeners: [{listeners}]}}}}"
+            )
+        },
+    )
 }
 
 /// Listeners of which some conflict with others.
@@ -175,6 +178,8 @@ fn listeners() -> impl Strategy<Value = String> {
         Just("port: 81, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}"),
         Just("port: 80, protocol: UDP"),
         Just("port: 82, protocol: SCTP"),
+        Just("port: 443, protocol: TLS, hostname: '*.a.com', tls: {mode: Passthrough}"),
+        Just("port: 443, protocol: TLS, hostname: x.a.com, tls: {mode: Passthrough}"),
     ];
     prop::collection::btree_set(listener, 1..4).prop_map(|list| {
         let list = list.into_iter().enumerate();
@@ -223,9 +228,13 @@ fn beside() -> impl Strategy<Value = String> {
         (pick(NAMESPACES), pick(["a", "b"])).prop_map(|(ns, team)| format!(
             "{{apiVersion: v1, kind: Namespace, metadata: {{name: {ns}, labels: {{team: {team}}}}}}}"
         )),
-        pick(["tulle.dev/gateway", "example.com/other"]).prop_map(|controller| format!(
-            "{{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {{name: ours}}, spec: {{controllerName: {controller}}}}}"
-        )),
+        (
+            pick(["tulle.dev/gateway", "example.com/other"]),
+            pick(["", ", annotations: {tulle.dev/merge-gateways: 'true'}"]),
+        )
+            .prop_map(|(controller, merged)| format!(
+                "{{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {{name: ours{merged}}}, spec: {{controllerName: {controller}}}}}"
+            )),
         (pick(NAMESPACES), pick(NAMES), pick(NAMES)).prop_map(|(ns, name, target)| format!(
             "{{apiVersion: gateway.networking.k8s.io/v1, kind: BackendTLSPolicy, metadata: {{name: {name}, namespace: {ns}}}, \
              spec: {{targetRefs: [{{group: '', kind: Service, name: {target}}}], validation: {{hostname: a.com, wellKnownCACertificates: System}}}}}}"

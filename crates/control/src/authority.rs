@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use identity::ca::{Authority as Signer, MAX_TTL, SignError};
+use identity::control_id;
 use identity::token::{InvalidToken, JoinToken};
 use model::SpiffeId;
 use tonic::{Request, Response, Status};
@@ -296,6 +297,14 @@ impl Authority {
                 ));
             }
         };
+        if id == control_id(self.signer.trust_domain()) {
+            self.metrics.refused("reserved_identity");
+            let message = format!(
+                "{id} is the control plane's own identity, which nobody else gets: run this as another service account"
+            );
+            tracing::warn!("certificate not issued: {message}");
+            return Err(Status::permission_denied(message));
+        }
         self.by_identity
             .take(id.clone())
             .map_err(|wait| self.too_often(id.as_str(), wait))?;

@@ -7,11 +7,13 @@
 
 mod child;
 pub(crate) mod local;
+mod unit;
 
 #[cfg(test)]
 mod tests;
 
 pub use local::Children;
+pub(crate) use unit::Unit;
 
 use std::path::PathBuf;
 

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
+use config::kind::authentication_policy::SYSTEM_NAMESPACE;
 use config::translate::Defaults;
 use config::{ObjectKey, ObjectKind, Spec};
 use http::{StatusCode, header};
@@ -450,6 +451,9 @@ fn authorize(signer: &Signer, objects: Arc<OnceLock<Glance>>) -> Authorize {
         if let Some(gateway) = peer.node_id.strip_prefix("gateway/") {
             return is_gateway(gateway, id, objects.get());
         }
+        if let Some(class) = peer.node_id.strip_prefix("gateway-class/") {
+            return is_class(class, id);
+        }
         let Some(rest) = peer.node_id.strip_prefix("workload/") else {
             return Ok(());
         };
@@ -473,6 +477,17 @@ fn authorize(signer: &Signer, objects: Arc<OnceLock<Glance>>) -> Authorize {
             _ => Ok(()),
         }
     })
+}
+
+/// The proxies of all Gateways of a class run as the account of its name among the system's.
+fn is_class(class: &str, id: &model::SpiffeId) -> Result<(), String> {
+    if id.service_account() == Some((SYSTEM_NAMESPACE, class)) {
+        return Ok(());
+    }
+    let shown: String = class.chars().take(200).collect();
+    Err(format!(
+        "the proxies of GatewayClass \"{shown}\" run as the service account {SYSTEM_NAMESPACE}/{shown}, and the certificate is of {id}"
+    ))
 }
 
 /// A Gateway's proxies run as the service account of its name, or of the name that is made for them

@@ -11,6 +11,8 @@ use std::sync::{Arc, LazyLock};
 
 use model::backend_tls::{BackendTls, Roots, SubjectName};
 use model::gateway::{Certificate, ClientValidation, Termination};
+use model::tls::{TlsOptions, TlsVersion};
+use rustls::SupportedProtocolVersion;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{
@@ -24,6 +26,7 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     ServerConfig, SignatureScheme,
@@ -69,15 +72,57 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
+/// What is spoken of all that is good.
+fn narrowed(options: &TlsOptions) -> Arc<CryptoProvider> {
+    let all = provider();
+    if options.groups.is_empty() && options.suites.is_empty() {
+        return all;
+    }
+    let mut narrowed = CryptoProvider::clone(&all);
+    if !options.groups.is_empty() {
+        let groups = options.groups.iter().filter_map(|wanted| {
+            let of_all = all.kx_groups.iter();
+            of_all
+                .copied()
+                .find(|g| u16::from(g.name()) == wanted.number)
+        });
+        narrowed.kx_groups = groups.collect();
+    }
+    if !options.suites.is_empty() {
+        narrowed.cipher_suites.retain(|suite| {
+            let number = u16::from(suite.suite());
+            options.suites.iter().any(|wanted| wanted.number == number)
+        });
+    }
+    Arc::new(narrowed)
+}
+
+/// The versions that are spoken; TLS 1.2 only where a suite is left for it.
+fn versions(
+    options: &TlsOptions,
+    provider: &CryptoProvider,
+) -> Vec<&'static SupportedProtocolVersion> {
+    let has = |version: &SupportedProtocolVersion| {
+        let mut suites = provider.cipher_suites.iter();
+        suites.any(|suite| suite.version().version == version.version)
+    };
+    let mut versions = vec![&TLS13];
+    if options.min_version == TlsVersion::V1_2 {
+        versions.push(&TLS12);
+    }
+    versions.retain(|version| has(version));
+    versions
+}
+
 /// How a listener ends TLS. To be kept for as long as the listener is as it is.
 pub fn server_config(
     termination: &Termination,
     alpn: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, EdgeError> {
-    let provider = provider();
+    let provider = narrowed(&termination.options);
     let resolver = Resolver::new(&termination.certificates, &provider)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(&versions(&termination.options, &provider))
         .map_err(EdgeError::Config)?;
     let builder = match &termination.clients {
         None => builder.with_no_client_auth(),
@@ -89,6 +134,36 @@ pub fn server_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(EdgeError::Config)?;
     Ok(Arc::new(config))
+}
+
+/// Why a certificate that somebody gave is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// The certificate itself.
+    #[error("the certificate is damaged, or of no kind that is known")]
+    Certificate,
+    /// Its key.
+    #[error("the key is damaged, or of no kind that is known")]
+    Key,
+    /// They do not belong together.
+    #[error("the key is not that of the certificate")]
+    Pair,
+}
+
+/// Whether a certificate and its key can be shown to anybody.
+pub fn check_certificate(certificate: &Certificate) -> Result<(), Unusable> {
+    match certified(certificate, &provider()) {
+        Ok(_) => Ok(()),
+        Err(EdgeError::Key(Error::InvalidCertificate(_))) => Err(Unusable::Certificate),
+        Err(EdgeError::Key(Error::InconsistentKeys(_))) => Err(Unusable::Pair),
+        Err(_) => Err(Unusable::Key),
+    }
+}
+
+/// Whether somebody can be verified by a root certificate.
+pub fn check_root(root: &[u8]) -> Result<(), Unusable> {
+    let added = RootCertStore::empty().add(CertificateDer::from(root));
+    added.map_err(|_| Unusable::Certificate)
 }
 
 /// Chooses a certificate by server name.
@@ -236,7 +311,7 @@ pub fn client_config(
     shown: Option<&Certificate>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, EdgeError> {
-    let provider = provider();
+    let provider = narrowed(&policy.options);
     let verifier = Backend {
         roots: roots(&policy.roots)?,
         hostname: policy.hostname.clone(),
@@ -244,7 +319,7 @@ pub fn client_config(
         algorithms: provider.signature_verification_algorithms,
     };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(&versions(&policy.options, &provider))
         .map_err(EdgeError::Config)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
@@ -459,6 +534,7 @@ mod tests {
         let termination = Termination {
             certificates: vec![mixed],
             clients: None,
+            options: TlsOptions::default(),
         };
         assert!(matches!(
             server_config(&termination, &[b"h2"]),

@@ -1,7 +1,11 @@
 //! TLS to backends that are no members of the mesh: whom to expect there, and who vouches for it.
 
+use std::fmt;
+
+use crate::gateway::Counted;
 use crate::hostname::Hostname;
 use crate::name::{ObjectName, ServiceName};
+use crate::tls::TlsOptions;
 
 /// A `BackendTLSPolicy` as attached to one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct BackendTls {
     pub names: Vec<SubjectName>,
     /// Who vouches for the certificate.
     pub roots: Roots,
+    /// What is spoken.
+    pub options: TlsOptions,
 }
 
 /// A name in a certificate.
@@ -32,11 +38,20 @@ pub enum SubjectName {
 }
 
 /// Who vouches for a backend's certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Roots {
     /// Those whom the operating system trusts.
     System,
     /// These, in DER. Without any, no connection is made: it is better to fail than to go on in the
     /// clear.
     Certificates(Vec<Vec<u8>>),
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("System"),
+            Self::Certificates(roots) => Counted(roots).fmt(f),
+        }
+    }
 }

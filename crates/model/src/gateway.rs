@@ -13,6 +13,7 @@ use crate::hostname::Hostname;
 use crate::limits::Limits;
 use crate::name::ObjectName;
 use crate::route::Target;
+use crate::tls::TlsOptions;
 
 /// The name of a Gateway.
 pub type GatewayName = ObjectName;
@@ -22,6 +23,8 @@ pub type GatewayName = ObjectName;
 pub struct Listener {
     /// The Gateway.
     pub gateway: GatewayName,
+    /// The GatewayClass, if one proxy serves all Gateways of it.
+    pub merged_class: Option<Box<str>>,
     /// Name within the Gateway.
     pub name: String,
     /// Where it is bound; empty for all addresses of the host.
@@ -101,15 +104,38 @@ pub struct Termination {
     pub certificates: Vec<Arc<Certificate>>,
     /// Whom clients must be vouched for by; `None`: they are not asked for a certificate.
     pub clients: Option<ClientValidation>,
+    /// What is spoken.
+    pub options: TlsOptions,
 }
 
 /// Which clients a listener takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientValidation {
     /// Root certificates in DER, at least one.
     pub roots: Vec<Vec<u8>>,
     /// Whether a client without a valid certificate is taken all the same.
     pub optional: bool,
+}
+
+impl fmt::Debug for ClientValidation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientValidation")
+            .field("roots", &Counted(&self.roots))
+            .field("optional", &self.optional)
+            .finish()
+    }
+}
+
+/// Certificates, of which nobody reads the bytes.
+pub(crate) struct Counted<'a>(pub(crate) &'a [Vec<u8>]);
+
+impl fmt::Debug for Counted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => f.write_str("1 certificate"),
+            many => write!(f, "{many} certificates"),
+        }
+    }
 }
 
 /// What a Gateway shows to backends that ask for a certificate.
@@ -136,9 +162,8 @@ pub struct Certificate {
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lengths: Vec<usize> = self.chain.iter().map(Vec::len).collect();
         f.debug_struct("Certificate")
-            .field("chain_bytes", &lengths)
+            .field("chain", &Counted(&self.chain))
             .field("key", &self.key)
             .finish()
     }

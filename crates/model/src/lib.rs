@@ -23,6 +23,7 @@ pub mod route;
 pub mod service;
 pub mod session;
 pub mod spiffe;
+pub mod tls;
 pub mod traffic;
 pub mod workload;
 

@@ -209,6 +209,7 @@ impl Resource {
                 .filter(|a| !a.is_loopback())
                 .map(|a| address_alias(*a))
                 .collect(),
+            Self::Listener(l) => l.merged_class.iter().map(|c| class_alias(c)).collect(),
             Self::Service(s) => s.addresses.iter().map(|a| address_alias(*a)).collect(),
             _ => Vec::new(),
         }
@@ -218,6 +219,11 @@ impl Resource {
 /// One route or policy may be attached to several ports of a service.
 fn at_port(port: Option<u16>) -> String {
     port.map(|p| format!(":{p}")).unwrap_or_default()
+}
+
+/// The alias of the listeners of all Gateways of a class that one proxy serves.
+pub fn class_alias(class: &str) -> String {
+    format!("gatewayclass:{class}")
 }
 
 /// The alias of what has this address.

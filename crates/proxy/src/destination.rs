@@ -490,6 +490,7 @@ pub(crate) fn seconds() -> u64 {
 mod tests {
     use model::backend_tls::Roots;
     use model::service::Port;
+    use model::tls::TlsOptions;
     use model::workload::Locality;
 
     use super::*;
@@ -503,6 +504,7 @@ mod tests {
             hostname: hostname.to_owned(),
             names: Vec::new(),
             roots: Roots::System,
+            options: TlsOptions::default(),
         })
     }
 

@@ -51,6 +51,8 @@ pub enum Gateways {
     All,
     /// This one.
     One(GatewayName),
+    /// Those of this GatewayClass, whose Gateways share a proxy.
+    Class(String),
 }
 
 /// Where a proxy's configuration comes from.

@@ -22,7 +22,7 @@ use xds::certificate::SignError;
 
 use crate::admin::{self, Admin};
 use crate::error::chain;
-use crate::options::{MARK, Mode, Options, Role, Source};
+use crate::options::{Gateways, MARK, Mode, Options, Role, Source};
 use crate::peers::Peers;
 use crate::state::{State, Updater};
 use crate::worker::{Shared, Worker};
@@ -248,13 +248,14 @@ async fn supply(
             .ok(),
         None => None,
     };
-    let kind = match &options.role {
-        Role::Sidecar(_) => "workload",
-        Role::Gateway(_) => "gateway",
+    let node_id = match &options.role {
+        Role::Sidecar(_) => format!("workload/{}", options.workload),
+        Role::Gateway(Gateways::Class(class)) => format!("gateway-class/{class}"),
+        Role::Gateway(_) => format!("gateway/{}", options.workload),
     };
     let (handle, batches) = xds::client::start(xds::client::Options {
         dial,
-        node_id: format!("{kind}/{}", options.workload),
+        node_id,
         cache: Some(control.state_dir.join("resources.bin")),
     });
     let renewal = bootstrap::renew(

@@ -14,6 +14,7 @@ mod mesh;
 mod retry;
 mod route;
 mod service;
+mod tls;
 mod traffic;
 mod version;
 mod workload;

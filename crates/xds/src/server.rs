@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use model::SpiffeId;
-use model::resource::{Key, Kind, Resource, collection_of_gateway};
+use model::resource::{Key, Kind, Resource, class_alias, collection_of_gateway};
 use tokio::sync::{Notify, watch};
 
 use crate::codec;
@@ -344,13 +344,21 @@ impl Client {
         }
     }
 
-    /// Listeners come with private keys: a client gets those of the Gateway that it is, as
-    /// [`Authorize`] has found, and no others.
+    /// Listeners come with private keys: a client gets those of the Gateway that it is, or of the
+    /// class, as [`Authorize`] has found, and no others.
     fn check_listeners(&self, request: &DeltaDiscoveryRequest) -> Result<(), RequestError> {
         if codec::kind_of(&request.type_url) != Some(Kind::Listener) {
             return Ok(());
         }
         let forbidden = Err(RequestError::Forbidden(Kind::Listener));
+        if let Some(class) = self.node_id.strip_prefix("gateway-class/") {
+            // Of what it holds from before, it is sent what that covers.
+            let alias = class_alias(class);
+            let own = [alias].as_slice() == request.resource_names_subscribe.as_slice();
+            let later = self.session.counts(Kind::Listener).is_some()
+                && request.resource_names_subscribe.is_empty();
+            return if own || later { Ok(()) } else { forbidden };
+        }
         let gateway = self.node_id.strip_prefix("gateway/");
         let Some(gateway) = gateway.and_then(|name| name.parse().ok()) else {
             return forbidden;
@@ -428,7 +436,23 @@ mod tests {
     fn listeners_are_for_the_gateway_that_they_belong_to() {
         let own = "shop/gateway:web/*";
         assert!(asks("gateway/shop/web", &[own], &["shop/gateway:web/https"]).is_ok());
+        // Of what a class's proxy holds from before, it is sent what its subscription covers.
+        let class = "gatewayclass:shared";
+        assert!(
+            asks(
+                "gateway-class/shared",
+                &[class],
+                &["shop/gateway:web/https"]
+            )
+            .is_ok()
+        );
         for (node, names, held) in [
+            ("gateway-class/shared", &["*"][..], &[][..]),
+            ("gateway-class/shared", &[], &[]),
+            ("gateway-class/shared", &[own], &[]),
+            ("gateway-class/shared", &[class, own], &[]),
+            ("gateway-class/other", &[class], &[]),
+            ("gateway/shop/web", &[class], &[]),
             ("gateway/shop/web", &["*"][..], &[][..]),
             ("gateway/shop/web", &[], &[]),
             ("gateway/shop/web", &[own, "shop/gateway:web2/*"], &[]),

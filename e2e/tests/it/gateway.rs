@@ -22,7 +22,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{CertificateParams, KeyPair};
-use testkit::certs::anonymous_client_config;
+use testkit::certs::{anonymous_client_config, narrow_client_config};
 use testkit::place::{DataDir, free_port};
 use testkit::process::Process;
 use testkit::raw::{Ended, Raw};

@@ -50,6 +50,10 @@ const SCENARIOS: &[Scenario] = &[
     ("path-odd", |n| path("/api/../api/%72eviews//0", n)),
     ("route-1", |n| route(1, n)),
     ("route-10000", |n| route(10_000, n)),
+    // What ten more routes cost in a table of some thousand.
+    ("table-10-routes", |n| {
+        black_box(RouteTable::compile(&routes(10 * n), 80));
+    }),
     ("pick-least-request-1000", |n| {
         pick(Algorithm::LeastRequest, 1000, n);
     }),
@@ -166,7 +170,7 @@ fn path(given: &str, times: u64) {
     }
 }
 
-fn route(count: u64, times: u64) {
+fn routes(count: u64) -> Vec<Arc<Route>> {
     let rule = |n: u64| Rule {
         name: None,
         matches: vec![Match {
@@ -180,7 +184,7 @@ fn route(count: u64, times: u64) {
         session: None,
     };
     let name = |name: &str| ObjectName::new("bench", name).expect("a valid name");
-    let routes: Vec<_> = (0..count.div_ceil(16))
+    (0..count.div_ceil(16))
         .map(|n| {
             Arc::new(Route {
                 kind: RouteKind::Http,
@@ -191,8 +195,11 @@ fn route(count: u64, times: u64) {
                 rules: (16 * n..(16 * n + 16).min(count)).map(rule).collect(),
             })
         })
-        .collect();
-    let table = RouteTable::compile(&routes, 80);
+        .collect()
+}
+
+fn route(count: u64, times: u64) {
+    let table = RouteTable::compile(&routes(count), 80);
     let (wanted, headers) = (format!("/api/service-{}/x", count - 1), Fields::default());
     for _ in 0..times {
         let view = RequestView {

@@ -8,6 +8,7 @@ use model::name::is_subdomain;
 use serde::{Deserialize, Serialize};
 
 use super::gateway::ObjectRef;
+use super::tls_options;
 use crate::check::Check;
 use crate::reference::{NAME_RULE, TargetRef, check_name, check_targets, shorten};
 
@@ -20,7 +21,7 @@ pub struct BackendTlsPolicySpec {
     pub target_refs: Vec<TargetRef>,
     /// Whom to expect there.
     pub validation: BackendValidation,
-    /// Settings of implementations; Tulle has none.
+    /// Versions, groups, cipher suites; see [`tls_options`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub options: BTreeMap<String, String>,
 }
@@ -86,9 +87,7 @@ impl BackendTlsPolicySpec {
             c.at("validation", |c| {
                 self.validation.check(c);
             });
-            if !self.options.is_empty() {
-                c.warn_at("options", "has nothing that Tulle knows", "take it out");
-            }
+            tls_options::check(&self.options, c);
         });
     }
 }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::gateway::ParametersRef;
+use crate::object::Object;
 
 /// The class that needs no object.
 pub const BUILT_IN: &str = "tulle";
@@ -76,6 +77,15 @@ pub struct GatewayClassSpec {
     /// Not served: a class with any is not accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters_ref: Option<ParametersRef>,
+}
+
+/// The annotation of a class whose Gateways share a proxy, with the value `true`.
+pub const MERGE_GATEWAYS: &str = "tulle.dev/merge-gateways";
+
+/// Whether the Gateways of a class share a proxy.
+pub fn merges_gateways(class: &Object) -> bool {
+    let annotation = class.metadata.annotations.get(MERGE_GATEWAYS);
+    annotation.is_some_and(|value| value == "true")
 }
 
 impl GatewayClassSpec {

@@ -19,6 +19,7 @@ use crate::check::Check;
 use crate::diagnostic::Severity;
 use crate::kind::ObjectKind;
 use crate::kind::backend_tls_policy::BackendTlsPolicySpec;
+use crate::kind::tls_options;
 use crate::object::{Object, ObjectKey, Spec};
 use crate::reference::{ParentRef, TargetRef};
 
@@ -59,6 +60,7 @@ pub(super) fn translate(
                             hostname: spec.validation.hostname.clone(),
                             names: names.clone(),
                             roots: roots.clone(),
+                            options: tls_options::to_model(&spec.options),
                         }));
                         in_force(nobody)
                     }

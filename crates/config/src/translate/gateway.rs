@@ -2,6 +2,7 @@
 
 pub(super) mod listener;
 pub(super) mod merge;
+mod overlap;
 pub(super) mod policy;
 pub(super) mod set;
 pub(super) mod tls;
@@ -16,7 +17,7 @@ use crate::check::Check;
 use crate::diagnostic::Severity;
 use crate::kind::ObjectKind;
 use crate::kind::gateway::{FrontendMode, GatewaySpec, IP_ADDRESS};
-use crate::kind::gateway_class::{BUILT_IN, CONTROLLER, GatewayClassSpec};
+use crate::kind::gateway_class::{BUILT_IN, CONTROLLER, GatewayClassSpec, merges_gateways};
 use crate::object::{Object, ObjectKey, Spec};
 
 /// Of a class: whether Tulle serves it.
@@ -52,6 +53,13 @@ pub(super) fn is_served(spec: &GatewaySpec, view: &mut View<'_>) -> Result<(), S
     }
 }
 
+/// The class, if one proxy serves all its Gateways.
+pub(super) fn merged_class<'a>(spec: &'a GatewaySpec, view: &mut View<'_>) -> Option<&'a str> {
+    let class = spec.gateway_class_name.as_str();
+    let key = ObjectKey::new(ObjectKind::GatewayClass, "", class);
+    merges_gateways(view.get(&key)?).then_some(class)
+}
+
 pub(super) fn translate(
     object: &Object,
     name: &ObjectName,
@@ -72,7 +80,7 @@ pub(super) fn translate(
         gateway: object,
         name: name.clone(),
         spec,
-        datagrams: &merged.datagrams,
+        merged: &merged,
         identity,
         refused: refused.as_ref().map(|fault| {
             let message = format!("the Gateway is not accepted: {}", fault.message);
@@ -82,7 +90,7 @@ pub(super) fn translate(
     let mut served = 0;
     c.at("spec", |c| {
         report(refused.as_ref(), identity_fault.as_ref(), c);
-        let listeners = spec.listeners.iter().zip(&merged.own);
+        let listeners = spec.listeners.iter().zip(merged.of(&object.key));
         c.each("listeners", listeners, |c, (spec, conflict)| {
             let conflict = conflict.as_ref();
             let taken = listener::translate(&owner, spec, conflict, view, defaults, c, output);

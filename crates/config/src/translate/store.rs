@@ -23,7 +23,7 @@ pub(super) enum Topic {
     Kind(ObjectKind, Arc<str>),
     /// The Services of a namespace whose selector's first label is this one.
     Selects(Arc<str>, String, String),
-    /// The policies or `ListenerSet`s (by kind) that are attached to an object.
+    /// The policies or `ListenerSet`s (by kind) that are attached to an object, the Gateways of a class.
     Attached(ObjectKind, ObjectKey),
     /// The routes that send to a Service.
     Backs(ObjectKey),
@@ -110,7 +110,13 @@ fn topics(object: &Object) -> Vec<Topic> {
             let references = rules.iter().flat_map(|rule| &rule.backend_refs);
             backs(key, references.map(StreamBackendRef::target), &mut found);
         }
-        Spec::Gateway(gateway) if !gateway.default_scope.is_none() => found.push(Topic::Defaults),
+        Spec::Gateway(gateway) => {
+            let class = ObjectKey::new(ObjectKind::GatewayClass, "", &gateway.gateway_class_name);
+            found.push(Topic::Attached(key.kind, class));
+            if !gateway.default_scope.is_none() {
+                found.push(Topic::Defaults);
+            }
+        }
         Spec::ListenerSet(set) => {
             if let Some(gateway) = set.gateway(&key.namespace) {
                 found.push(Topic::Attached(key.kind, gateway));
@@ -167,7 +173,7 @@ fn backs<'a>(
 }
 
 /// What is worked out once for all translations of a set of changes: the merged listeners of
-/// Gateways, with what was read for them.
+/// Gateways, or of classes, with what was read for them.
 pub(super) type Memo = RefCell<HashMap<ObjectKey, (Rc<Merged>, Rc<BTreeSet<Topic>>)>>;
 
 /// The objects as one translation sees them.
@@ -186,18 +192,18 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Works out a Gateway's merged listeners, unless that has been done.
+    /// Works out merged listeners of a Gateway or class, unless that has been done.
     pub(super) fn once(
         &mut self,
-        gateway: &ObjectKey,
+        of: &ObjectKey,
         merge: impl FnOnce(&mut View<'a>) -> Merged,
     ) -> Rc<Merged> {
-        let known = self.memo.borrow().get(gateway).cloned();
+        let known = self.memo.borrow().get(of).cloned();
         let (merged, reads) = known.unwrap_or_else(|| {
             let mut view = View::new(self.store, self.memo);
             let merged = Rc::new(merge(&mut view));
             let made = (merged, Rc::new(view.into_reads()));
-            self.memo.borrow_mut().insert(gateway.clone(), made.clone());
+            self.memo.borrow_mut().insert(of.clone(), made.clone());
             made
         });
         self.reads.extend(reads.iter().cloned());

@@ -17,6 +17,7 @@ use xds::server::ClientStatus;
 use super::apply::bad_query;
 use super::{Answer, Api, ApiError};
 use crate::authority::rfc3339;
+use crate::gateways::Unit;
 use crate::registry::LiveLease;
 use crate::store;
 
@@ -192,7 +193,8 @@ fn gateways(api: &Api, clients: &[ClientStatus]) -> Vec<Value> {
         .iter()
         .map(|entry| {
             let key = &entry.object.key;
-            let node = format!("gateway/{}/{}", key.namespace, key.name);
+            let unit = Unit::of(&entry.object, &api.0.state);
+            let node = unit.map(|unit| unit.node_id()).unwrap_or_default();
             let reach = published.find(key).unwrap_or_default();
             let child = api.0.children.find(key);
             let doors = distribution.doors(key);

@@ -47,6 +47,26 @@ async fn sign(
 }
 
 #[tokio::test]
+async fn nobody_gets_the_control_planes_own_identity() {
+    let world = World::new().await;
+    let authority = &world.authority;
+    let token = authority.issue_token("tulle-system", "control", HOUR, "test");
+    let token = token.await.expect("issued").0.to_string();
+    let own = "spiffe://mesh.local/ns/tulle-system/sa/control";
+    let holder = Caller::Workload(own.parse().expect("an id"));
+    for (caller, token) in [(Caller::Anonymous, Some(&*token)), (holder, None)] {
+        let status = sign(&world, &caller, ask(token).1)
+            .await
+            .expect_err("reserved");
+        assert_eq!(status.code(), Code::PermissionDenied);
+        assert!(
+            status.message().contains("another service account"),
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_join_token_earns_the_identity_that_it_was_issued_for() {
     let world = World::new().await;
     let token = token(&world).await;

@@ -1,4 +1,5 @@
-//! Gateways as child processes of the control plane, one `tulle gateway` for each.
+//! Gateways as child processes of the control plane: one `tulle gateway` for each, or for all of a
+//! class that share one.
 //!
 //! A Gateway of our class that is accepted gets a process, and loses it when it goes. A process
 //! that dies is started again. One that somebody else serves is left alone: a proxy of its name is
@@ -16,13 +17,13 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use config::{ObjectKey, ObjectKind};
+use config::ObjectKey;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Program;
 use super::child::{self, Backoff};
+use super::{Program, Unit};
 use crate::authority::Authority;
 use crate::distribute::Door;
 use crate::published::{Address, Problem, Reach};
@@ -76,6 +77,12 @@ pub(crate) struct Supervisor {
     pub(crate) children: Children,
 }
 
+/// A process that is kept running, and the Gateways that it serves.
+struct Kept {
+    stop: watch::Sender<bool>,
+    gateways: Vec<ObjectKey>,
+}
+
 /// A supervisor at work.
 pub(crate) struct Running {
     stop: watch::Sender<bool>,
@@ -112,16 +119,14 @@ impl Supervisor {
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut tasks = JoinSet::new();
-        let mut running: BTreeMap<ObjectKey, watch::Sender<bool>> = BTreeMap::new();
+        let mut running: BTreeMap<Unit, Kept> = BTreeMap::new();
         loop {
             self.step(&mut running, &mut tasks);
             tokio::select! {
                 () = told(&mut stopped) => break,
                 _ = revision.changed() => {}
                 _ = tick.tick() => {}
-                Some(Ok(ended)) = tasks.join_next() => {
-                    running.remove(&ended);
-                }
+                Some(Ok(ended)) = tasks.join_next() => self.forget(&ended, &mut running),
             }
         }
         drop(running);
@@ -129,66 +134,80 @@ impl Supervisor {
     }
 
     /// Starts what is missing and ends what is too much.
-    fn step(
-        &self,
-        running: &mut BTreeMap<ObjectKey, watch::Sender<bool>>,
-        tasks: &mut JoinSet<ObjectKey>,
-    ) {
-        let wanted = self.wanted();
-        for (key, stop) in running.iter() {
-            if !wanted.contains_key(key) {
-                stop.send_replace(true);
+    fn step(&self, running: &mut BTreeMap<Unit, Kept>, tasks: &mut JoinSet<Unit>) {
+        let wanted = Unit::all(&self.state);
+        for (unit, kept) in running.iter_mut() {
+            match wanted.get(unit) {
+                Some(gateways) => self.regroup(kept, gateways),
+                None => {
+                    kept.stop.send_replace(true);
+                }
             }
         }
-        for (key, doors) in wanted {
-            if running.contains_key(&key) {
+        for (unit, gateways) in wanted {
+            if running.contains_key(&unit) {
                 continue;
             }
             let problem = if running.len() >= MAX_CHILDREN {
                 Some(format!(
-                    "this control plane runs {MAX_CHILDREN} proxies of Gateways, which is its limit; start `tulle gateway --name {}` yourself",
-                    name(&key)
+                    "this control plane runs {MAX_CHILDREN} proxies of Gateways, which is its limit; start `tulle gateway {}` yourself",
+                    unit.arguments().join(" ")
                 ))
-            } else if self.is_served(&key) {
+            } else if self.is_served(&unit) {
                 // By somebody else, as far as is known on this host.
-                self.reached(&key);
+                self.reached(&gateways);
                 continue;
             } else {
-                doors.iter().find_map(|door| taken(door, &key))
+                let mut doors = gateways.iter().flat_map(|key| self.doors(key));
+                doors.find_map(|door| taken(&door, &unit))
             };
             if let Some(message) = problem {
-                self.refuse(key, &message);
+                self.refuse(&gateways, &message);
                 continue;
             }
             let (stop, stopped) = watch::channel(false);
-            tasks.spawn(self.clone().keep(key.clone(), stopped));
-            running.insert(key, stop);
+            tasks.spawn(self.clone().keep(unit.clone(), stopped));
+            running.insert(unit, Kept { stop, gateways });
         }
     }
 
-    /// The Gateways that are to be served, with their ports.
-    fn wanted(&self) -> BTreeMap<ObjectKey, Vec<Door>> {
-        let distribution = self.state.distribution();
-        self.state
-            .list(ObjectKind::Gateway, None)
-            .into_iter()
-            .map(|entry| entry.object.key.clone())
-            .filter(|key| distribution.is_accepted(key))
-            .map(|key| {
-                let doors = distribution.doors(&key);
-                (key, doors)
-            })
-            .collect()
+    /// Takes note of which Gateways a running process serves now.
+    fn regroup(&self, kept: &mut Kept, gateways: &[ObjectKey]) {
+        if kept.gateways == gateways {
+            return;
+        }
+        let mut children = self.children.lock();
+        let status = kept
+            .gateways
+            .iter()
+            .find_map(|key| children.get(key))
+            .cloned();
+        for gone in kept.gateways.iter().filter(|key| !gateways.contains(key)) {
+            children.remove(gone);
+            self.state.published().set(gone.clone(), None);
+        }
+        if let Some(status) = status {
+            for new in gateways {
+                children.insert(new.clone(), status.clone());
+            }
+        }
+        drop(children);
+        self.reached(gateways);
+        kept.gateways = gateways.to_vec();
+    }
+
+    fn doors(&self, gateway: &ObjectKey) -> Vec<Door> {
+        self.state.distribution().doors(gateway)
     }
 
     /// Whether a proxy of this name is connected. None of ours is when this is asked.
-    fn is_served(&self, key: &ObjectKey) -> bool {
-        let node = format!("gateway/{}", name(key));
+    fn is_served(&self, unit: &Unit) -> bool {
+        let node = unit.node_id();
         let clients = self.state.distribution().distributor().clients();
         clients.iter().any(|client| client.node_id == node)
     }
 
-    fn refuse(&self, key: ObjectKey, message: &str) {
+    fn refuse(&self, gateways: &[ObjectKey], message: &str) {
         let reach = Reach {
             addresses: Vec::new(),
             problem: Some(Problem {
@@ -196,21 +215,23 @@ impl Supervisor {
                 message: message.to_owned(),
             }),
         };
-        if self.state.published().find(&key).as_ref() != Some(&reach) {
-            tracing::warn!(gateway = name(&key), "not started: {message}");
+        for key in gateways {
+            if self.state.published().find(key).as_ref() != Some(&reach) {
+                tracing::warn!(gateway = %key, "not started: {message}");
+            }
+            self.state.published().set(key.clone(), Some(reach.clone()));
         }
-        self.state.published().set(key, Some(reach));
     }
 
-    /// Keeps a Gateway's process running until it is told to stop, or nobody is left to tell it.
-    async fn keep(self, key: ObjectKey, mut stopped: watch::Receiver<bool>) -> ObjectKey {
+    /// Keeps a process running until it is told to stop, or nobody is left to tell it.
+    async fn keep(self, unit: Unit, mut stopped: watch::Receiver<bool>) -> Unit {
         let mut backoff = Backoff::new();
         let mut restarts = 0;
         loop {
             let begun = Instant::now();
-            let how = match self.spawn(&key).await {
+            let how = match self.spawn(&unit).await {
                 Ok(mut child) => {
-                    self.running(&key, child.id(), restarts);
+                    self.running(&unit, child.id(), restarts);
                     tokio::select! {
                         ended = child.wait() => match ended {
                             Ok(status) => format!("it ended ({status})"),
@@ -218,7 +239,7 @@ impl Supervisor {
                         },
                         () = told(&mut stopped) => {
                             child::end(&mut child, DRAIN + GRACE).await;
-                            tracing::info!(gateway = name(&key), "the Gateway's proxy has ended");
+                            tracing::info!(gateway = %unit, "the proxy has ended");
                             break;
                         }
                     }
@@ -227,15 +248,9 @@ impl Supervisor {
             };
             let pause = backoff.after(begun.elapsed());
             restarts += 1;
-            self.children.lock().insert(
-                key.clone(),
-                ChildStatus {
-                    pid: None,
-                    restarts,
-                },
-            );
+            let gateways = self.note(&unit, None, restarts);
             self.refuse(
-                key.clone(),
+                &gateways,
                 &format!(
                     "the Gateway's proxy does not run: {how}; its last words are in the control plane's log. It is started again"
                 ),
@@ -245,60 +260,86 @@ impl Supervisor {
                 () = told(&mut stopped) => break,
             }
         }
-        self.children.lock().remove(&key);
-        self.state.published().set(key.clone(), None);
-        key
+        unit
     }
 
-    fn running(&self, key: &ObjectKey, pid: Option<u32>, restarts: u32) {
-        tracing::info!(
-            gateway = name(key),
-            pid,
-            restarts,
-            "the Gateway's proxy runs"
-        );
-        let status = ChildStatus { pid, restarts };
-        self.children.lock().insert(key.clone(), status);
-        self.reached(key);
-    }
-
-    /// Says where a Gateway can be reached that is served.
-    fn reached(&self, key: &ObjectKey) {
-        let doors = self.state.distribution().doors(key);
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        for address in doors.iter().flat_map(|door| &door.addresses) {
-            if !addresses.contains(address) {
-                addresses.push(*address);
+    /// Nothing serves what a process served that has ended, unless another does by now.
+    fn forget(&self, ended: &Unit, running: &mut BTreeMap<Unit, Kept>) {
+        let Some(kept) = running.remove(ended) else {
+            return;
+        };
+        for key in kept.gateways {
+            if !running.values().any(|other| other.gateways.contains(&key)) {
+                self.children.lock().remove(&key);
+                self.state.published().set(key, None);
             }
         }
-        if addresses.is_empty() {
-            addresses.push(own_address());
-        }
-        let reach = Reach {
-            addresses: addresses
-                .iter()
-                .map(|address| Address {
-                    kind: "IPAddress",
-                    value: address.to_string(),
-                })
-                .collect(),
-            problem: None,
-        };
-        self.state.published().set(key.clone(), Some(reach));
     }
 
-    /// Starts a Gateway's process, with a token in case that it has no valid certificate.
-    async fn spawn(&self, key: &ObjectKey) -> io::Result<tokio::process::Child> {
-        let dir = self.data_dir.join("gateways");
-        let dir = dir.join(&*key.namespace).join(&*key.name);
+    /// The Gateways that a process serves now.
+    fn gateways(&self, unit: &Unit) -> Vec<ObjectKey> {
+        Unit::all(&self.state).remove(unit).unwrap_or_default()
+    }
+
+    /// Says how a process is. Returns the Gateways that it serves.
+    fn note(&self, unit: &Unit, pid: Option<u32>, restarts: u32) -> Vec<ObjectKey> {
+        let gateways = self.gateways(unit);
+        let mut children = self.children.lock();
+        for key in &gateways {
+            children.insert(key.clone(), ChildStatus { pid, restarts });
+        }
+        gateways
+    }
+
+    fn running(&self, unit: &Unit, pid: Option<u32>, restarts: u32) {
+        tracing::info!(gateway = %unit, pid, restarts, "the proxy runs");
+        let gateways = self.note(unit, pid, restarts);
+        self.reached(&gateways);
+    }
+
+    /// Says where Gateways can be reached that are served.
+    fn reached(&self, gateways: &[ObjectKey]) {
+        for key in gateways {
+            let mut addresses: Vec<IpAddr> = Vec::new();
+            for address in self.doors(key).iter().flat_map(|door| &door.addresses) {
+                if !addresses.contains(address) {
+                    addresses.push(*address);
+                }
+            }
+            if addresses.is_empty() {
+                addresses.push(own_address());
+            }
+            let reach = Reach {
+                addresses: addresses
+                    .iter()
+                    .map(|address| Address {
+                        kind: "IPAddress",
+                        value: address.to_string(),
+                    })
+                    .collect(),
+                problem: None,
+            };
+            self.state.published().set(key.clone(), Some(reach));
+        }
+    }
+
+    /// Starts a process, with a token in case that it has no valid certificate.
+    async fn spawn(&self, unit: &Unit) -> io::Result<tokio::process::Child> {
+        let dir = match unit {
+            Unit::Gateway(key) => Path::new(&*key.namespace).join(&*key.name),
+            // No namespace is called so.
+            Unit::Class(class) => Path::new(".class").join(class),
+        };
+        let dir = self.data_dir.join("gateways").join(dir);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&dir)?;
         let token = dir.join("token");
+        let (namespace, account) = unit.account();
         let (text, _) = self
             .authority
-            .issue_token(&key.namespace, &key.name, TOKEN_TTL, "gateways")
+            .issue_token(namespace, account, TOKEN_TTL, "gateways")
             .await
             .map_err(io::Error::other)?;
         write_private(&token, &text.to_string())?;
@@ -308,7 +349,8 @@ impl Supervisor {
             command.arg(argument.replace("{pid}", &own));
         }
         command
-            .args(["gateway", "--name", &name(key)])
+            .arg("gateway")
+            .args(unit.arguments())
             .args(["--xds", &reachable(self.xds).to_string()])
             .arg("--state-dir")
             .arg(&dir)
@@ -325,13 +367,8 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-/// `namespace/name`.
-fn name(key: &ObjectKey) -> String {
-    format!("{}/{}", key.namespace, key.name)
-}
-
 /// Why a port cannot be served from here, if another process has it.
-fn taken(door: &Door, key: &ObjectKey) -> Option<String> {
+fn taken(door: &Door, unit: &Unit) -> Option<String> {
     let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
     let addresses = match door.addresses.as_slice() {
         [] => &everywhere[..],
@@ -348,9 +385,8 @@ fn taken(door: &Door, key: &ObjectKey) -> Option<String> {
         let error = tried.err()?;
         (error.kind() == io::ErrorKind::AddrInUse).then(|| {
             format!(
-                "port {} is taken by another process (`ss -lntup` shows which), which may be a proxy that serves {} already; it is left alone",
+                "port {} is taken by another process (`ss -lntup` shows which), which may be a proxy that serves {unit} already; it is left alone",
                 door.port,
-                name(key)
             )
         })
     })

@@ -213,6 +213,53 @@ async fn gateways_of_other_classes_are_others_business() {
     kept.running.end().await;
 }
 
+/// A class whose Gateways share a proxy, and one of them.
+fn sharing(name: &str, port: u16) -> String {
+    let class = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: shared, annotations: {tulle.dev/merge-gateways: \"true\"}}\nspec: {controllerName: tulle.dev/gateway}\n";
+    let one = gateway(name, port).replace("gatewayClassName: tulle", "gatewayClassName: shared");
+    format!("{class}---\n{one}")
+}
+
+#[tokio::test]
+async fn gateways_of_a_class_may_share_a_process() {
+    let kept = Kept::start(LASTING).await;
+    kept.apply(&sharing("web", free_port())).await;
+    let said = kept.world.dir.path().join("said");
+    let line = until("started", || lines(&said).first().cloned()).await;
+    assert!(line.contains("gateway --class shared"), "{line}");
+    let dir = kept.world.dir.path().join("gateways/.class/shared");
+    let token = std::fs::read_to_string(dir.join("token")).expect("a token");
+    let record = kept.world.authority.check_token(&token).await;
+    let record = record.expect("a good token");
+    assert_eq!(
+        (&*record.namespace, &*record.service_account),
+        ("tulle-system", "shared")
+    );
+    let pid = until("its process", || kept.pid("web")).await;
+
+    // Another one comes to it, and goes again; the process stays.
+    kept.apply(&sharing("other", free_port())).await;
+    let other = until("the other's", || kept.pid("other")).await;
+    assert_eq!(other, pid);
+    until("its address", || kept.reach("other")).await;
+    kept.delete("web").await;
+    until("forgotten", || kept.reach("web").is_none().then_some(())).await;
+    assert_eq!(kept.children.find(&key("web")), None);
+    assert_eq!((kept.pid("other"), is_alive(pid)), (Some(pid), true));
+    assert_eq!(lines(&said).len(), 1);
+
+    // One that leaves the class has a process of its own, and nobody is left for the other.
+    kept.apply(&gateway("other", free_port())).await;
+    until("its own", || kept.pid("other").filter(|own| *own != pid)).await;
+    let ended = kept.world.dir.path().join("ended");
+    until("ended", || (lines(&ended).len() == 1).then_some(())).await;
+    until("its address", || {
+        kept.reach("other")?.problem.is_none().then_some(())
+    })
+    .await;
+    kept.running.end().await;
+}
+
 #[test]
 fn what_is_made_for_a_gateway_has_a_name_that_a_service_may_have() {
     assert_eq!(generated_name("web", "tulle"), "web-tulle");

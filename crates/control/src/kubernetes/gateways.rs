@@ -1,5 +1,5 @@
-//! Gateways on Kubernetes: for each of our class a ServiceAccount, the mesh's roots, a Deployment
-//! and a Service (GEP-1762).
+//! Gateways on Kubernetes: for each of our class, or for all of a class that share a proxy, a
+//! ServiceAccount, the mesh's roots, a Deployment and a Service (GEP-1762).
 //!
 //! [`objects`] says what is to be there; this writes it by server-side apply, so that what somebody
 //! changes is put right and what they add stays. Only the holder of the Lease writes. An object of
@@ -10,14 +10,15 @@ mod address;
 mod objects;
 mod owned;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use config::kind::gateway_class::BUILT_IN;
-use config::{Object, ObjectKey, ObjectKind, Spec};
+use config::{ObjectKey, ObjectKind, Spec};
 use futures_util::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::Value;
@@ -27,7 +28,7 @@ use tokio::time::{Instant, timeout};
 use self::address::Wish;
 use self::objects::{Gateway, Template};
 use self::owned::{News, Owned};
-use crate::gateways::generated_name;
+use crate::gateways::{Unit, generated_name};
 use crate::published::Problem;
 use crate::state::State;
 
@@ -98,9 +99,11 @@ pub(crate) struct Provisioner {
     pub(crate) roots: Box<dyn Fn() -> String + Send + Sync>,
 }
 
-/// What is remembered of a Gateway that was written for.
+/// What is remembered of what was written for.
 #[derive(Debug, Default)]
 struct Written {
+    /// The Gateways that it serves.
+    gateways: Vec<ObjectKey>,
     /// What was wanted then; without what only the API server knows.
     wanted: Option<(Gateway, Template, Wish)>,
     at: Option<Instant>,
@@ -136,6 +139,7 @@ impl Provisioner {
         let mut news = owned::watch(&self.client);
         let mut owned = Owned::default();
         let mut revision = self.state.revision();
+        // By the object that owns what was written.
         let mut written: HashMap<ObjectKey, Written> = HashMap::new();
         loop {
             let next = self.next_look(&written);
@@ -159,8 +163,8 @@ impl Provisioner {
     }
 
     fn take(event: News, owned: &mut Owned, written: &mut HashMap<ObjectKey, Written>) {
-        if let Some(gateway) = owned.take(event)
-            && let Some(known) = written.get_mut(&gateway)
+        if let Some(owner) = owned.take(event)
+            && let Some(known) = written.get_mut(&owner)
         {
             known.suspect = true;
         }
@@ -168,11 +172,10 @@ impl Provisioner {
 
     /// When something is due even if nothing happens.
     fn next_look(&self, written: &HashMap<ObjectKey, Written>) -> Instant {
-        let soon = written.iter().filter_map(|(key, w)| {
-            let waits = self.state.published().find(key).is_some_and(|reach| {
-                reach
-                    .problem
-                    .is_some_and(|p| p.reason == "AddressNotAssigned")
+        let soon = written.values().filter_map(|w| {
+            let waits = w.gateways.iter().any(|key| {
+                let problem = self.state.published().find(key).and_then(|r| r.problem);
+                problem.is_some_and(|p| p.reason == "AddressNotAssigned")
             });
             let grace = w
                 .service_since
@@ -192,59 +195,30 @@ impl Provisioner {
             service_type: self.settings.service_type,
             roots: (self.roots)(),
         };
-        let gateways: Vec<(ObjectKey, std::sync::Arc<Object>)> = self
-            .state
-            .list(ObjectKind::Gateway, None)
-            .into_iter()
-            .map(|entry| (entry.object.key.clone(), entry.object))
-            .collect();
-        let all: BTreeSet<&ObjectKey> = gateways.iter().map(|(key, _)| key).collect();
-        written.retain(|key, _| {
-            let stays = all.contains(key);
-            if !stays {
-                self.state.published().set(key.clone(), None);
-            }
-            stays
-        });
+        self.regroup(written);
         let now = Instant::now();
         let mut due = Vec::new();
-        for (key, object) in &gateways {
-            if !self.state.distribution().is_accepted(key) {
-                continue;
-            }
-            let Spec::Gateway(spec) = &object.spec else {
-                continue;
-            };
-            let infrastructure = spec.infrastructure.clone().unwrap_or_default();
-            let wanted = Gateway {
-                namespace: key.namespace.to_string(),
-                name: key.name.to_string(),
-                uid: String::new(),
-                class: spec.gateway_class_name.clone(),
-                labels: infrastructure.labels,
-                annotations: infrastructure.annotations,
-                doors: self.state.distribution().doors(key),
-                address: None,
-            };
-            let wish = Wish::of(spec);
-            let known = written.entry(key.clone()).or_default();
+        for (unit, gateways) in Unit::all(&self.state) {
+            let (owner, wanted, wish) = self.wanted(unit, &gateways);
+            let known = written.entry(owner.clone()).or_default();
+            known.gateways = gateways;
             if known.is_due(&wanted, &template, &wish, now) {
-                due.push((key.clone(), wanted, wish));
-            } else if let Some(service) = owned.service(key) {
+                due.push((owner, wanted, wish));
+            } else if let Some(service) = owned.service(&owner) {
                 // What became of its Service may be news.
-                self.publish(key, known, &wish, service);
+                self.publish(known, &wish, service);
             }
         }
-        let work = due.into_iter().map(|(key, wanted, wish)| {
+        let work = due.into_iter().map(|(owner, wanted, wish)| {
             let template = &template;
             async move {
                 let done = self.write(&wanted, template, &wish).await;
-                (key, wanted, wish, done)
+                (owner, wanted, wish, done)
             }
         });
         let mut work = futures_util::stream::iter(work).buffer_unordered(AT_ONCE);
-        while let Some((key, wanted, wish, done)) = work.next().await {
-            let known = written.entry(key.clone()).or_default();
+        while let Some((owner, wanted, wish, done)) = work.next().await {
+            let known = written.entry(owner).or_default();
             known.wanted = Some((wanted, template.clone(), wish.clone()));
             known.at = Some(Instant::now());
             known.suspect = false;
@@ -254,46 +228,97 @@ impl Provisioner {
                     known.retry = None;
                     known.service_since.get_or_insert_with(Instant::now);
                     known.unusable = unusable;
-                    self.publish(&key, known, &wish, &service);
+                    self.publish(known, &wish, &service);
                 }
                 Ok(None) => {
                     known.failures = 0;
                     known.retry = None;
                 }
-                Err(failure) => self.failed(&key, known, failure),
+                Err(failure) => self.failed(known, &failure),
             }
         }
         drop(work);
         self.sweep(owned).await;
     }
 
-    fn failed(&self, key: &ObjectKey, known: &mut Written, failure: Failure) {
+    /// Forgets what has gone, and what is served elsewhere now. A Gateway that is refused keeps what
+    /// it had.
+    fn regroup(&self, written: &mut HashMap<ObjectKey, Written>) {
+        let mut owners: HashMap<ObjectKey, ObjectKey> = HashMap::new();
+        for entry in self.state.list(ObjectKind::Gateway, None) {
+            if let Some(unit) = Unit::of(&entry.object, &self.state) {
+                owners.insert(entry.object.key.clone(), unit.owner());
+            }
+        }
+        for (owner, known) in written.iter_mut() {
+            known.gateways.retain(|gateway| {
+                let stays = owners.get(gateway) == Some(owner);
+                if !stays {
+                    self.state.published().set(gateway.clone(), None);
+                }
+                stays
+            });
+        }
+        written.retain(|_, known| !known.gateways.is_empty());
+    }
+
+    /// What is to be there for some Gateways, and the addresses that they ask for.
+    fn wanted(&self, unit: Unit, gateways: &[ObjectKey]) -> (ObjectKey, Gateway, Wish) {
+        let mut wanted = Gateway {
+            unit,
+            uid: String::new(),
+            class: String::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            doors: Vec::new(),
+            address: None,
+        };
+        let mut wish = Wish::default();
+        for key in gateways {
+            let entry = self.state.find(key);
+            let Some(Spec::Gateway(spec)) = entry.as_ref().map(|entry| &entry.object.spec) else {
+                continue;
+            };
+            wanted.class.clone_from(&spec.gateway_class_name);
+            wanted.doors.extend(self.state.distribution().doors(key));
+            wish.add(spec);
+            if let (Unit::Gateway(_), Some(infrastructure)) = (&wanted.unit, &spec.infrastructure) {
+                wanted.labels.clone_from(&infrastructure.labels);
+                wanted.annotations.clone_from(&infrastructure.annotations);
+            }
+        }
+        (wanted.unit.owner(), wanted, wish)
+    }
+
+    fn failed(&self, known: &mut Written, failure: &Failure) {
         let pause = RETRY.0 * 2_u32.saturating_pow(known.failures.min(10));
         known.failures += 1;
         known.retry = Some(Instant::now() + pause.min(RETRY.1));
-        let mut reach = self.state.published().find(key).unwrap_or_default();
-        let problem = Some(Problem {
-            reason: failure.reason,
-            message: failure.message,
-        });
-        if reach.problem != problem {
-            if let Some(problem) = &problem {
+        for key in &known.gateways {
+            let mut reach = self.state.published().find(key).unwrap_or_default();
+            let problem = Problem {
+                reason: failure.reason,
+                message: failure.message.clone(),
+            };
+            if reach.problem.as_ref() != Some(&problem) {
                 tracing::warn!(gateway = %key, "cannot be served: {}", problem.message);
+                reach.problem = Some(problem);
+                self.state.published().set(key.clone(), Some(reach));
             }
-            reach.problem = problem;
-            self.state.published().set(key.clone(), Some(reach));
         }
     }
 
-    /// Says where a Gateway can be reached.
-    fn publish(&self, key: &ObjectKey, known: &Written, wish: &Wish, service: &Value) {
+    /// Says where Gateways can be reached.
+    fn publish(&self, known: &Written, wish: &Wish, service: &Value) {
         let since = known.service_since.unwrap_or_else(Instant::now);
         let kind = self.settings.service_type;
         let reach = address::reach(kind, service, wish, &known.unusable, since.elapsed());
-        self.state.published().set(key.clone(), Some(reach));
+        for key in &known.gateways {
+            self.state.published().set(key.clone(), Some(reach.clone()));
+        }
     }
 
-    /// Brings all objects of a Gateway into being. Returns the Service, and what of the addresses
+    /// Brings all objects of a proxy into being. Returns the Service, and what of the addresses
     /// asked for cannot be had.
     async fn write(
         &self,
@@ -309,7 +334,7 @@ impl Provisioner {
             uid,
             ..wanted.clone()
         };
-        let services = self.api::<Service>(&wanted.namespace);
+        let services = self.api::<Service>(wanted.namespace());
         let current = self.own(&services, "Service", &wanted).await?;
         let (address, unusable) = match self.settings.service_type {
             ServiceType::ClusterIp => {
@@ -327,13 +352,13 @@ impl Provisioner {
             call(services.delete(&name, &DeleteParams::default())).await?;
         }
         let objects = wanted.objects(template);
-        let accounts = self.api::<ServiceAccount>(&wanted.namespace);
+        let accounts = self.api::<ServiceAccount>(wanted.namespace());
         self.own(&accounts, "ServiceAccount", &wanted).await?;
         self.apply(&accounts, &objects.account).await?;
-        let maps = self.api::<ConfigMap>(&wanted.namespace);
+        let maps = self.api::<ConfigMap>(wanted.namespace());
         self.own(&maps, "ConfigMap", &wanted).await?;
         self.apply(&maps, &objects.roots).await?;
-        let deployments = self.api::<Deployment>(&wanted.namespace);
+        let deployments = self.api::<Deployment>(wanted.namespace());
         self.own(&deployments, "Deployment", &wanted).await?;
         self.apply(&deployments, &objects.deployment).await?;
         let Some(service) = &objects.service else {
@@ -351,19 +376,23 @@ impl Provisioner {
         Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
-    /// The Gateway's uid as the API server has it now; `None` if it is not there.
+    /// The owner's uid as the API server has it now; `None` if it is not there.
     async fn uid(&self, gateway: &Gateway) -> Result<Option<String>, Failure> {
-        let resource = gateways();
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &gateway.namespace, &resource);
-        let found = call(api.get_metadata_opt(&gateway.name)).await?;
+        let owner = gateway.unit.owner();
+        let resource = owners(owner.kind);
+        let client = self.client.clone();
+        let api: Api<DynamicObject> = match &gateway.unit {
+            Unit::Gateway(key) => Api::namespaced_with(client, &key.namespace, &resource),
+            Unit::Class(_) => Api::all_with(client, &resource),
+        };
+        let found = call(api.get_metadata_opt(&owner.name)).await?;
         Ok(found
             .map(|object| object.metadata)
             .filter(|metadata| metadata.deletion_timestamp.is_none())
             .and_then(|metadata| metadata.uid))
     }
 
-    /// The object of a Gateway's name if there is one; an error if it is somebody else's.
+    /// The object of a name if there is one; an error if it is somebody else's.
     async fn own(
         &self,
         api: &Api<DynamicObject>,
@@ -374,25 +403,23 @@ impl Provisioner {
         let Some(found) = call(api.get_opt(&name)).await? else {
             return Ok(None);
         };
-        let owners = found.metadata.owner_references.iter().flatten();
-        if owners.into_iter().any(|owner| owner.uid == gateway.uid) {
+        let owners: Vec<_> = found.metadata.owner_references.iter().flatten().collect();
+        if owners.iter().any(|owner| owner.uid == gateway.uid) {
             return Ok(Some(found));
         }
-        let going = found
-            .metadata
-            .owner_references
-            .iter()
-            .flatten()
-            .any(|o| o.kind == "Gateway" && o.name == gateway.name);
-        Err(Failure::new(if going {
+        let own = gateway.unit.owner();
+        let going =
+            |owner: &&&OwnerReference| owner.kind == own.kind.as_str() && owner.name == *own.name;
+        let namespace = gateway.namespace();
+        Err(Failure::new(if owners.iter().any(|owner| going(&owner)) {
             format!(
-                "{kind} {}/{name} is of an earlier Gateway of this name and is being removed",
-                gateway.namespace
+                "{kind} {namespace}/{name} is of an earlier {} of this name and is being removed",
+                own.kind
             )
         } else {
             format!(
-                "there is a {kind} {}/{name} already that does not belong to this Gateway, and it is left as it is: delete or rename it, or give the Gateway another name",
-                gateway.namespace
+                "there is a {kind} {namespace}/{name} already that does not belong to this {kind_of_owner}, and it is left as it is: delete or rename it, or give the {kind_of_owner} another name",
+                kind_of_owner = own.kind,
             )
         }))
     }
@@ -407,29 +434,36 @@ impl Provisioner {
         call(api.patch(name, &parameters, &Patch::Apply(object))).await
     }
 
-    /// Removes what was made for a Gateway under another class than it has now.
+    /// Removes what was made for a Gateway under another class than it has now, or for a class whose
+    /// Gateways share a proxy no more.
     async fn sweep(&self, owned: &Owned) {
-        for (kind, namespace, name, gateway) in owned.all() {
-            let Some(entry) = self.state.find(gateway) else {
-                // It goes with the Gateway.
+        let units = Unit::all(&self.state);
+        for (kind, namespace, name, owner) in owned.all() {
+            let Some(entry) = self.state.find(owner) else {
+                // It goes with its owner.
                 continue;
             };
-            let Spec::Gateway(spec) = &entry.object.spec else {
-                continue;
+            let stays = match &entry.object.spec {
+                Spec::Gateway(spec) => {
+                    let class = &spec.gateway_class_name;
+                    self.is_ours(class)
+                        && !Unit::is_merged(class, &self.state)
+                        && generated_name(&owner.name, class) == name
+                }
+                _ => units.contains_key(&Unit::Class(owner.name.to_string())),
             };
-            let class = &spec.gateway_class_name;
-            if self.is_ours(class) && generated_name(&gateway.name, class) == name {
+            if stays {
                 continue;
             }
             let api: Api<DynamicObject> =
                 Api::namespaced_with(self.client.clone(), namespace, &kind.resource());
             match call(api.delete(name, &DeleteParams::default())).await {
                 Ok(_) => tracing::info!(
-                    gateway = %gateway, kind = kind.as_str(), name,
-                    "removed: the Gateway has another class now"
+                    %owner, kind = kind.as_str(), name,
+                    "removed: it is served otherwise now"
                 ),
                 Err(failure) => tracing::warn!(
-                    gateway = %gateway, kind = kind.as_str(), name,
+                    %owner, kind = kind.as_str(), name,
                     "cannot be removed: {}", failure.message
                 ),
             }
@@ -457,13 +491,17 @@ impl Written {
     }
 }
 
-fn gateways() -> ApiResource {
+/// Where Gateways and their classes are asked for.
+fn owners(kind: ObjectKind) -> ApiResource {
     ApiResource {
         group: config::kind::GATEWAY_GROUP.to_owned(),
         version: "v1".to_owned(),
         api_version: format!("{}/v1", config::kind::GATEWAY_GROUP),
-        kind: "Gateway".to_owned(),
-        plural: "gateways".to_owned(),
+        kind: kind.as_str().to_owned(),
+        plural: match kind {
+            ObjectKind::GatewayClass => "gatewayclasses".to_owned(),
+            _ => "gateways".to_owned(),
+        },
     }
 }
 

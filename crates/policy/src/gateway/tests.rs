@@ -11,6 +11,7 @@ use wire::Fields;
 fn listener(name: &str, protocol: Protocol, hostname: Option<&str>) -> Listener {
     Listener {
         gateway: ObjectName::new("shop", "web").expect("valid"),
+        merged_class: None,
         name: name.to_owned(),
         addresses: Vec::new(),
         port: 80,

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use model::mesh::TrustBundle;
 use model::resource::{
-    Key, Kind, Resource, SINGLETON, address_alias, collection_of, collection_of_gateway,
+    Key, Kind, Resource, SINGLETON, address_alias, class_alias, collection_of,
+    collection_of_gateway,
 };
 use model::route::{Filter, Target};
 use model::{ServiceName, WorkloadName};
@@ -76,6 +77,9 @@ impl Updater {
             Role::Gateway(options::Gateways::All) => handle.subscribe(Kind::Listener, WILDCARD),
             Role::Gateway(options::Gateways::One(name)) => {
                 handle.subscribe(Kind::Listener, &collection_of_gateway(name))
+            }
+            Role::Gateway(options::Gateways::Class(class)) => {
+                handle.subscribe(Kind::Listener, &class_alias(class))
             }
         };
         let mut updater = Self {

@@ -1,4 +1,5 @@
-//! `tulle gateway`: the proxy of one Gateway, fed by the control plane.
+//! `tulle gateway`: the proxy of one Gateway, or of those of a class that share one, fed by the
+//! control plane.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -8,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use config::kind::authentication_policy::SYSTEM_NAMESPACE;
 use model::gateway::GatewayName;
 use proxy::{Control, Gateways, Options, Role, Source};
 
@@ -16,7 +18,7 @@ use crate::command::proxy::{Outlets, log};
 use crate::command::token::duration;
 use crate::failure::usage;
 
-/// Run the proxy of a Gateway, fed by the control plane.
+/// Run the proxy of a Gateway, or of all Gateways of a class, fed by the control plane.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example: as the service account of the Gateway's name, whose proxies alone get its keys\n  tulle token create -n shop --service-account web > token\n  tulle gateway --name shop/web --xds 127.0.0.1:15012 --state-dir /var/lib/tulle/web --token-file token"
@@ -27,9 +29,21 @@ pub(crate) struct Gateway {
         long,
         env = "TULLE_GATEWAY",
         value_name = "NS/NAME",
+        required_unless_present = "class",
+        conflicts_with = "class",
         hide_env_values = true
     )]
-    name: String,
+    name: Option<String>,
+    /// Instead of one Gateway, all of this GatewayClass, which has the annotation
+    /// `tulle.dev/merge-gateways: "true"`; as the service account of the class's name in the namespace
+    /// tulle-system.
+    #[arg(
+        long,
+        env = "TULLE_GATEWAY_CLASS",
+        value_name = "NAME",
+        hide_env_values = true
+    )]
+    class: Option<String>,
     /// The control plane: HOST:PORT of its gRPC listener.
     #[arg(
         long,
@@ -86,16 +100,15 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) fn execute(self, talk: &Talk) -> anyhow::Result<ExitCode> {
         log(talk, self.log_json);
-        let name = GatewayName::from_str(&self.name)
-            .map_err(|_| usage!("--name \"{}\": expected NAMESPACE/NAME", self.name))?;
+        let (workload, gateways) = self.serves()?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.state_dir)
             .with_context(|| format!("--state-dir {}", self.state_dir.display()))?;
         proxy::run(Options {
-            workload: name.clone(),
-            role: Role::Gateway(Gateways::One(name)),
+            workload,
+            role: Role::Gateway(gateways),
             source: Source::Control(Control {
                 address: self.xds,
                 state_dir: self.state_dir,
@@ -110,5 +123,18 @@ impl Gateway {
             drain: self.drain,
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What it serves, and as what workload.
+    fn serves(&self) -> anyhow::Result<(GatewayName, Gateways)> {
+        if let Some(class) = &self.class {
+            let workload = GatewayName::new(SYSTEM_NAMESPACE, class)
+                .map_err(|_| usage!("--class \"{class}\": expected the name of a GatewayClass"))?;
+            return Ok((workload, Gateways::Class(class.clone())));
+        }
+        let name = self.name.as_deref().unwrap_or_default();
+        let name = GatewayName::from_str(name)
+            .map_err(|_| usage!("--name \"{name}\": expected NAMESPACE/NAME"))?;
+        Ok((name.clone(), Gateways::One(name)))
     }
 }

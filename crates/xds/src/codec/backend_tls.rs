@@ -4,6 +4,7 @@ use model::backend_tls::{BackendTls, Roots, SubjectName};
 use model::name::is_subdomain;
 
 use super::field::{Invalid, Result, each, optional_port, parse, required};
+use super::tls;
 use crate::proto::v1;
 
 pub(super) fn to_message(policy: &BackendTls) -> v1::BackendTls {
@@ -27,6 +28,7 @@ pub(super) fn to_message(policy: &BackendTls) -> v1::BackendTls {
         names: names.collect(),
         system_roots,
         roots,
+        options: tls::to_message(&policy.options),
     }
 }
 
@@ -56,5 +58,6 @@ pub(super) fn from_message(message: v1::BackendTls) -> Result<BackendTls> {
         } else {
             Roots::Certificates(message.roots)
         },
+        options: tls::from_message(message.options)?,
     })
 }

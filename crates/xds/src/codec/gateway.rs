@@ -14,6 +14,7 @@ use super::field::{
     known, parse, port, required,
 };
 use super::limits;
+use super::tls as options;
 use crate::proto::v1;
 use v1::listener::BackendIdentity as WireIdentity;
 use v1::listener::{Protocol as WireProtocol, ProxyProtocol as WireProxy, Tls as WireTls};
@@ -52,6 +53,7 @@ pub(super) fn listener_to_message(listener: &Listener) -> v1::Listener {
         },
         http3: listener.http3.map(http3_to_message),
         limits: Some(limits::to_message(&listener.limits)),
+        merged_class: listener.merged_class.as_deref().map(ToOwned::to_owned),
     }
 }
 
@@ -73,6 +75,7 @@ fn tls_to_message(tls: &Tls) -> WireTls {
                 roots: clients.roots.clone(),
                 optional: clients.optional,
             }),
+        options: options::to_message(&termination.options),
     })
 }
 
@@ -135,6 +138,10 @@ pub(super) fn listener_from_message(message: v1::Listener) -> Result<Listener> {
         },
         http3: message.http3.map(http3).transpose()?,
         limits: limits::from_message(message.limits)?,
+        merged_class: message
+            .merged_class
+            .map(|class| section("merged_class", class).map(Into::into))
+            .transpose()?,
     })
 }
 
@@ -182,6 +189,7 @@ fn tls(message: WireTls) -> Result<Tls> {
     Ok(Tls::Terminate(Termination {
         certificates,
         clients,
+        options: options::from_message(termination.options)?,
     }))
 }
 

@@ -430,6 +430,22 @@ pub struct BackendTls {
     /// Otherwise these do, in DER.
     #[prost(bytes = "vec", repeated, tag = "8")]
     pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// What is spoken.
+    #[prost(message, optional, tag = "9")]
+    pub options: ::core::option::Option<TlsOptions>,
+}
+/// What of TLS is spoken with the outside.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TlsOptions {
+    /// Whether nothing below TLS 1.3.
+    #[prost(bool, tag = "1")]
+    pub only_tls_13: bool,
+    /// IANA's numbers of groups for the key exchange, most wanted first; all if none.
+    #[prost(uint32, repeated, tag = "2")]
+    pub groups: ::prost::alloc::vec::Vec<u32>,
+    /// IANA's numbers of cipher suites; all if none.
+    #[prost(uint32, repeated, tag = "3")]
+    pub suites: ::prost::alloc::vec::Vec<u32>,
 }
 /// A name in a certificate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -484,6 +500,9 @@ pub struct Listener {
     /// Proxies in front of it that are believed about whom requests come from.
     #[prost(uint32, tag = "12")]
     pub trusted_hops: u32,
+    /// The GatewayClass, if one proxy serves all Gateways of it.
+    #[prost(string, optional, tag = "15")]
+    pub merged_class: ::core::option::Option<::prost::alloc::string::String>,
     /// What becomes of TLS.
     #[prost(oneof = "listener::Tls", tags = "7, 8")]
     pub tls: ::core::option::Option<listener::Tls>,
@@ -634,6 +653,9 @@ pub struct Termination {
     /// Whom clients must be vouched for by; unset: they are not asked.
     #[prost(message, optional, tag = "2")]
     pub clients: ::core::option::Option<ClientValidation>,
+    /// What is spoken.
+    #[prost(message, optional, tag = "3")]
+    pub options: ::core::option::Option<TlsOptions>,
 }
 /// A certificate with its key. Only for the Gateway's own proxies.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -101,3 +101,69 @@ fn a_proxy_that_somebody_else_runs_is_left_alone() {
     let programmed = conditions.iter().find(|c| c["type"] == "Programmed");
     assert_eq!(programmed.unwrap()["status"], "False", "{gateway}");
 }
+
+/// A Gateway of a class whose Gateways share a proxy, for one host, with its route.
+fn sharing(host: &str, port: u16, to: u16) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {{name: shared, annotations: {{tulle.dev/merge-gateways: \"true\"}}}}
+spec: {{controllerName: tulle.dev/gateway}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: {host}, namespace: default}}
+spec:
+  gatewayClassName: shared
+  listeners: [{{name: http, port: {port}, protocol: HTTP, hostname: {host}}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {host}, namespace: default}}
+spec:
+  parentRefs: [{{name: {host}}}]
+  rules: [{{backendRefs: [{{name: {host}, port: {to}}}]}}]
+"
+    )
+}
+
+#[test]
+fn gateways_of_a_class_share_a_process_and_its_ports() {
+    let mesh = Mesh::start_with(Mode::Explicit, &["--gateways", "spawn"]);
+    let port = free_port();
+    let hosts = ["one", "two"];
+    let servers = hosts.map(|host| mesh.server(host, "/http", move |_| Step::answer(host)));
+    for (host, server) in hosts.iter().zip(&servers) {
+        mesh.apply(&sharing(host, port, server.upstream.port()));
+    }
+    for host in hosts {
+        let text = testkit::wait_for("it is served", SOON, || {
+            let mut raw = Raw::connect(("127.0.0.1", port)).ok()?;
+            let response = raw.get(host, "/");
+            (response.status == 200).then(|| response.text())
+        });
+        assert_eq!(text, host);
+    }
+    let gateways = mesh.api("GET", "/api/v1/status", "")["gateways"].clone();
+    let pids: Vec<u64> = (0..2)
+        .map(|i| gateways[i]["process"]["pid"].as_u64().expect("a process"))
+        .collect();
+    assert_eq!(pids[0], pids[1], "{gateways}");
+    for host in hosts {
+        let path = format!("/api/v1/resources/gateways/default/{host}");
+        testkit::wait_for("it is programmed", SOON, || {
+            let gateway = mesh.api("GET", &path, "");
+            let conditions = gateway["status"]["conditions"].as_array()?.clone();
+            let is = |c: &&Value| c["type"] == "Programmed" && c["status"] == "True";
+            conditions.iter().find(is).map(|_| ())
+        });
+    }
+    mesh.api("DELETE", "/api/v1/resources/gateways/default/one", "");
+    testkit::wait_for("one has gone", SOON, || {
+        let mut raw = Raw::connect(("127.0.0.1", port)).ok()?;
+        (raw.get("one", "/").status == 404).then_some(())
+    });
+    let mut raw = Raw::connect(("127.0.0.1", port)).unwrap();
+    assert_eq!(raw.get("two", "/").text(), "two");
+    assert!(is_alive(pids[0]));
+}

@@ -94,3 +94,46 @@ fn a_request_for_another_listeners_host_is_misdirected_and_one_for_nobodys_is_no
         assert_eq!(get_tls(port, name, host).0, status, "{host} over {name}");
     }
 }
+
+#[test]
+fn a_listener_speaks_no_more_of_tls_than_its_options_say() {
+    const X25519MLKEM768: u16 = 0x11ec;
+    const X25519: u16 = 0x1d;
+    let server = Upstream::start(|_| Step::answer("hello"));
+    let (plain, strict) = (free_port(), free_port());
+    let options =
+        "options: {tulle.dev/min-version: \"1.3\", tulle.dev/key-exchange-groups: X25519MLKEM768}";
+    let text = [
+        gateway(&[
+            https("plain", plain, "a.com"),
+            https("strict", strict, "a.com").replace("tls: {", &format!("tls: {{{options}, ")),
+        ]),
+        secret("cert", "a.com"),
+        service("s", "http", server.port()),
+        http_route("r", "a.com", "s"),
+    ]
+    .concat();
+    let _proxy = Static::start("tls-options", &[("all.yaml", text)], plain);
+    let (v12, v13) = (&rustls::version::TLS12, &rustls::version::TLS13);
+    for (port, version, group, taken) in [
+        (plain, v13, X25519MLKEM768, true),
+        (plain, v13, X25519, true),
+        (plain, v12, X25519, true),
+        (strict, v13, X25519MLKEM768, true),
+        (strict, v13, X25519, false),
+        (strict, v12, X25519, false),
+    ] {
+        let config = narrow_client_config(version, group);
+        let answered =
+            Raw::connect_tls(("127.0.0.1", port), config, "a.com").is_ok_and(|mut raw| {
+                let sent = raw.send("GET / HTTP/1.1\r\nHost: a.com\r\n\r\n");
+                sent.is_ok() && raw.response(SOON).is_ok_and(|answer| answer.status == 200)
+            });
+        assert_eq!(
+            answered,
+            taken,
+            "{version:?} {group:#x}, strict: {}",
+            port == strict
+        );
+    }
+}

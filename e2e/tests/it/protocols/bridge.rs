@@ -1,5 +1,6 @@
 //! HTTP/2, and the ways between it and HTTP/1: a client and a server need not speak the same.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
@@ -306,7 +307,7 @@ fn a_request_may_ask_for_h2c() {
     let lengths = [126, 127, 20_000];
     let mut more = String::new();
     for (n, length) in lengths.into_iter().enumerate() {
-        more += &format!("X-Long-{n}: {}\r\n", "y".repeat(length));
+        let _ = write!(more, "X-Long-{n}: {}\r\n", "y".repeat(length));
     }
     let mut client = upgraded(&front, "up", "AAMAAABkAAQAAP__", &more);
     let answer = Outcome::Answered(Some(200), b"GET /up\n".to_vec());

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check_object_ref;
 use crate::check::Check;
+use crate::kind::tls_options;
 
 /// `tls` of a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +19,7 @@ pub struct ListenerTls {
     /// Secrets of the type `kubernetes.io/tls`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub certificate_refs: Vec<SecretRef>,
-    /// Settings of implementations; Tulle has none.
+    /// Versions, groups, cipher suites; see [`tls_options`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub options: BTreeMap<String, String>,
 }
@@ -147,8 +148,11 @@ impl ListenerTls {
         c.each("certificateRefs", &self.certificate_refs, |c, reference| {
             check_object_ref(&reference.name, reference.namespace.as_deref(), c);
         });
-        if !self.options.is_empty() {
-            c.warn_at("options", "has nothing that Tulle knows", "take it out");
+        if self.mode == TlsMode::Passthrough && !self.options.is_empty() {
+            let message = "has no effect where TLS is passed through";
+            c.warn_at("options", message, "take it out");
+        } else {
+            tls_options::check(&self.options, c);
         }
     }
 }

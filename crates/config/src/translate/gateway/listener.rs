@@ -6,7 +6,7 @@ use model::ObjectName;
 use model::gateway::{BackendIdentity, Listener, Protocol, ProxyProtocol, Tls};
 use model::resource::Resource;
 
-use super::merge::Conflict;
+use super::merge::{Conflict, Merged};
 use super::{policy, tls};
 use crate::check::Check;
 use crate::diagnostic::Severity;
@@ -27,8 +27,8 @@ pub(super) struct Owner<'a> {
     pub(super) name: ObjectName,
     /// What is said in it.
     pub(super) spec: &'a GatewaySpec,
-    /// UDP ports that its listeners take.
-    pub(super) datagrams: &'a BTreeSet<u16>,
+    /// Its listeners beside those of others.
+    pub(super) merged: &'a Merged,
     /// What it shows to backends.
     pub(super) identity: BackendIdentity,
     /// Why none of its listeners is programmed, if so.
@@ -79,7 +79,7 @@ pub(super) fn translate(
         && let Some(protocol) = listener.protocol()
     {
         let mut model = to_model(owner, listener, protocol, tls.tls, view, defaults);
-        if let Some(why) = without_http3(&mut model, owner.datagrams) {
+        if let Some(why) = without_http3(&mut model, &owner.merged.datagrams) {
             let hint = "HTTP/1 and HTTP/2 are served; see docs/gateway.md";
             c.found(Severity::Warning, why, hint);
         }
@@ -101,6 +101,9 @@ pub(super) fn translate(
         ),
     };
     let mut conditions = vec![accepted, resolved, conflicted];
+    if conflict.is_none() {
+        conditions.extend(owner.merged.overlaps.condition(listener));
+    }
     conditions.extend(unprogrammed);
     output.listeners.push(ListenerStatus {
         name: listener.name.clone(),
@@ -181,6 +184,7 @@ fn to_model(
         .map_or_else(Default::default, |mesh| mesh.to_model(defaults).limits);
     let mut model = Listener {
         gateway: owner.name.clone(),
+        merged_class: super::merged_class(owner.spec, view).map(Into::into),
         name: owner.listener_name(listener),
         addresses: if defaults.addresses_outside {
             Vec::new()

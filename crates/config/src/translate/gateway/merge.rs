@@ -1,9 +1,10 @@
 //! The listeners of a Gateway and of the `ListenerSet`s that it allows, as one list, and which of
-//! them conflict (Gateway API, "Distinct Listeners"; GEP-1713).
+//! them conflict (Gateway API, "Distinct Listeners"; GEP-1713). Where the Gateways of a class share a
+//! proxy, the list is that of all of them.
 //!
-//! A listener of an earlier owner wins over one of a later: first the Gateway, then sets by age,
-//! then by name. Among listeners of one owner nobody wins, as the specification demands. What is
-//! refused here occupies nothing.
+//! A listener of an earlier owner wins over one of a later: first Gateways, then sets, by age, then
+//! by name. Among listeners of one owner nobody wins, as the specification demands. What is refused
+//! here occupies nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
@@ -11,20 +12,33 @@ use std::rc::Rc;
 use model::gateway::Protocol;
 use model::hostname::Hostname;
 
+use super::overlap::Overlaps;
 use crate::kind::ObjectKind;
 use crate::kind::gateway::{GatewaySpec, LabelSelector, ListenerSpec, ListenersFrom};
 use crate::object::{Object, ObjectKey, Spec};
 use crate::translate::store::{Topic, View};
 
-/// What was found for each listener, in the order in which they were written.
+/// What was found for each listener.
 #[derive(Debug, Default)]
 pub(in crate::translate) struct Merged {
-    /// The Gateway's own.
-    pub(super) own: Vec<Option<Conflict>>,
-    /// Those of the sets that are allowed.
-    pub(super) sets: BTreeMap<ObjectKey, Vec<Option<Conflict>>>,
+    /// Of each Gateway, and of each set that is allowed, in the order in which they were written.
+    found: BTreeMap<ObjectKey, Vec<Option<Conflict>>>,
     /// UDP ports that are taken.
     pub(super) datagrams: BTreeSet<u16>,
+    /// Which of them end TLS for hosts of each other.
+    pub(super) overlaps: Overlaps,
+}
+
+impl Merged {
+    /// Whether the listeners of a Gateway or set are in the list.
+    pub(super) fn has(&self, owner: &ObjectKey) -> bool {
+        self.found.contains_key(owner)
+    }
+
+    /// What was found for the listeners of a Gateway or set.
+    pub(super) fn of(&self, owner: &ObjectKey) -> &[Option<Conflict>] {
+        self.found.get(owner).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Why a listener is not distinct.
@@ -56,31 +70,68 @@ type Ports = HashMap<(u16, bool), Taken>;
 
 /// The merged list. It is worked out once for each set of changes, however many sets ask.
 pub(super) fn merged(gateway: &Object, spec: &GatewaySpec, view: &mut View<'_>) -> Rc<Merged> {
-    view.once(&gateway.key, |view| merge(gateway, spec, view))
+    let class = super::merged_class(spec, view).filter(|_| super::refusal(spec).is_none());
+    let Some(class) = class else {
+        return view.once(&gateway.key, |view| merge(&[(gateway, spec)], view));
+    };
+    let class = ObjectKey::new(ObjectKind::GatewayClass, "", class);
+    view.once(&class, |view| {
+        let mut gateways: Vec<(&Object, &GatewaySpec)> = Vec::new();
+        for object in view.list(Topic::Attached(ObjectKind::Gateway, class.clone())) {
+            if let Spec::Gateway(spec) = &object.spec
+                && super::refusal(spec).is_none()
+            {
+                gateways.push((&**object, spec));
+            }
+        }
+        gateways.sort_by_cached_key(|(gateway, _)| age(gateway));
+        merge(&gateways, view)
+    })
+}
+
+/// Who comes first.
+fn age(object: &Object) -> (u64, String) {
+    let key = &object.key;
+    let created = object.metadata.created.unwrap_or(0);
+    (created, format!("{}/{}", key.namespace, key.name))
 }
 
 /// Merges and compares; the cost is in proportion to the number of listeners.
-fn merge(gateway: &Object, spec: &GatewaySpec, view: &mut View<'_>) -> Merged {
+fn merge(gateways: &[(&Object, &GatewaySpec)], view: &mut View<'_>) -> Merged {
     let mut merged = Merged::default();
     let mut ports = Ports::new();
-    merged.own = settle(&spec.listeners, "the Gateway", &mut ports);
-    let attached = Topic::Attached(ObjectKind::ListenerSet, gateway.key.clone());
-    let mut sets = view.list(attached);
-    sets.retain(|set| allows(gateway, spec, set, view));
-    sets.sort_by_cached_key(|set| {
-        let key = &set.key;
-        let created = set.metadata.created.unwrap_or(0);
-        (created, format!("{}/{}", key.namespace, key.name))
-    });
+    let mut distinct: Vec<&ListenerSpec> = Vec::new();
+    for (gateway, spec) in gateways {
+        let found = settle(&spec.listeners, "the Gateway", &mut ports);
+        distinct.extend(without_conflict(&spec.listeners, &found));
+        merged.found.insert(gateway.key.clone(), found);
+    }
+    let mut sets = Vec::new();
+    for (gateway, spec) in gateways {
+        let attached = Topic::Attached(ObjectKind::ListenerSet, gateway.key.clone());
+        let all = view.list(attached).into_iter();
+        sets.extend(all.filter(|set| allows(gateway, spec, set, view)));
+    }
+    sets.sort_by_cached_key(|set| age(set));
     for set in sets {
         if let Spec::ListenerSet(spec) = &set.spec {
             let found = settle(&spec.listeners, "this ListenerSet", &mut ports);
-            merged.sets.insert(set.key.clone(), found);
+            distinct.extend(without_conflict(&spec.listeners, &found));
+            merged.found.insert(set.key.clone(), found);
         }
     }
     let datagrams = ports.keys().filter(|(_, datagrams)| *datagrams);
     merged.datagrams = datagrams.map(|(port, _)| *port).collect();
+    merged.overlaps = Overlaps::of(distinct.into_iter());
     merged
+}
+
+fn without_conflict<'a>(
+    listeners: &'a [ListenerSpec],
+    found: &[Option<Conflict>],
+) -> impl Iterator<Item = &'a ListenerSpec> {
+    let both = listeners.iter().zip(found);
+    both.filter_map(|(listener, conflict)| conflict.is_none().then_some(listener))
 }
 
 /// Whether a Gateway allows a `ListenerSet` to add listeners.

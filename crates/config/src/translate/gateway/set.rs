@@ -40,7 +40,7 @@ pub(in crate::translate) fn parent<'a>(
         return Err(NoParent::Foreign(format!("its {key}: {why}")));
     }
     let merged = merge::merged(gateway, gateway_spec, view);
-    if !merged.sets.contains_key(&object.key) {
+    if !merged.has(&object.key) {
         return Err(NoParent::NotAllowed(format!(
             "its {key} does not allow ListenerSets of namespace {}",
             object.namespace()
@@ -75,11 +75,11 @@ pub(in crate::translate) fn translate(
         gateway,
         name,
         spec: gateway_spec,
-        datagrams: &merged.datagrams,
+        merged: &merged,
         identity,
         refused,
     };
-    let conflicts = merged.sets.get(&object.key).map_or(&[][..], Vec::as_slice);
+    let conflicts = merged.of(&object.key);
     let mut served = 0;
     c.at("spec", |c| {
         let listeners = spec.listeners.iter().zip(conflicts);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use identity::edge;
 use model::gateway::{
     BackendIdentity, Certificate, ClientValidation, PrivateKey, Termination, Tls,
 };
@@ -12,7 +13,7 @@ use super::Fault;
 use crate::kind::gateway::{
     FrontendMode, GatewaySpec, ListenerSpec, ObjectRef, SecretRef, TlsMode,
 };
-use crate::kind::{GATEWAY_GROUP, ObjectKind};
+use crate::kind::{GATEWAY_GROUP, ObjectKind, tls_options};
 use crate::object::{Object, ObjectKey, Spec};
 use crate::suggest;
 use crate::translate::store::{Topic, View};
@@ -81,6 +82,7 @@ pub(super) fn resolve(
     let termination = Termination {
         certificates,
         clients,
+        options: tls_options::to_model(&tls.options),
     };
     let resolved = Resolved {
         tls: unusable.is_none().then_some(Tls::Terminate(termination)),
@@ -156,10 +158,17 @@ fn certificate(
         let message = format!("tls.key of Secret \"{name}\" holds no private key");
         fault(message, "put the key there in PEM, not encrypted")
     })?;
-    Ok(Certificate {
+    let certificate = Certificate {
         chain,
         key: PrivateKey::from_der(key.secret_der().to_vec()),
-    })
+    };
+    edge::check_certificate(&certificate).map_err(|why| {
+        let message = format!("tls.crt and tls.key of Secret \"{name}\" cannot be used: {why}");
+        let hint =
+            "put a certificate and its own key there: RSA of at least 2048 bits, ECDSA or Ed25519";
+        fault(message, hint)
+    })?;
+    Ok(certificate)
 }
 
 /// The root certificates in `ca.crt` of a ConfigMap or Secret.
@@ -192,10 +201,19 @@ pub(in crate::translate) fn root_certificates(
             return Err(fault("InvalidCACertificateRef", message, ""));
         }
     };
-    text.and_then(|text| certificates(&text)).ok_or_else(|| {
-        let message = format!("{kind} \"{name}\" holds no certificates in ca.crt");
-        fault("InvalidCACertificateRef", message, "put them there in PEM")
-    })
+    let invalid = |message| fault("InvalidCACertificateRef", message, "put them there in PEM");
+    let roots = text
+        .and_then(|text| certificates(&text))
+        .ok_or_else(|| invalid(format!("{kind} \"{name}\" holds no certificates in ca.crt")))?;
+    for (i, root) in roots.iter().enumerate() {
+        edge::check_root(root).map_err(|why| {
+            let which = i + 1;
+            invalid(format!(
+                "ca.crt of {kind} \"{name}\" cannot be used, for its certificate {which}: {why}"
+            ))
+        })?;
+    }
+    Ok(roots)
 }
 
 /// At least one certificate, all of them whole.

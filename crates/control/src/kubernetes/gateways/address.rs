@@ -20,15 +20,19 @@ pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// Gateway API's bound on `status.addresses`.
 const MAX_ADDRESSES: usize = 16;
 
-/// The addresses that a Gateway asks for.
+/// The addresses that some Gateways ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Wish(Vec<IpAddr>);
 
 impl Wish {
-    /// Those of the Gateway that are addresses; an empty one leaves the choice to others.
-    pub(super) fn of(spec: &GatewaySpec) -> Self {
+    /// Those of a Gateway that are addresses; an empty one leaves the choice to others.
+    pub(super) fn add(&mut self, spec: &GatewaySpec) {
         let values = spec.addresses.iter().filter_map(|a| a.value.as_deref());
-        Self(values.filter_map(|value| value.parse().ok()).collect())
+        for address in values.filter_map(|value| value.parse().ok()) {
+            if !self.0.contains(&address) {
+                self.0.push(address);
+            }
+        }
     }
 
     /// The first.

@@ -1,7 +1,9 @@
-//! What a Gateway leads to on Kubernetes: a pure function, written down as the API server reads it.
+//! What a Gateway leads to on Kubernetes, or all Gateways of a class that share a proxy: a pure
+//! function, written down as the API server reads it.
 //!
 //! GEP-1762: everything is named `<gateway>-<class>`, carries Gateway API's labels and those of
-//! `spec.infrastructure`, and belongs to the Gateway, so that it goes with it. The pods' template
+//! `spec.infrastructure`, and belongs to the Gateway, so that it goes with it; what is for a class has
+//! its name, stands in the namespace `tulle-system` and belongs to the class. The pods' template
 //! depends on no listener: a listener that comes or goes changes the Service, and no pod is replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,11 +14,12 @@ use serde_json::{Map, Value, json};
 use super::{MANAGED_BY, MANAGER, ServiceType};
 use crate::authority::account::AUDIENCE;
 use crate::distribute::Door;
-use crate::gateways::{generated_name, shortened};
+use crate::gateways::{Unit, generated_name, shortened};
 
 /// Gateway API's labels.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 const CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
+const COMPONENT: &str = "app.kubernetes.io/component";
 /// Metrics and health of a proxy, unless a listener has that port.
 const METRICS: u16 = 15020;
 /// The user as which pods run: nobody's on any node.
@@ -30,14 +33,14 @@ const ROOTS: &str = "/var/run/tulle/roots";
 /// The ConfigMap's key.
 const ROOTS_FILE: &str = "root.pem";
 
-/// A Gateway, as far as it matters here.
+/// What a proxy is for, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Gateway {
-    pub(super) namespace: String,
-    pub(super) name: String,
+    pub(super) unit: Unit,
+    /// Of the object that owns all.
     pub(super) uid: String,
     pub(super) class: String,
-    /// `spec.infrastructure`.
+    /// `spec.infrastructure`; nothing for a class.
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
     /// What its listeners open.
@@ -69,17 +72,26 @@ pub(super) struct Objects {
 }
 
 impl Gateway {
+    /// The namespace of all that is made for it.
+    pub(super) fn namespace(&self) -> &str {
+        self.unit.account().0
+    }
+
     /// The name of all that is made for it.
     pub(super) fn generated(&self) -> String {
-        generated_name(&self.name, &self.class)
+        match &self.unit {
+            Unit::Gateway(key) => generated_name(&key.name, &self.class),
+            Unit::Class(class) => class.clone(),
+        }
     }
 
     /// What selects its pods; never changes.
     fn selector(&self) -> BTreeMap<&'static str, String> {
-        BTreeMap::from([
-            (GATEWAY_NAME, shortened(&self.name)),
-            (CLASS_NAME, shortened(&self.class)),
-        ])
+        let (of, value) = match &self.unit {
+            Unit::Gateway(key) => (GATEWAY_NAME, shortened(&key.name)),
+            Unit::Class(_) => (COMPONENT, "merged-gateways".to_owned()),
+        };
+        BTreeMap::from([(of, value), (CLASS_NAME, shortened(&self.class))])
     }
 
     /// The labels of all objects: the user's, and over them those by which things are found.
@@ -87,7 +99,10 @@ impl Gateway {
         let own = self.selector().into_iter().chain([
             (MANAGED_BY, MANAGER.to_owned()),
             ("app.kubernetes.io/name", "tulle-gateway".to_owned()),
-            ("app.kubernetes.io/instance", shortened(&self.name)),
+            (
+                "app.kubernetes.io/instance",
+                shortened(&self.unit.owner().name),
+            ),
         ]);
         let mut labels: Map<String, Value> = self
             .labels
@@ -99,14 +114,15 @@ impl Gateway {
     }
 
     fn metadata(&self) -> Value {
+        let owner = self.unit.owner();
         json!({
             "name": self.generated(),
-            "namespace": self.namespace,
+            "namespace": self.namespace(),
             "labels": self.labels(),
             "annotations": self.annotations,
             "ownerReferences": [{
-                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
-                "name": self.name, "uid": self.uid,
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": owner.kind.as_str(),
+                "name": *owner.name, "uid": self.uid,
                 "controller": true, "blockOwnerDeletion": true,
             }],
         })
@@ -154,6 +170,7 @@ impl Gateway {
 
     fn pod(&self, template: &Template) -> Value {
         let metrics = self.metrics_port();
+        let [what, which] = self.unit.arguments();
         let probe = |path: &str, period: u32| json!({"httpGet": {"path": path, "port": metrics, "scheme": "HTTP"}, "periodSeconds": period, "timeoutSeconds": 2});
         json!({
             "serviceAccountName": self.generated(),
@@ -171,7 +188,7 @@ impl Gateway {
                 "image": template.image,
                 "imagePullPolicy": "IfNotPresent",
                 "args": [
-                    "gateway", "--name", format!("{}/{}", self.namespace, self.name),
+                    "gateway", what, which,
                     "--xds", template.control,
                     "--state-dir", format!("{STATE}/gateway"),
                     "--token-file", TOKEN, "--trust-file", format!("{ROOTS}/{ROOTS_FILE}"),
@@ -235,6 +252,8 @@ impl Gateway {
 
 #[cfg(test)]
 mod tests {
+    use config::{ObjectKey, ObjectKind};
+
     use super::*;
 
     fn door(port: u16, udp: bool) -> Door {
@@ -248,8 +267,7 @@ mod tests {
 
     fn gateway(doors: Vec<Door>) -> Gateway {
         Gateway {
-            namespace: "shop".to_owned(),
-            name: "web".to_owned(),
+            unit: Unit::Gateway(ObjectKey::new(ObjectKind::Gateway, "shop", "web")),
             uid: "0b1c".to_owned(),
             class: "tulle".to_owned(),
             labels: BTreeMap::from([
@@ -300,6 +318,41 @@ mod tests {
             assert_eq!(&pod["metadata"]["labels"][key], value);
             assert_eq!(&service["spec"]["selector"][key], value);
         }
+    }
+
+    #[test]
+    fn what_is_for_a_class_is_the_classs() {
+        let shared = Gateway {
+            unit: Unit::Class("shared".to_owned()),
+            class: "shared".to_owned(),
+            ..gateway(vec![door(80, false)])
+        };
+        let objects = shared.objects(&template());
+        let metadata = &objects.deployment["metadata"];
+        assert_eq!(
+            (&metadata["namespace"], &metadata["name"]),
+            (&"tulle-system".into(), &"shared".into())
+        );
+        assert_eq!(metadata["ownerReferences"][0]["kind"], "GatewayClass");
+        assert_eq!(metadata["ownerReferences"][0]["name"], "shared");
+        let pod = &objects.deployment["spec"]["template"];
+        assert_eq!(pod["spec"]["serviceAccountName"], "shared");
+        let arguments = &pod["spec"]["containers"][0]["args"];
+        assert_eq!(
+            (&arguments[1], &arguments[2]),
+            (&"--class".into(), &"shared".into())
+        );
+        // The pods of a Gateway of this class are not its own.
+        let selector = &objects.service.expect("a service")["spec"]["selector"];
+        let alone = gateway(Vec::new()).objects(&template()).deployment;
+        let labels = alone["spec"]["template"]["metadata"]["labels"].as_object();
+        let labels = labels.expect("labels");
+        let selector = selector.as_object().expect("labels");
+        assert!(
+            selector
+                .iter()
+                .any(|(key, value)| labels.get(key) != Some(value))
+        );
     }
 
     #[test]

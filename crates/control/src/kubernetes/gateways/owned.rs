@@ -112,7 +112,8 @@ pub(super) struct Owned {
 
 #[derive(Debug)]
 struct Object {
-    gateway: ObjectKey,
+    /// A Gateway or a GatewayClass.
+    owner: ObjectKey,
     /// Grows with what is wanted of it, not with its status.
     generation: Option<i64>,
     resource_version: Option<String>,
@@ -131,7 +132,7 @@ impl Object {
 }
 
 impl Owned {
-    /// Takes news in; returns the Gateway whose object may not be what it was.
+    /// Takes news in; returns the Gateway or class whose object may not be what it was.
     pub(super) fn take(&mut self, News(kind, event): News) -> Option<ObjectKey> {
         match event {
             Event::Init => {
@@ -146,7 +147,7 @@ impl Owned {
             Event::Apply(object) => self.set(name_of(kind, &object)?, object),
             Event::Delete(object) => {
                 let gone = self.objects.remove(&name_of(kind, &object)?);
-                gone.map(|object| object.gateway)
+                gone.map(|object| object.owner)
             }
             Event::InitDone => {
                 let listed = self.listed.remove(&kind).unwrap_or_default();
@@ -159,26 +160,29 @@ impl Owned {
 
     fn set(&mut self, name: Name, object: DynamicObject) -> Option<ObjectKey> {
         let owners = object.metadata.owner_references.iter().flatten();
-        let mut owners = owners.filter(|owner| owner.kind == "Gateway");
-        let gateway = ObjectKey::new(ObjectKind::Gateway, &name.1, &owners.next()?.name);
+        let owner = owners.into_iter().find_map(|owner| match &*owner.kind {
+            "Gateway" => Some(ObjectKey::new(ObjectKind::Gateway, &name.1, &owner.name)),
+            "GatewayClass" => Some(ObjectKey::new(ObjectKind::GatewayClass, "", &owner.name)),
+            _ => None,
+        })?;
         let is_service = name.0 == Made::Service;
         let now = Object {
-            gateway: gateway.clone(),
+            owner: owner.clone(),
             generation: object.metadata.generation,
             resource_version: object.metadata.resource_version,
             data: if is_service { object.data } else { Value::Null },
         };
         let same = self.objects.get(&name).is_some_and(|old| old.wants(&now));
         self.objects.insert(name, now);
-        (!same).then_some(gateway)
+        (!same).then_some(owner)
     }
 
-    /// The Service of a Gateway.
-    pub(super) fn service(&self, gateway: &ObjectKey) -> Option<&Value> {
+    /// The Service of a Gateway or class.
+    pub(super) fn service(&self, owner: &ObjectKey) -> Option<&Value> {
         let services = self
             .objects
             .iter()
-            .filter(|(name, object)| name.0 == Made::Service && object.gateway == *gateway);
+            .filter(|(name, object)| name.0 == Made::Service && object.owner == *owner);
         services.map(|(_, object)| &object.data).next()
     }
 
@@ -186,9 +190,7 @@ impl Owned {
     pub(super) fn all(&self) -> impl Iterator<Item = (Made, &str, &str, &ObjectKey)> {
         self.objects
             .iter()
-            .map(|((kind, namespace, name), object)| {
-                (*kind, &**namespace, &**name, &object.gateway)
-            })
+            .map(|((kind, namespace, name), object)| (*kind, &**namespace, &**name, &object.owner))
     }
 }
 

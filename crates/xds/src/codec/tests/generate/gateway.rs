@@ -9,6 +9,7 @@ use model::gateway::{
 };
 use model::hostname::Hostname;
 use model::limits::Limits;
+use model::tls::{GROUPS, SUITES, TlsOptions, TlsVersion};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -66,17 +67,31 @@ fn certificate() -> impl Strategy<Value = Arc<Certificate>> {
     })
 }
 
+fn tls_options() -> impl Strategy<Value = TlsOptions> {
+    let version = select(vec![TlsVersion::V1_2, TlsVersion::V1_3]);
+    let groups = vec(select(GROUPS.iter().collect::<Vec<_>>()), 0..3);
+    let suites = vec(select(SUITES.iter().collect::<Vec<_>>()), 0..3);
+    (version, groups, suites).prop_map(|(min_version, groups, suites)| TlsOptions {
+        min_version,
+        groups,
+        suites,
+    })
+}
+
 fn tls() -> impl Strategy<Value = Tls> {
     let clients = (vec(bytes(), 0..3), any::<bool>())
         .prop_map(|(roots, optional)| ClientValidation { roots, optional });
     prop_oneof![
         Just(Tls::Passthrough),
-        (vec(certificate(), 1..3), of(clients)).prop_map(|(certificates, clients)| {
-            Tls::Terminate(Termination {
-                certificates,
-                clients,
-            })
-        }),
+        (vec(certificate(), 1..3), of(clients), tls_options()).prop_map(
+            |(certificates, clients, options)| {
+                Tls::Terminate(Termination {
+                    certificates,
+                    clients,
+                    options,
+                })
+            }
+        ),
     ]
 }
 
@@ -96,7 +111,7 @@ prop_compose! {
 
 prop_compose! {
     pub(super) fn listener()(
-        gateway in name(),
+        (gateway, merged_class) in (name(), of(listener_name().prop_map(String::into_boxed_str))),
         name in listener_name(),
         addresses in addresses(),
         port in port(),
@@ -113,7 +128,7 @@ prop_compose! {
     ) -> Listener {
         let (protocol, tls) = spoken;
         Listener {
-            gateway, name, addresses, port, protocol, hostname, tls, proxy_protocol, trusted_hops,
+            gateway, merged_class, name, addresses, port, protocol, hostname, tls, proxy_protocol, trusted_hops,
             backend_identity, http3, limits,
         }
     }
@@ -163,9 +178,11 @@ prop_compose! {
             Just(Roots::System),
             vec(bytes(), 0..3).prop_map(Roots::Certificates),
         ],
+        options in tls_options(),
     ) -> BackendTls {
         BackendTls {
             name: names.0, target: names.1, port, created, hostname, names: subjects, roots,
+            options,
         }
     }
 }
