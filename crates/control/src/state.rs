@@ -237,11 +237,3 @@ pub fn now() -> u64 {
         .unwrap_or(Duration::ZERO)
         .as_secs()
 }
-
-/// The specification of a service, if the object is one.
-fn service_spec(spec: &Spec) -> Option<&config::kind::service::ServiceSpec> {
-    match spec {
-        Spec::Service(spec) => Some(spec),
-        _ => None,
-    }
-}
