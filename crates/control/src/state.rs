@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::translate::Defaults;
-use config::{Object, ObjectKey, ObjectKind, Spec};
+use config::{Object, ObjectKey, ObjectKind};
 use model::mesh::TrustBundle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
