@@ -48,6 +48,8 @@ pub enum Step {
     Pause(Duration),
     /// Do nothing, reading nothing, until the upstream is dropped.
     Stall,
+    /// Answer with 200, these fields, and the head of the last request as the body.
+    Reflect(Vec<(String, String)>),
     /// End our side; the peer may go on sending.
     ShutWrite,
     /// End the connection with a reset.
@@ -65,6 +67,14 @@ impl Step {
     /// A script: every request is answered with 200 and this body, the connection kept alive.
     pub fn answer(body: &str) -> Vec<Self> {
         Self::answer_with(200, &[], body)
+    }
+
+    /// A script: every request is answered with these fields and its own head as the body, the
+    /// connection kept alive.
+    pub fn reflect(headers: &[(&str, &str)]) -> Vec<Self> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let headers = headers.iter().map(owned).collect();
+        vec![Self::ReadRequest, Self::Reflect(headers), Self::Again]
     }
 
     /// A script: every request is answered so, the connection kept alive.
@@ -220,6 +230,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, script: &dyn Fn(usize) -
             stream,
             received,
             pending: Vec::new(),
+            head: Vec::new(),
             shared: Arc::clone(shared),
         };
         let steps = script(number);
@@ -244,6 +255,8 @@ struct Player {
     received: Arc<Mutex<Vec<u8>>>,
     /// Read and not yet asked for by a step.
     pending: Vec<u8>,
+    /// Of the last request.
+    head: Vec<u8>,
     shared: Arc<Shared>,
 }
 
@@ -313,6 +326,15 @@ impl Player {
                 }
                 return None;
             }
+            Step::Reflect(headers) => {
+                let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}", self.head.len());
+                for (name, value) in headers {
+                    answer.extend(["\r\n", name, ": ", value]);
+                }
+                answer.push_str("\r\n\r\n");
+                let answer = [answer.as_bytes(), &self.head].concat();
+                (&*self.stream).write_all(&answer).ok()?;
+            }
             Step::ShutWrite => self.stream.shutdown(Shutdown::Write).ok()?,
             // Done by `play`, as they are about the script and not within it.
             Step::Reset | Step::Again => {}
@@ -321,8 +343,8 @@ impl Player {
     }
 
     fn request(&mut self) -> Option<()> {
-        let head = self.until(b"\r\n\r\n")?;
-        let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+        self.head = self.until(b"\r\n\r\n")?;
+        let head = String::from_utf8_lossy(&self.head).to_ascii_lowercase();
         let header = |name: &str| {
             head.lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
@@ -403,6 +425,7 @@ mod tests {
             2 => vec![Step::Echo],
             3 => vec![Step::Stall],
             4 => vec![Step::SendSlowly(b"abc".to_vec(), Duration::from_millis(1))],
+            6 => Step::reflect(&[("x-by", "six")]),
             _ => Step::answer_with(503, &[("x-why", "script")], "busy"),
         });
         let mut first = Raw::connect(upstream.addr()).unwrap();
@@ -440,7 +463,11 @@ mod tests {
             .send("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
             .unwrap();
         assert_eq!(sixth.response(SOON).unwrap().status, 503);
-        assert_eq!((upstream.requests(), upstream.connections()), (4, 6));
+        let mut seventh = Raw::connect(upstream.addr()).unwrap();
+        let response = seventh.get("a", "/b");
+        assert_eq!(response.text(), "GET /b HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!(response.header("x-by"), Some("six"));
+        assert_eq!((upstream.requests(), upstream.connections()), (5, 7));
         drop(upstream);
         assert_eq!(sixth.read_to_end(SOON).1, Ended::Closed);
     }

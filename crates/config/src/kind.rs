@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod reference_grant;
 pub mod secret;
 pub mod service;
+pub mod service_import;
 pub mod session;
 pub mod stream_route;
 pub(crate) mod tls_options;
@@ -37,6 +38,7 @@ pub enum ObjectKind {
     Namespace,
     MeshConfig,
     Service,
+    ServiceImport,
     Workload,
     EndpointSlice,
     Secret,
@@ -75,13 +77,16 @@ struct Names {
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 /// The group of Tulle's own kinds.
 pub const TULLE_GROUP: &str = "tulle.dev";
+/// The group of the Multi-Cluster Services API.
+pub const MCS_GROUP: &str = "multicluster.x-k8s.io";
 
 impl ObjectKind {
     /// All kinds, what is referred to before what refers to it.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Namespace,
         Self::MeshConfig,
         Self::Service,
+        Self::ServiceImport,
         Self::Workload,
         Self::EndpointSlice,
         Self::Secret,
@@ -106,6 +111,14 @@ impl ObjectKind {
         {
             Self::Namespace => ("Namespace", "", "v1", "namespaces", &["ns"], false),
             Self::Service => ("Service", "", "v1", "services", &["svc"], true),
+            Self::ServiceImport => (
+                "ServiceImport",
+                MCS_GROUP,
+                "v1alpha1",
+                "serviceimports",
+                &["svcim", "svcimport"],
+                true,
+            ),
             Self::Secret => ("Secret", "", "v1", "secrets", &[], true),
             Self::ConfigMap => ("ConfigMap", "", "v1", "configmaps", &["cm"], true),
             Self::MeshConfig => (
@@ -239,6 +252,7 @@ impl ObjectKind {
                 "gateway.networking.k8s.io/v1alpha2",
             ],
             Self::BackendTlsPolicy => &["gateway.networking.k8s.io/v1alpha3"],
+            Self::ServiceImport => &["multicluster.x-k8s.io/v1beta1"],
             Self::TcpRoute | Self::UdpRoute => &["gateway.networking.k8s.io/v1alpha2"],
             Self::HttpRoute | Self::Gateway | Self::GatewayClass => {
                 &["gateway.networking.k8s.io/v1beta1"]

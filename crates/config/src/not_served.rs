@@ -4,7 +4,6 @@
 /// Kinds of Gateway API, Kubernetes and the contract, without those in `ObjectKind`.
 pub(crate) const KINDS: &[&str] = &[
     "ServiceExport",
-    "ServiceImport",
     "InferencePool",
     "ExternalService",
     "RateLimitPolicy",

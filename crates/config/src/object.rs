@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use model::ServiceName;
+use model::name::InvalidName;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -27,6 +29,7 @@ use crate::kind::namespace::NamespaceSpec;
 use crate::kind::reference_grant::ReferenceGrantSpec;
 use crate::kind::secret::{ConfigMapSpec, SecretSpec};
 use crate::kind::service::ServiceSpec;
+use crate::kind::service_import::ServiceImportSpec;
 use crate::kind::stream_route::{StreamRouteSpec, TlsRouteSpec};
 use crate::kind::traffic_policy::TrafficPolicySpec;
 use crate::kind::workload::WorkloadSpec;
@@ -55,6 +58,24 @@ impl ObjectKey {
             namespace: namespace.into(),
             name: name.into(),
         }
+    }
+
+    /// The name under which the mesh knows the service that a `Service` or `ServiceImport` is; an
+    /// error where it cannot have that name.
+    pub fn service_name(&self) -> Result<ServiceName, InvalidName> {
+        match self.kind {
+            ObjectKind::ServiceImport => ServiceName::imported(&self.namespace, &self.name),
+            _ => ServiceName::new(&self.namespace, &self.name),
+        }
+    }
+
+    /// The object that a service of the model was written as.
+    pub fn of_service(service: &ServiceName) -> Self {
+        let (kind, name) = match service.import() {
+            Some(name) => (ObjectKind::ServiceImport, name),
+            None => (ObjectKind::Service, service.name()),
+        };
+        Self::new(kind, service.namespace(), name)
     }
 }
 
@@ -143,6 +164,7 @@ pub enum Spec {
     Namespace(NamespaceSpec),
     MeshConfig(MeshConfigSpec),
     Service(Box<ServiceSpec>),
+    ServiceImport(ServiceImportSpec),
     Workload(Box<WorkloadSpec>),
     EndpointSlice(EndpointSliceSpec),
     Secret(SecretSpec),

@@ -4,8 +4,9 @@ use model::name;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
-use crate::kind::GATEWAY_GROUP;
 use crate::kind::gateway::DefaultScope;
+use crate::kind::{GATEWAY_GROUP, MCS_GROUP, ObjectKind};
+use crate::object::ObjectKey;
 
 /// The parent that a route attaches to, as in `spec.parentRefs` and `status.parents`; for
 /// policies, the target that a condition is about (`status.ancestors`).
@@ -92,19 +93,24 @@ impl ParentRef {
         self.is_listener_set() || self.kind == "Gateway" && self.group == GATEWAY_GROUP
     }
 
-    /// Whether it names a Service.
+    /// Whether it names a Service or `ServiceImport`, for whose clients the route is then.
     pub(crate) fn is_service(&self) -> bool {
         !self.has_listeners()
+    }
+
+    /// The Service or `ServiceImport` that it names, seen from a namespace.
+    pub(crate) fn service(&self, own: &str) -> ObjectKey {
+        let kind = match self.kind.as_str() {
+            "ServiceImport" => ObjectKind::ServiceImport,
+            _ => ObjectKind::Service,
+        };
+        let namespace = self.namespace.as_deref().unwrap_or(own);
+        ObjectKey::new(kind, namespace, &self.name)
     }
 }
 
 /// `spec.parentRefs` of a route (Gateway API's rules).
-pub(crate) fn check_parents(
-    parents: &mut [ParentRef],
-    scope: DefaultScope,
-    own: &str,
-    c: &mut Check<'_>,
-) {
+pub(crate) fn check_parents(parents: &mut [ParentRef], scope: DefaultScope, c: &mut Check<'_>) {
     if parents.is_empty() && scope.is_none() {
         c.warn_at(
             "parentRefs",
@@ -113,11 +119,11 @@ pub(crate) fn check_parents(
         );
     }
     c.each("parentRefs", parents, |c, parent| {
-        check_parent(parent, own, c);
+        check_parent(parent, c);
     });
 }
 
-fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
+fn check_parent(parent: &mut ParentRef, c: &mut Check<'_>) {
     if parent.has_listeners() {
         check_name("name", &parent.name, c);
         if let Some(namespace) = &parent.namespace {
@@ -126,7 +132,7 @@ fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
         c.mark();
         return;
     }
-    if parent.kind != "Service" {
+    if !matches!(parent.kind.as_str(), "Service" | "ServiceImport") {
         c.error_at(
             "kind",
             format!(
@@ -138,6 +144,12 @@ fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
         return;
     }
     match parent.group.as_str() {
+        other if parent.kind == "ServiceImport" => {
+            if other != MCS_GROUP {
+                let message = format!("there is no ServiceImport in the group \"{other}\"");
+                c.error_at("group", message, format!("write `group: {MCS_GROUP}`"));
+            }
+        }
         "" => {}
         // What Gateway API fills in where the user left the group out.
         GATEWAY_GROUP | "core" => {
@@ -156,13 +168,6 @@ fn check_parent(parent: &mut ParentRef, own: &str, c: &mut Check<'_>) {
     check_name("name", &parent.name, c);
     if let Some(namespace) = &parent.namespace {
         check_namespace("namespace", namespace, c);
-        if namespace != own {
-            c.error_at(
-                "namespace",
-                "a route for a Service of another namespace (a consumer route) is not served by this version",
-                format!("put the route into namespace {}", shorten(namespace)),
-            );
-        }
     }
     c.mark();
 }

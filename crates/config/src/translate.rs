@@ -375,6 +375,15 @@ fn translate_object(
                 .push(Resource::Service(spec.to_model(name.clone())));
             output.conditions.push(Condition::accepted());
         }
+        Spec::ServiceImport(spec) => {
+            // Objects that were read have names to which that can be added.
+            if let Ok(name) = object.key.service_name() {
+                output
+                    .resources
+                    .push(Resource::Service(spec.to_model(name)));
+            }
+            output.conditions.push(Condition::accepted());
+        }
         Spec::Workload(spec) => workload::translate(object, name, spec, view, defaults, c, output),
         Spec::EndpointSlice(spec) => {
             endpoint_slice::translate(object, name, spec, view, defaults, c, output);

@@ -89,31 +89,67 @@ fn workload() -> impl Strategy<Value = String> {
         })
 }
 
+/// Group and kind of what routes can be for and lead to in the mesh.
+const SERVICES: [&str; 2] = [
+    "group: '', kind: Service",
+    "group: multicluster.x-k8s.io, kind: ServiceImport",
+];
+
+/// A route of a service, of the clients of one namespace perhaps, and perhaps of a Gateway too.
 fn route() -> impl Strategy<Value = String> {
-    let kind = pick(["HTTPRoute", "GRPCRoute"]);
+    let kind = pick(["HTTPRoute", "GRPCRoute", "TCPRoute"]);
     let at = prop_oneof![Just(""), Just(", port: 80"), Just(", sectionName: web")];
-    let place = (pick(NAMESPACES), pick(NAMES), pick(NAMES));
+    let place = (pick(NAMESPACES), pick(NAMES));
+    let parent = (pick(SERVICES), pick(NAMESPACES), pick(NAMES), at);
+    let parent = parent
+        .prop_map(|(kind, ns, name, at)| format!("{{{kind}, name: {name}, namespace: {ns}{at}}}"));
+    let beside = prop_oneof![2 => Just(""), 1 => Just(", {name: web}")];
     let backend = (
+        pick(SERVICES),
         pick(NAMESPACES),
         pick(["reviews", "ratings", "revews"]),
         80..82u16,
     );
-    (kind, place, at, backend).prop_map(|(kind, (ns, name, parent), at, (bns, backend, port))| {
-        format!(
-            "{{apiVersion: gateway.networking.k8s.io/v1, kind: {kind}, metadata: {{name: {name}, \
-             namespace: {ns}}}, spec: {{parentRefs: [{{group: '', kind: Service, name: {parent}{at}}}], \
-             rules: [{{backendRefs: [{{name: {backend}, namespace: {bns}, port: {port}}}]}}]}}}}"
-        )
-    })
+    let backend = backend.prop_map(|(kind, ns, name, port)| {
+        format!("{{{kind}, name: {name}, namespace: {ns}, port: {port}}}")
+    });
+    (kind, place, parent, beside, backend).prop_map(
+        |(kind, (ns, name), parent, beside, backend)| {
+            format!(
+                "{{apiVersion: gateway.networking.k8s.io/v1, kind: {kind}, metadata: {{name: {name}, \
+                 namespace: {ns}}}, spec: {{parentRefs: [{parent}{beside}], \
+                 rules: [{{backendRefs: [{backend}]}}]}}}}"
+            )
+        },
+    )
+}
+
+/// Services of other clusters, and endpoints of them and of others.
+fn imported() -> impl Strategy<Value = String> {
+    let label = pick([
+        "kubernetes.io/service-name",
+        "multicluster.kubernetes.io/service-name",
+    ]);
+    prop_oneof![
+        (pick(NAMESPACES), pick(NAMES), pick(["http", "web"])).prop_map(|(ns, name, port)| format!(
+            "{{apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceImport, metadata: {{name: {name}, namespace: {ns}}}, \
+             spec: {{type: ClusterSetIP, ips: [10.9.0.1], ports: [{{name: {port}, port: 80}}]}}}}"
+        )),
+        (pick(NAMESPACES), pick(NAMES), label, pick(NAMES)).prop_map(|(ns, name, label, service)| format!(
+            "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: {name}, namespace: {ns}, labels: {{{label}: {service}}}}}, \
+             addressType: IPv4, ports: [{{name: http, port: 8080}}], endpoints: [{{addresses: [10.8.0.1]}}]}}"
+        )),
+    ]
 }
 
 fn grant() -> impl Strategy<Value = String> {
     let to = prop_oneof![Just(""), Just(", name: reviews")];
+    let to = (pick(SERVICES), to).prop_map(|(kind, name)| format!("{kind}{name}"));
     (pick(NAMESPACES), pick(NAMESPACES), to).prop_map(|(ns, from, to)| {
         format!(
             "{{apiVersion: gateway.networking.k8s.io/v1, kind: ReferenceGrant, metadata: {{name: g, \
              namespace: {ns}}}, spec: {{from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, \
-             namespace: {from}}}], to: [{{group: '', kind: Service{to}}}]}}}}"
+             namespace: {from}}}], to: [{{{to}}}]}}}}"
         )
     })
 }
@@ -266,6 +302,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => service(),
         4 => workload(),
         4 => route(),
+        2 => imported(),
         1 => grant(),
         3 => policy(),
         1 => mesh(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::translate::Defaults;
-use config::{Object, ObjectKey, ObjectKind, Spec};
+use config::{Object, ObjectKey, ObjectKind};
 use model::mesh::TrustBundle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -236,12 +236,4 @@ pub fn now() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
         .as_secs()
-}
-
-/// The specification of a service, if the object is one.
-fn service_spec(spec: &Spec) -> Option<&config::kind::service::ServiceSpec> {
-    match spec {
-        Spec::Service(spec) => Some(spec),
-        _ => None,
-    }
 }

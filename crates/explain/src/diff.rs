@@ -12,6 +12,7 @@ mod verdict;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use config::kind::endpoint_slice::{IMPORT_LABEL, SERVICE_LABEL};
 use config::{Object, ObjectKey, ObjectKind};
 use serde::Serialize;
 use serde_json::Value;
@@ -152,7 +153,8 @@ fn has_part(change: &ObjectChange, worlds: [&World; 2], touched: &BTreeSet<Objec
         | ObjectKind::TcpRoute
         | ObjectKind::UdpRoute
         | ObjectKind::Gateway
-        | ObjectKind::Service => false,
+        | ObjectKind::Service
+        | ObjectKind::ServiceImport => false,
         ObjectKind::Workload | ObjectKind::EndpointSlice => {
             let mut services = worlds.iter().flat_map(|w| serves(w, key));
             services.any(|service| touched.contains(&service))
@@ -174,13 +176,19 @@ fn has_part(change: &ObjectChange, worlds: [&World; 2], touched: &BTreeSet<Objec
 
 /// The Services that a workload, or a slice of endpoints, serves.
 fn serves(world: &World, key: &ObjectKey) -> Vec<ObjectKey> {
-    let label = world.object(key).and_then(|o| {
-        o.metadata
-            .labels
-            .get(config::kind::endpoint_slice::SERVICE_LABEL)
-    });
-    if let Some(service) = label {
-        return vec![ObjectKey::new(ObjectKind::Service, &key.namespace, service)];
+    let labels = world.object(key).map(|o| &o.metadata.labels);
+    let labelled: Vec<ObjectKey> = [
+        (SERVICE_LABEL, ObjectKind::Service),
+        (IMPORT_LABEL, ObjectKind::ServiceImport),
+    ]
+    .into_iter()
+    .filter_map(|(label, kind)| {
+        let service = labels?.get(label)?;
+        Some(ObjectKey::new(kind, &key.namespace, service))
+    })
+    .collect();
+    if !labelled.is_empty() {
+        return labelled;
     }
     let own = |e: &model::endpoint::Endpoint| {
         *e.workload.namespace() == *key.namespace && *e.workload.name() == *key.name
@@ -188,7 +196,7 @@ fn serves(world: &World, key: &ObjectKey) -> Vec<ObjectKey> {
     let services = world.services.iter();
     services
         .filter(|(_, destination)| destination.endpoints.iter().any(own))
-        .map(|(name, _)| ObjectKey::new(ObjectKind::Service, name.namespace(), name.name()))
+        .map(|(name, _)| ObjectKey::of_service(name))
         .collect()
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Each Gateway is compiled by itself, as if it had a proxy of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::translate::{Change, Condition, Defaults, Translator};
@@ -70,8 +70,20 @@ pub(crate) struct Destination {
 #[derive(Debug)]
 pub(crate) struct DestinationPort {
     pub(crate) protocol: service::Protocol,
-    pub(crate) routes: RouteTable,
+    /// For clients of all namespaces that have no routes of their own.
+    pub(crate) ways: Ways,
+    /// For clients of those that have, by namespace.
+    pub(crate) consumers: BTreeMap<String, Ways>,
     pub(crate) policy: Effective,
+}
+
+/// The routes of a port of a service that hold for some of its clients.
+#[derive(Debug)]
+pub(crate) struct Ways {
+    pub(crate) routes: RouteTable,
+    /// Of connections that are not read as HTTP.
+    pub(crate) stream: Option<Arc<Route>>,
+    pub(crate) datagrams: Option<Arc<Route>>,
 }
 
 /// What of a service was translated, before it is compiled.
@@ -213,10 +225,22 @@ impl Gateway {
 impl Parts {
     fn compile(self) -> Option<Destination> {
         let service = self.service?;
+        let namespaces: BTreeSet<&str> = self.routes.iter().filter_map(|r| r.consumers()).collect();
+        // What a proxy of the namespace, or of one that has no routes of its own, is told of.
+        let told = |namespace: Option<&str>| -> Vec<Arc<Route>> {
+            let told = |r: &&Arc<Route>| r.consumers().is_none() || r.consumers() == namespace;
+            self.routes.iter().filter(told).cloned().collect()
+        };
+        let producers = told(None);
         let port = |port: &service::Port| {
+            let of_namespace = |namespace: &&str| {
+                let ways = Ways::compile(&told(Some(*namespace)), port.number);
+                ways.is_consumers().then(|| ((*namespace).to_owned(), ways))
+            };
             let compiled = DestinationPort {
                 protocol: port.protocol,
-                routes: RouteTable::compile(&self.routes, port.number),
+                ways: Ways::compile(&producers, port.number),
+                consumers: namespaces.iter().filter_map(of_namespace).collect(),
                 policy: Effective::merge(&self.policies, port.number),
             };
             (port.number, compiled)
@@ -227,6 +251,41 @@ impl Parts {
             endpoints: self.endpoints,
             tls: self.tls,
         })
+    }
+}
+
+impl DestinationPort {
+    /// What holds for clients of a namespace.
+    pub(crate) fn ways_for(&self, namespace: &str) -> &Ways {
+        self.consumers.get(namespace).unwrap_or(&self.ways)
+    }
+
+    /// What holds for most clients (`None`), and for those of each namespace with routes of its own.
+    pub(crate) fn all_ways(&self) -> impl Iterator<Item = (Option<&str>, &Ways)> {
+        let consumers = self.consumers.iter();
+        let consumers = consumers.map(|(namespace, ways)| (Some(namespace.as_str()), ways));
+        std::iter::once((None, &self.ways)).chain(consumers)
+    }
+}
+
+impl Ways {
+    fn compile(routes: &[Arc<Route>], port: u16) -> Self {
+        Self {
+            routes: RouteTable::compile(routes, port),
+            stream: policy::route::stream(routes, port, false).cloned(),
+            datagrams: policy::route::stream(routes, port, true).cloned(),
+        }
+    }
+
+    /// All of its routes; of those for connections and datagrams the one that counts.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        let streams = self.stream.iter().chain(&self.datagrams);
+        self.routes.routes().iter().chain(streams)
+    }
+
+    /// Whether a route among them is for the clients of one namespace alone.
+    pub(crate) fn is_consumers(&self) -> bool {
+        self.all().any(|route| route.consumers().is_some())
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Names follow RFC 1123 as Kubernetes reads it. A host names a service in four forms that mean
 //! the same everywhere: `reviews`, `reviews.bookshop`, `reviews.bookshop.svc` and
-//! `reviews.bookshop.svc.cluster.local`.
+//! `reviews.bookshop.svc.cluster.local`. A service imported from other clusters has one of its own
+//! (KEP-1645), `reviews.bookshop.svc.clusterset.local`, and is another service.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +11,13 @@ use std::sync::Arc;
 
 /// The suffix that Kubernetes gives to every service host.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// The suffix of services that are imported from other clusters.
+pub const CLUSTER_SET_DOMAIN: &str = "clusterset.local";
+
+/// What follows the name of an imported service, so that it is not taken for the cluster's own of
+/// that name, which is a label and has no dot.
+const IMPORTED: &str = ".clusterset";
 
 /// The namespace of objects that name none.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -58,9 +66,23 @@ impl ObjectName {
         &self.name
     }
 
+    /// The name under which the mesh knows the service of a `ServiceImport`.
+    pub fn imported(namespace: &str, name: &str) -> Result<Self, InvalidName> {
+        Self::new(namespace, &format!("{name}{IMPORTED}"))
+    }
+
+    /// The name of the `ServiceImport`, where it is an imported service's.
+    pub fn import(&self) -> Option<&str> {
+        self.name.strip_suffix(IMPORTED)
+    }
+
     /// The host under which a service of this name is known in full.
     pub fn host(&self) -> String {
-        format!("{}.{}.svc.{CLUSTER_DOMAIN}", self.name, self.namespace)
+        let (name, domain) = match self.import() {
+            Some(name) => (name, CLUSTER_SET_DOMAIN),
+            None => (&*self.name, CLUSTER_DOMAIN),
+        };
+        format!("{name}.{}.svc.{domain}", self.namespace)
     }
 }
 
@@ -124,16 +146,14 @@ pub fn service_of_host(host: &str, namespace: &str) -> Option<ServiceName> {
         None => namespace,
         Some(ns) => ns,
     };
-    match (labels.next(), labels.next(), labels.next(), labels.next()) {
+    let name = match (labels.next(), labels.next(), labels.next(), labels.next()) {
         (None, ..)
         | (Some("svc"), None, ..)
-        | (Some("svc"), Some("cluster"), Some("local"), None) => {
-            ServiceName::new(namespace, service)
-                .ok()
-                .filter(|_| is_label(service))
-        }
-        _ => None,
-    }
+        | (Some("svc"), Some("cluster"), Some("local"), None) => ServiceName::new,
+        (Some("svc"), Some("clusterset"), Some("local"), None) => ServiceName::imported,
+        _ => return None,
+    };
+    name(namespace, service).ok().filter(|_| is_label(service))
 }
 
 #[cfg(test)]
@@ -156,6 +176,18 @@ mod tests {
                 "{host}"
             );
         }
+    }
+
+    #[test]
+    fn an_imported_service_has_a_host_and_a_name_of_its_own() {
+        let imported = ServiceName::imported("bookshop", "reviews").expect("valid");
+        let host = "reviews.bookshop.svc.clusterset.local";
+        assert_eq!(imported.host(), host);
+        assert_eq!(service_of_host(host, "other"), Some(imported.clone()));
+        assert_eq!(imported.import(), Some("reviews"));
+        let own = ServiceName::new("bookshop", "reviews").expect("valid");
+        assert_ne!(own, imported);
+        assert_eq!(own.import(), None);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! A resource's name begins with its parent's, so that a proxy that subscribes to the service
 //! `bookshop/reviews` and to the collections `bookshop/reviews/*` of routes, endpoints and
-//! policies holds all about that destination and nothing else. Some resources have aliases
-//! (`ip/10.0.0.1`), under which a proxy can ask for what it knows only by address.
+//! policies holds all about that destination and nothing else. Routes that are for the clients of
+//! one namespace alone are a collection of their own, `bookshop/reviews/consumers:shop/*`, which
+//! only proxies of that namespace ask for. Some resources have aliases (`ip/10.0.0.1`), under which
+//! a proxy can ask for what it knows only by address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -40,6 +42,8 @@ pub enum Kind {
     /// [`Listener`], `namespace/gateway:name/listener`.
     Listener,
     /// [`Route`], `namespace/service/kind.namespace.route`, with `:port` where it is for one port;
+    /// `namespace/service/consumers:namespace/kind.namespace.route` where it is for the clients of
+    /// one namespace alone;
     /// `namespace/gateway:name/kind.namespace.route` where the parent is a Gateway.
     Route,
     /// [`StreamRoute`], `namespace/gateway:name/kind.namespace.route`.
@@ -181,9 +185,10 @@ impl Resource {
             }
             Self::Listener(l) => format!("{}/{}", parent_of(&l.gateway), l.name),
             Self::Route(r) => {
-                let parent = match &r.parent {
-                    Parent::Service(service) => service.to_string(),
-                    Parent::Gateway { gateway, .. } => parent_of(gateway),
+                let parent = match (&r.parent, r.consumers()) {
+                    (Parent::Service(service), None) => service.to_string(),
+                    (Parent::Service(service), Some(namespace)) => consumers_of(service, namespace),
+                    (Parent::Gateway { gateway, .. }, _) => parent_of(gateway),
                 };
                 let (namespace, name) = (r.name.namespace(), r.name.name());
                 format!("{parent}/{}.{namespace}.{name}{}", r.kind, at_port(r.port))
@@ -236,6 +241,24 @@ pub fn collection_of(service: &ServiceName) -> String {
     format!("{service}/*")
 }
 
+/// The name of the collection of a service's routes for the clients of one namespace alone.
+pub fn collection_of_consumers(service: &ServiceName, namespace: &str) -> String {
+    format!("{}/*", consumers_of(service, namespace))
+}
+
+fn consumers_of(service: &ServiceName, namespace: &str) -> String {
+    format!("{service}/{CONSUMERS}{namespace}")
+}
+
+/// Whether a resource or collection is for the clients of one namespace alone.
+pub fn is_for_consumers(name: &str) -> bool {
+    let third = name.splitn(3, '/').nth(2);
+    third.is_some_and(|rest| rest.starts_with(CONSUMERS))
+}
+
+/// No kind of routes has a colon in its name.
+const CONSUMERS: &str = "consumers:";
+
 /// The name of the collection of a Gateway's listeners or routes. No service has a colon in its
 /// name, so that it is never a service's.
 pub fn collection_of_gateway(gateway: &GatewayName) -> String {
@@ -283,6 +306,13 @@ mod tests {
         );
         assert_eq!(gateway_of(name), Some(gateway));
         assert_eq!(gateway_of("bookshop/reviews/x"), None);
+        let name = "bookshop/reviews/consumers:shop/HTTPRoute.shop.reviews:80";
+        assert_eq!(
+            collection_containing(name),
+            Some(collection_of_consumers(&service, "shop"))
+        );
+        assert!(is_for_consumers(name) && gateway_of(name).is_none());
+        assert!(!is_for_consumers("bookshop/reviews/HTTPRoute.shop.reviews"));
         assert_eq!(collection_containing("bookshop/reviews"), None);
         assert_eq!(collection_containing("default"), None);
     }

@@ -17,12 +17,22 @@ use crate::retry;
 use crate::session;
 
 /// The kind of object a route was written as.
+///
+/// Routes for connections and datagrams are among these where a service is their parent: all that
+/// belongs to a service travels in one collection. Those of a Gateway's listeners are
+/// [`StreamRoute`](crate::gateway::StreamRoute)s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RouteKind {
     /// `HTTPRoute`.
     Http,
     /// `GRPCRoute`.
     Grpc,
+    /// `TLSRoute`.
+    Tls,
+    /// `TCPRoute`.
+    Tcp,
+    /// `UDPRoute`.
+    Udp,
 }
 
 impl RouteKind {
@@ -31,7 +41,15 @@ impl RouteKind {
         match self {
             Self::Http => "HTTPRoute",
             Self::Grpc => "GRPCRoute",
+            Self::Tls => "TLSRoute",
+            Self::Tcp => "TCPRoute",
+            Self::Udp => "UDPRoute",
         }
+    }
+
+    /// Whether it is for requests, which its rules tell apart; the others have one rule for all.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Grpc)
     }
 }
 
@@ -58,10 +76,21 @@ pub struct Route {
     pub rules: Vec<Rule>,
 }
 
+impl Route {
+    /// The namespace whose clients alone it steers: its own, where its parent is a service of
+    /// another. That makes it a consumer route (GEP-1426, Namespace boundaries); one in its
+    /// service's own namespace, a producer route, is for clients of every namespace.
+    pub fn consumers(&self) -> Option<&str> {
+        let service = self.parent.service()?;
+        let own = self.name.namespace();
+        (own != service.namespace()).then_some(own)
+    }
+}
+
 /// Whose requests a route steers.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Parent {
-    /// Those of a service's clients.
+    /// Those of a service's clients; of which namespace, [`Route::consumers`] says.
     Service(ServiceName),
     /// Those that come in through a Gateway.
     Gateway {

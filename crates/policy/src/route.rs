@@ -20,6 +20,7 @@ mod condition;
 mod cover;
 mod impossible;
 mod index;
+mod stream;
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -32,6 +33,7 @@ use wire::Fields;
 use index::Index;
 
 pub use impossible::impossible;
+pub use stream::stream;
 
 /// What a decision looks at.
 #[derive(Debug, Clone, Copy)]
@@ -133,11 +135,14 @@ struct Entry {
 impl RouteTable {
     /// Compiles the routes that are attached to `port` or to all ports of the service; the order
     /// of `routes` does not matter. Paths are brought into the normal form that requests have.
+    ///
+    /// Consumer routes among them must be those of one namespace, that of the clients whose
+    /// requests the table is for. Where there are any, they alone are in the table: consumers'
+    /// and producer's routes are never merged (GEP-1426, Multiple routes for a Service).
     pub fn compile(routes: &[Arc<Route>], port: u16) -> Self {
         let mut table = Self {
-            routes: routes
-                .iter()
-                .filter(|r| r.port.is_none_or(|own| own == port))
+            routes: stream::in_force(routes, port, false)
+                .filter(|route| route.kind.is_http())
                 .map(with_normal_paths)
                 .collect(),
             ..Self::default()
@@ -148,7 +153,7 @@ impl RouteTable {
             let path = &route.rules[entry.rule].matches[entry.condition].path;
             match route.kind {
                 RouteKind::Grpc => table.grpc.insert(path, at),
-                RouteKind::Http => table.http.insert(path, at),
+                _ => table.http.insert(path, at),
             }
         }
         table

@@ -65,6 +65,10 @@ pub(crate) struct PortView {
     pub(crate) number: u16,
     pub(crate) protocol: Protocol,
     pub(crate) routes: RouteTable,
+    /// Where connections go in the service's stead, where they are not read as HTTP.
+    pub(crate) stream: Option<Arc<Route>>,
+    /// Where datagrams do.
+    pub(crate) datagrams: Option<Arc<Route>>,
     pub(crate) policy: Effective,
     /// Those that serve this port.
     pub(crate) endpoints: Vec<Candidate>,
@@ -193,6 +197,8 @@ impl Destination {
                     number: port.number,
                     protocol: port.protocol,
                     routes: RouteTable::compile(routes, port.number),
+                    stream: policy::route::stream(routes, port.number, false).cloned(),
+                    datagrams: policy::route::stream(routes, port.number, true).cloned(),
                     policy: Effective::merge(policies, port.number),
                     heaviest: serving.iter().map(|c| c.weight).max().unwrap_or(1),
                     endpoints: serving,

@@ -235,9 +235,16 @@ async fn serve(
             http::serve(&worker, whole(client), wire, &worker.bounds(), service).await;
         }
         Ok(Spoken::Bytes(client, opened)) => {
-            if let Err(failure) =
-                tcp::carry(&worker, client, &caller, &destination, port, opened).await
-            {
+            let carried = match tcp::routed(&worker, &destination, port).await {
+                Ok((to, port)) => tcp::carry(&worker, client, &caller, &to, port, opened).await,
+                Err(failure) => {
+                    let host = &destination.host;
+                    Connection::begin(&worker, Direction::Outbound, &caller, host).failed(&failure);
+                    tcp::close(client).await;
+                    Err(failure)
+                }
+            };
+            if let Err(failure) = carried {
                 tracing::warn!(service = %destination.name, port, "connection failed: {failure}");
             }
         }

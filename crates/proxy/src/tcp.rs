@@ -13,11 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use model::Reason;
+use model::route::{Route, Target};
 use model::service::Protocol;
+use model::{Reason, ServiceName};
 use net::detect::{self, ClientHello, Sniff};
 use net::prefixed::Prefixed;
 use net::tcp::Stream;
+use policy::split;
 use telemetry::Direction;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
@@ -28,7 +30,7 @@ use crate::behalf::Behalf;
 use crate::connect;
 use crate::destination::{Destination, PortView, since_start};
 use crate::error::Failure;
-use crate::outbound::no_port;
+use crate::outbound::{no_port, service};
 use crate::pool::Wire;
 use crate::record::{Caller, Load, NONE};
 use crate::tunnel::Form;
@@ -61,6 +63,11 @@ where
     let port_view = view
         .port(port)
         .ok_or_else(|| no_port(destination, &view, port))?;
+    // Whatever it is: a route says where to.
+    if port_view.stream.is_some() {
+        let client = Prefixed::new(client, bytes::Bytes::new());
+        return Ok(Spoken::Bytes(client, None));
+    }
     match port_view.protocol {
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => read_http(client).await,
         Protocol::Tcp | Protocol::Tls => Ok(Spoken::Bytes(
@@ -68,6 +75,37 @@ where
             None,
         )),
         Protocol::Detect => race(client, open(worker, caller, destination, port_view)).await,
+    }
+}
+
+/// Where a connection to a port of a service goes: where the port's route says, or there.
+pub(crate) async fn routed(
+    worker: &Worker,
+    destination: &Arc<Destination>,
+    port: u16,
+) -> Result<(Arc<Destination>, u16), Failure> {
+    let view = Arc::clone(&destination.view());
+    match view.port(port).and_then(|port| port.stream.as_deref()) {
+        Some(route) => {
+            let (name, port) = choose(route)?;
+            Ok((service(worker, name).await?, port))
+        }
+        None => Ok((Arc::clone(destination), port)),
+    }
+}
+
+/// One of the backends of a route for connections or datagrams, by weight.
+pub(crate) fn choose(route: &Route) -> Result<(&ServiceName, u16), Failure> {
+    let backends = route
+        .rules
+        .first()
+        .map_or(&[][..], |rule| rule.backends.as_slice());
+    let chosen = split::choose(backends, rand::random()).and_then(|at| backends.get(at));
+    let failed = |what: &str| Failure::no_backend(format!("{} {}{what}", route.kind, route.name));
+    match chosen.map(|backend| &backend.target) {
+        Some(Target::Service { name, port }) => Ok((name, *port)),
+        Some(Target::Invalid { reason }) => Err(failed(&format!(": {reason}"))),
+        None => Err(failed(" has no backend with a weight above 0")),
     }
 }
 

@@ -32,7 +32,7 @@ use crate::io::Io;
 use crate::outbound::{no_port, unknown};
 use crate::pool::{Link, Slot};
 use crate::record::{Caller, Load, NONE};
-use crate::tcp::Connection;
+use crate::tcp::{Connection, choose};
 use crate::tunnel::Form;
 use crate::worker::Worker;
 
@@ -64,7 +64,16 @@ pub(crate) fn pick_of(worker: &Worker, host: &str, port: u16) -> Result<Target, 
     })?;
     let snapshot = worker.snapshot();
     let destination = snapshot.service(&name).ok_or_else(|| unknown(&name))?;
-    pick(worker, destination, port)
+    let view = Arc::clone(&destination.view());
+    match view.port(port).and_then(|port| port.datagrams.as_deref()) {
+        // What a route leads to is subscribed to with it.
+        Some(route) => {
+            let (name, port) = choose(route)?;
+            let backend = snapshot.service(name).ok_or_else(|| unknown(name))?;
+            pick(worker, backend, port)
+        }
+        None => pick(worker, destination, port),
+    }
 }
 
 /// An endpoint for a session with a port of a service.

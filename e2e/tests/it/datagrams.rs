@@ -129,3 +129,29 @@ fn a_program_that_went_away_ends_the_session_and_the_next_finds_it_again() {
     asking.send(b"end").unwrap();
     answering.join().unwrap();
 }
+
+#[test]
+fn a_udp_route_of_a_service_leads_its_datagrams_elsewhere() {
+    let mesh = Mesh::start();
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let _server = mesh.idle("echo", "echo", &["--port", &format!("{port}/udp")]);
+    let answering = echo(socket);
+    mesh.wait_ready("echo");
+    // Nothing is behind it.
+    mesh.apply(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: front}}, spec: {{ports: [{{port: 53, protocol: UDP}}]}}}}
+---
+{{apiVersion: gateway.networking.k8s.io/v1, kind: UDPRoute, metadata: {{name: front}}, spec: {{parentRefs: [{{group: '', kind: Service, name: front}}], rules: [{{backendRefs: [{{name: echo, port: {port}}}]}}]}}}}
+"
+    ));
+    let local = free_port();
+    let _client = mesh.client_with(&["--upstream", &format!("front:53={local}")]);
+    let asking = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    asking.connect((Ipv4Addr::LOCALHOST, local)).unwrap();
+    let wait = Duration::from_millis(500);
+    asking.set_read_timeout(Some(wait)).unwrap();
+    ask(&asking, b"question");
+    ask(&asking, b"end");
+    answering.join().unwrap();
+}

@@ -9,7 +9,7 @@ mod forwarded;
 mod http3;
 mod listener_set;
 mod mirror;
-mod process;
+pub(crate) mod process;
 mod session;
 mod tls_modes;
 mod upstream_header;
@@ -122,7 +122,7 @@ fn pem(der: &[u8]) -> String {
 }
 
 /// A Secret with a new certificate for `host`.
-fn secret(name: &str, host: &str) -> String {
+pub(crate) fn secret(name: &str, host: &str) -> String {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec![host.to_owned()])
         .unwrap()

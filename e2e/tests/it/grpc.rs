@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::codegen::{BoxFuture, Service};
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
@@ -169,12 +170,26 @@ pub(crate) async fn client_at(address: SocketAddr, host: &str) -> Result<Client,
 }
 
 pub(crate) async fn unary(client: &mut Client, method: &str, text: &str) -> Result<Text, Status> {
+    unary_with(client, method, text, &[]).await
+}
+
+/// A call with metadata.
+pub(crate) async fn unary_with(
+    client: &mut Client,
+    method: &str,
+    text: &str,
+    metadata: &[(&'static str, &'static str)],
+) -> Result<Text, Status> {
     client
         .ready()
         .await
         .map_err(|e| Status::unavailable(e.to_string()))?;
     let codec = ProstCodec::<Text, Text>::default();
-    let request = Request::new(text.to_owned());
+    let mut request = Request::new(text.to_owned());
+    for (name, value) in metadata {
+        let value = MetadataValue::from_static(*value);
+        request.metadata_mut().insert(*name, value);
+    }
     let response = client.unary(request, path(method), codec).await?;
     Ok(response.into_inner())
 }

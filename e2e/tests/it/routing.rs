@@ -102,6 +102,54 @@ fn routes_choose_by_path_header_query_and_method(mode: Mode) {
     }
 }
 
+/// A `ServiceImport` is another service than the Service of its name, with a route and endpoints of
+/// its own.
+#[test]
+fn a_service_of_several_clusters_is_asked_for_by_a_host_of_its_own() {
+    let mesh = Mesh::start();
+    let _own = mesh.server("cart", "/http", named("own"));
+    let elsewhere = Upstream::start(named("elsewhere"));
+    let port = elsewhere.port();
+    mesh.apply(&format!(
+        "
+apiVersion: multicluster.x-k8s.io/v1alpha1
+kind: ServiceImport
+metadata: {{name: cart}}
+spec: {{type: ClusterSetIP, ports: [{{name: http, port: 80, appProtocol: http}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: cart-east, labels: {{multicluster.kubernetes.io/service-name: cart}}}}
+addressType: IPv4
+ports: [{{name: http, port: {port}}}]
+endpoints: [{{addresses: [127.0.0.1]}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: cart}}
+spec:
+  parentRefs: [{{group: multicluster.x-k8s.io, kind: ServiceImport, name: cart}}]
+  rules:
+    - filters: [{{type: ResponseHeaderModifier, responseHeaderModifier: {{set: [{{name: x-routed, value: \"yes\"}}]}}}}]
+      backendRefs: [{{group: multicluster.x-k8s.io, kind: ServiceImport, name: cart, port: 80}}]
+"
+    ));
+    let client = mesh.client();
+    let response = client.get("cart.default.svc.clusterset.local", "/");
+    assert_eq!(
+        (response.text().as_str(), response.header("x-routed")),
+        ("elsewhere", Some("yes"))
+    );
+    let response = client.get("cart.default.svc.cluster.local", "/");
+    assert_eq!(
+        (response.text().as_str(), response.header("x-routed")),
+        ("own", None)
+    );
+    let import = mesh.api("GET", "/api/v1/resources/serviceimports/default/cart", "");
+    let ips = import["spec"]["ips"].as_array().map(Vec::len);
+    assert_eq!(ips, Some(2), "addresses were chosen for it: {import}");
+}
+
 #[test]
 fn filters_change_what_is_sent_and_what_comes_back() {
     let mesh = Mesh::start();

@@ -13,6 +13,7 @@ in_both_modes!(
     a_server_that_speaks_first_is_heard_at_once,
     the_end_of_one_direction_leaves_the_other_open,
     http_on_an_undeclared_port_is_treated_as_http,
+    a_tcp_route_of_a_service_leads_its_connections_elsewhere,
 );
 
 /// Connections made, at most, to find out how fast a greeting can be.
@@ -94,6 +95,32 @@ fn http_on_an_undeclared_port_is_treated_as_http(mode: Mode) {
         .map(|n| server.upstream.received_text(n))
         .collect::<String>();
     assert_eq!(request.matches("x-request-id:").count(), 3, "{request}");
+}
+
+/// The producer's route leads to one version, that of the clients' own namespace to another.
+fn a_tcp_route_of_a_service_leads_its_connections_elsewhere(mode: Mode) {
+    let mesh = Mesh::start_in(mode);
+    let greet = |name: &'static str| move |_: usize| vec![Step::send(format!("{name}\n"))];
+    let _servers = ["one", "two"].map(|name| mesh.server(name, "/tcp", greet(name)));
+    let route = |namespace: &str, backend: &str| {
+        format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: TCPRoute, metadata: {{name: db, namespace: {namespace}}}, spec: \
+             {{parentRefs: [{{group: '', kind: Service, name: db, namespace: default}}], \
+             rules: [{{backendRefs: [{{name: {backend}, namespace: default, port: 80}}]}}]}}}}\n---\n"
+        )
+    };
+    // One port says what it speaks, the other does not; nothing is behind either.
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: db}, spec: {ports: [{name: tcp, port: 5432}, {name: any, port: 80}]}}\n---\n";
+    mesh.apply(&[service, &route("default", "one"), &route("consumer", "two")].concat());
+    let client = mesh.client();
+    let consumer = mesh.idle("client", "consumer", &["--namespace", "consumer"]);
+    for (who, wanted) in [(&client, "one\n"), (&consumer, "two\n")] {
+        for port in [5432, 80] {
+            let mut raw = who.tunnel(&format!("db.default:{port}"));
+            let heard = raw.read_until(b"\n", SOON).unwrap();
+            assert_eq!(String::from_utf8_lossy(&heard), wanted, "{port}");
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::filter::{HttpFilter, HttpFilterType, filters, header_name};
 use super::gateway::DefaultScope;
 use crate::check::Check;
-use crate::kind::GATEWAY_GROUP;
+use crate::kind::{GATEWAY_GROUP, MCS_GROUP, ObjectKind};
 use crate::reference::{ParentRef, check_name, check_namespace};
 
 /// Where a rule sends requests. `F` is the route's kind of filter.
@@ -20,7 +20,7 @@ pub struct BackendRef<F> {
     #[serde(default)]
     pub group: String,
     /// Kind.
-    #[serde(default = "service_kind")]
+    #[serde(default = "kind_service")]
     pub kind: String,
     /// Namespace; that of the route if `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub struct BackendObjectRef {
     #[serde(default)]
     pub group: String,
     /// Kind.
-    #[serde(default = "service_kind")]
+    #[serde(default = "kind_service")]
     pub kind: String,
     /// Namespace; that of the route if `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,7 +81,7 @@ impl BackendObjectRef {
     }
 }
 
-fn service_kind() -> String {
+fn kind_service() -> String {
     "Service".to_owned()
 }
 
@@ -250,9 +250,13 @@ pub(crate) fn check_hostnames(
     );
 }
 
-/// Whether a reference is to a Service.
-pub(crate) fn is_service(group: &str, kind: &str) -> bool {
-    kind == "Service" && matches!(group, "" | "core")
+/// The kind of a service that a reference leads to; `None` where it leads to something else.
+pub(crate) fn service_kind(group: &str, kind: &str) -> Option<ObjectKind> {
+    match (kind, group) {
+        ("Service", "" | "core") => Some(ObjectKind::Service),
+        ("ServiceImport", MCS_GROUP) => Some(ObjectKind::ServiceImport),
+        _ => None,
+    }
 }
 
 /// The group of routes, for grants.

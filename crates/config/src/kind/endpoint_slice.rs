@@ -2,7 +2,8 @@
 //! selects, such as hosts without a Workload of their own.
 //!
 //! As in Kubernetes the label `kubernetes.io/service-name` names the Service, and a port of the
-//! slice belongs to the Service's port of the same name.
+//! slice belongs to the Service's port of the same name. The label
+//! `multicluster.kubernetes.io/service-name` names a `ServiceImport` likewise (KEP-1645).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,12 +14,15 @@ use model::workload::{Locality, Tunnel};
 use model::{ObjectName, ServiceName};
 use serde::{Deserialize, Serialize};
 
-use super::service::{ServiceSpec, Transport, check_app_protocol};
+use super::service::{ServicePort, Transport, check_app_protocol};
 use crate::check::Check;
 use crate::reference::shorten;
 
 /// The label that names the Service.
 pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+/// The label that names the `ServiceImport`.
+pub const IMPORT_LABEL: &str = "multicluster.kubernetes.io/service-name";
 
 /// An `EndpointSlice` without its metadata; these fields stand beside it, not below `spec`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -175,9 +179,9 @@ impl EndpointSliceSpec {
     }
 
     /// From the Service's ports to those of the slice; not those that have no port of their name.
-    pub(crate) fn ports_of(&self, service: &ServiceSpec) -> BTreeMap<u16, u16> {
+    pub(crate) fn ports_of(&self, service: &[ServicePort]) -> BTreeMap<u16, u16> {
         let number = |name: &str| self.ports.iter().find(|p| p.name == name).map(|p| p.port);
-        let ports = service.ports.iter();
+        let ports = service.iter();
         ports
             .filter_map(|p| Some((p.port, number(&p.name)?)))
             .collect()

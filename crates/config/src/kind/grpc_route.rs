@@ -79,10 +79,10 @@ pub struct MethodMatch {
 }
 
 impl GrpcRouteSpec {
-    pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
+    pub(crate) fn check(&mut self, c: &mut Check<'_>) {
         c.at("spec", |c| {
             let scope = self.use_default_gateways;
-            check_parents(&mut self.parent_refs, scope, namespace, c);
+            check_parents(&mut self.parent_refs, scope, c);
             check_hostnames(&self.hostnames, &self.parent_refs, scope, c);
             if self.rules.is_empty() {
                 c.warn_at(

@@ -178,10 +178,10 @@ impl Default for PathSpec {
 }
 
 impl HttpRouteSpec {
-    pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
+    pub(crate) fn check(&mut self, c: &mut Check<'_>) {
         c.at("spec", |c| {
             let scope = self.use_default_gateways;
-            check_parents(&mut self.parent_refs, scope, namespace, c);
+            check_parents(&mut self.parent_refs, scope, c);
             check_hostnames(&self.hostnames, &self.parent_refs, scope, c);
             self.rules(c, &mut unresolved);
         });

@@ -161,6 +161,76 @@ pub(crate) fn check_app_protocol(word: Option<&str>, c: &mut Check<'_>) {
     }
 }
 
+/// `spec.ports`, which stand where the check does.
+pub(crate) fn check_ports(ports: &[ServicePort], c: &mut Check<'_>) {
+    if ports.is_empty() {
+        c.warn_at(
+            "ports",
+            "without ports nobody can reach the Service",
+            "add `ports: [{port: 80}]`",
+        );
+    }
+    c.at_most("ports", ports.len(), 100);
+    let mut seen: Vec<&ServicePort> = Vec::new();
+    c.each("ports", ports, |c, port| {
+        if port.port == 0 {
+            c.error_at("port", "must be from 1 to 65535", "");
+        }
+        match &port.target_port {
+            Some(PortRef::Number(0)) => c.error_at("targetPort", "must be from 1 to 65535", ""),
+            Some(PortRef::Name(name)) if !is_label(name) => {
+                let message = format!("\"{}\" is not a port's name", shorten(name));
+                c.error_at("targetPort", message, LABEL_RULE);
+            }
+            _ => {}
+        }
+        if port.name.is_empty() && ports.len() > 1 {
+            c.error("a Service with several ports must name each", "add `name`");
+        } else if !port.name.is_empty() && !is_label(&port.name) {
+            let message = format!("\"{}\" is not a port's name", shorten(&port.name));
+            c.error_at("name", message, LABEL_RULE);
+        }
+        let same = |p: &&&ServicePort| p.port == port.port && p.protocol == port.protocol;
+        if seen.iter().any(|p| same(&p)) {
+            let message = format!("port {} is there twice", port.port);
+            c.error_at("port", message, "give each port its own number");
+        }
+        if !port.name.is_empty() && seen.iter().any(|p| p.name == port.name) {
+            let message = format!("two ports are named \"{}\"", port.name);
+            c.error_at("name", message, "give each port its own name");
+        }
+        check_app_protocol(port.app_protocol.as_deref(), c);
+        seen.push(port);
+    });
+}
+
+/// The port that a reference means, by number or by name.
+pub(crate) fn find_port<'p>(
+    ports: &'p [ServicePort],
+    number: Option<u16>,
+    name: Option<&str>,
+) -> Option<&'p ServicePort> {
+    ports.iter().find(|p| {
+        number.is_none_or(|n| p.port == n)
+            && name.is_none_or(|n| p.name == n || n.parse() == Ok(p.port))
+    })
+}
+
+/// One for each number: what serves both TCP and UDP is the same place.
+pub(crate) fn model_ports(ports: &[ServicePort]) -> Vec<Port> {
+    let mut all: Vec<Port> = Vec::new();
+    for port in ports {
+        if all.iter().all(|p| p.number != port.port) {
+            all.push(Port {
+                name: port.name.clone(),
+                number: port.port,
+                protocol: port.protocol(),
+            });
+        }
+    }
+    all
+}
+
 impl ServiceSpec {
     pub(crate) fn check(&self, name: &str, c: &mut Check<'_>) {
         if !is_label(name) {
@@ -173,7 +243,7 @@ impl ServiceSpec {
             });
         }
         c.at("spec", |c| {
-            self.check_ports(c);
+            check_ports(&self.ports, c);
             let headless = self.is_headless();
             for (field, text) in self.addresses_written() {
                 if !headless && text.parse::<IpAddr>().is_err() {
@@ -185,48 +255,6 @@ impl ServiceSpec {
                     );
                 }
             }
-        });
-    }
-
-    fn check_ports(&self, c: &mut Check<'_>) {
-        if self.ports.is_empty() {
-            c.warn_at(
-                "ports",
-                "without ports nobody can reach the Service",
-                "add `ports: [{port: 80}]`",
-            );
-        }
-        c.at_most("ports", self.ports.len(), 100);
-        let mut seen: Vec<&ServicePort> = Vec::new();
-        c.each("ports", &self.ports, |c, port| {
-            if port.port == 0 {
-                c.error_at("port", "must be from 1 to 65535", "");
-            }
-            match &port.target_port {
-                Some(PortRef::Number(0)) => c.error_at("targetPort", "must be from 1 to 65535", ""),
-                Some(PortRef::Name(name)) if !is_label(name) => {
-                    let message = format!("\"{}\" is not a port's name", shorten(name));
-                    c.error_at("targetPort", message, LABEL_RULE);
-                }
-                _ => {}
-            }
-            if port.name.is_empty() && self.ports.len() > 1 {
-                c.error("a Service with several ports must name each", "add `name`");
-            } else if !port.name.is_empty() && !is_label(&port.name) {
-                let message = format!("\"{}\" is not a port's name", shorten(&port.name));
-                c.error_at("name", message, LABEL_RULE);
-            }
-            let same = |p: &&&ServicePort| p.port == port.port && p.protocol == port.protocol;
-            if seen.iter().any(|p| same(&p)) {
-                let message = format!("port {} is there twice", port.port);
-                c.error_at("port", message, "give each port its own number");
-            }
-            if !port.name.is_empty() && seen.iter().any(|p| p.name == port.name) {
-                let message = format!("two ports are named \"{}\"", port.name);
-                c.error_at("name", message, "give each port its own name");
-            }
-            check_app_protocol(port.app_protocol.as_deref(), c);
-            seen.push(port);
         });
     }
 
@@ -262,18 +290,6 @@ impl ServiceSpec {
         !self.selector.is_empty() && self.selector.iter().all(|(k, v)| labels.get(k) == Some(v))
     }
 
-    /// The port that a reference means, by number or by name.
-    pub(crate) fn find_port(
-        &self,
-        number: Option<u16>,
-        name: Option<&str>,
-    ) -> Option<&ServicePort> {
-        self.ports.iter().find(|p| {
-            number.is_none_or(|n| p.port == n)
-                && name.is_none_or(|n| p.name == n || n.parse() == Ok(p.port))
-        })
-    }
-
     pub(crate) fn to_model(&self, name: ServiceName) -> Service {
         let headless = self.is_headless();
         Service {
@@ -283,24 +299,9 @@ impl ServiceSpec {
             } else {
                 self.addresses()
             },
-            ports: self.model_ports(),
+            ports: model_ports(&self.ports),
             headless,
         }
-    }
-
-    /// One for each number: what serves both TCP and UDP is the same place.
-    fn model_ports(&self) -> Vec<Port> {
-        let mut ports: Vec<Port> = Vec::new();
-        for port in &self.ports {
-            if ports.iter().all(|p| p.number != port.port) {
-                ports.push(Port {
-                    name: port.name.clone(),
-                    number: port.port,
-                    protocol: port.protocol(),
-                });
-            }
-        }
-        ports
     }
 }
 

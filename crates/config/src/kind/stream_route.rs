@@ -1,5 +1,5 @@
 //! `TLSRoute`, `TCPRoute` and `UDPRoute` (Gateway API v1.6): where connections and datagrams go that
-//! a Gateway takes and does not read as HTTP.
+//! a Gateway, or the proxy beside a Service's client, takes and does not read as HTTP.
 
 use model::gateway::StreamBackend;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::reference::{ParentRef, check_parents};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsRouteSpec {
-    /// The Gateways it is attached to.
+    /// The Gateways and Services it is attached to.
     #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
     /// Whether it is attached to default Gateways too.
@@ -30,7 +30,7 @@ pub struct TlsRouteSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamRouteSpec {
-    /// The Gateways it is attached to.
+    /// The Gateways and Services it is attached to.
     #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
     /// Whether it is attached to default Gateways too.
@@ -82,39 +82,23 @@ fn one() -> u32 {
 }
 
 impl TlsRouteSpec {
-    pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
+    pub(crate) fn check(&mut self, c: &mut Check<'_>) {
         c.at("spec", |c| {
             let scope = self.use_default_gateways;
-            check_stream_parents(&mut self.parent_refs, scope, namespace, c);
+            check_parents(&mut self.parent_refs, scope, c);
             backends(&self.rules, c, &mut unresolved);
         });
     }
 }
 
 impl StreamRouteSpec {
-    pub(crate) fn check(&mut self, namespace: &str, c: &mut Check<'_>) {
+    pub(crate) fn check(&mut self, c: &mut Check<'_>) {
         c.at("spec", |c| {
             let scope = self.use_default_gateways;
-            check_stream_parents(&mut self.parent_refs, scope, namespace, c);
+            check_parents(&mut self.parent_refs, scope, c);
             backends(&self.rules, c, &mut unresolved);
         });
     }
-}
-
-/// Only Gateways have listeners for what is not HTTP.
-fn check_stream_parents(
-    parents: &mut [ParentRef],
-    scope: DefaultScope,
-    namespace: &str,
-    c: &mut Check<'_>,
-) {
-    check_parents(parents, scope, namespace, c);
-    c.each("parentRefs", parents, |c, parent| {
-        if parent.is_service() {
-            let message = format!("parents of kind {} are not served here", parent.kind);
-            c.error_at("kind", message, "name a Gateway");
-        }
-    });
 }
 
 /// The backends of the one rule; the check stands at `spec`.

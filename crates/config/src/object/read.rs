@@ -188,6 +188,7 @@ fn decode_spec(kind: ObjectKind, node: &Node, problems: &mut Vec<Problem>) -> Op
         ObjectKind::Namespace => Spec::Namespace(decode(node, at, problems)?),
         ObjectKind::MeshConfig => Spec::MeshConfig(decode(node, at, problems)?),
         ObjectKind::Service => Spec::Service(decode(node, at, problems)?),
+        ObjectKind::ServiceImport => Spec::ServiceImport(decode(node, at, problems)?),
         ObjectKind::Workload => Spec::Workload(decode(node, at, problems)?),
         ObjectKind::EndpointSlice => Spec::EndpointSlice(decode(node, at, problems)?),
         ObjectKind::Secret => Spec::Secret(decode(node, at, problems)?),
@@ -214,19 +215,20 @@ fn check_spec(spec: &mut Spec, key: &ObjectKey, c: &mut Check<'_>) {
         Spec::Namespace(_) | Spec::GatewayClass(_) => {}
         Spec::MeshConfig(spec) => spec.check(&key.name, c),
         Spec::Service(spec) => spec.check(&key.name, c),
+        Spec::ServiceImport(spec) => spec.check(&key.name, c),
         Spec::Workload(spec) => spec.check(c),
         Spec::EndpointSlice(spec) => spec.check(c),
         Spec::Secret(spec) => spec.check(c),
         Spec::ConfigMap(spec) => spec.check(c),
-        Spec::TlsRoute(spec) => spec.check(&key.namespace, c),
-        Spec::TcpRoute(spec) | Spec::UdpRoute(spec) => spec.check(&key.namespace, c),
+        Spec::TlsRoute(spec) => spec.check(c),
+        Spec::TcpRoute(spec) | Spec::UdpRoute(spec) => spec.check(c),
         Spec::ListenerPolicy(spec) => spec.check(c),
         Spec::BackendTlsPolicy(spec) => spec.check(c),
         Spec::Gateway(spec) => spec.check(c),
         Spec::ListenerSet(spec) => spec.check(c),
         Spec::ReferenceGrant(spec) => spec.check(c),
-        Spec::HttpRoute(spec) => spec.check(&key.namespace, c),
-        Spec::GrpcRoute(spec) => spec.check(&key.namespace, c),
+        Spec::HttpRoute(spec) => spec.check(c),
+        Spec::GrpcRoute(spec) => spec.check(c),
         Spec::TrafficPolicy(spec) => spec.check(c),
         Spec::AuthenticationPolicy(spec) => spec.check(&key.namespace, c),
     }
@@ -345,7 +347,12 @@ fn check_top_level(kind: ObjectKind, node: &Node, problems: &mut Vec<Problem>) {
 
 fn check_metadata(meta: ObjectMeta, key: &ObjectKey, c: &mut Check<'_>) -> Metadata {
     c.at("metadata", |c| {
-        if key.kind != ObjectKind::Service && key.kind != ObjectKind::Namespace {
+        let by_kind = [
+            ObjectKind::Service,
+            ObjectKind::ServiceImport,
+            ObjectKind::Namespace,
+        ];
+        if !by_kind.contains(&key.kind) {
             check_name("name", &meta.name, c);
         }
         if key.kind == ObjectKind::Namespace {

@@ -15,6 +15,7 @@ use crate::diagnostic::Severity;
 use crate::kind::ObjectKind;
 use crate::kind::authentication_policy::{MtlsSpec, merge};
 use crate::kind::mesh_config::MeshConfigSpec;
+use crate::kind::service::find_port;
 use crate::kind::traffic_policy::TrafficPolicySpec;
 use crate::object::{Object, ObjectKey, Spec};
 use crate::reference::TargetRef;
@@ -91,7 +92,7 @@ pub(super) fn traffic_target(
     let Some(section) = &target.section_name else {
         return Ok((name, None));
     };
-    if let Some(port) = service.find_port(None, Some(section)) {
+    if let Some(port) = find_port(&service.ports, None, Some(section)) {
         return Ok((name, Some(port.port)));
     }
     let names: Vec<&str> = service.ports.iter().map(|p| p.name.as_str()).collect();
@@ -125,7 +126,7 @@ fn shadowed(
             let section = t.section_name.as_deref();
             let their_port = section.map(|s| {
                 service
-                    .and_then(|x| x.find_port(None, Some(s)))
+                    .and_then(|x| find_port(&x.ports, None, Some(s)))
                     .map(|p| p.port)
             });
             t.name == target.name && their_port == port.map(Some)

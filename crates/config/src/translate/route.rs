@@ -4,6 +4,7 @@
 pub(super) mod parent;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::ObjectName;
 use model::gateway::Attachment;
@@ -14,10 +15,11 @@ use model::service::Protocol;
 
 use super::store::{Topic, View};
 use super::{Condition, Output};
-use crate::check::Check;
+use crate::check::{Check, Problem};
 use crate::diagnostic::Severity;
 use crate::kind::ObjectKind;
-use crate::kind::backend::{BackendTarget, ROUTE_GROUP, is_service};
+use crate::kind::backend::{BackendTarget, ROUTE_GROUP, service_kind};
+use crate::kind::service::{ServicePort, find_port};
 use crate::kind::session::made_name;
 use crate::object::{Object, ObjectKey, Spec};
 use crate::reference::ParentRef;
@@ -59,6 +61,23 @@ impl Refusal {
     }
 }
 
+/// Whose requests the references of a route are followed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Those that come in through a Gateway: a Service of another namespace must have been opened
+    /// to the route by a `ReferenceGrant`.
+    Gateway,
+    /// Those of clients in the mesh, which could ask every Service by themselves: no grant is
+    /// needed (GEP-1426, Namespace boundaries).
+    Mesh,
+}
+
+/// A route's rules with their references followed, and what is said of that.
+struct Followed {
+    rules: Vec<Rule>,
+    condition: Condition,
+}
+
 pub(super) fn translate(
     object: &Object,
     name: &ObjectName,
@@ -66,9 +85,76 @@ pub(super) fn translate(
     c: &mut Check<'_>,
     output: &mut Output,
 ) {
+    let (kind, hostnames) = match &object.spec {
+        Spec::HttpRoute(spec) => (RouteKind::Http, &spec.hostnames),
+        Spec::GrpcRoute(spec) => (RouteKind::Grpc, &spec.hostnames),
+        _ => return,
+    };
+    let parents = parent::of(object, view);
+    let has = |side| parents.iter().any(|parent| side_of(parent) == side);
+    // A route without parents is looked through as one of the mesh.
+    let gateway = has(Side::Gateway).then(|| follow(object, Side::Gateway, view, c));
+    let mesh = (gateway.is_none() || has(Side::Mesh)).then(|| follow(object, Side::Mesh, view, c));
+    let hostnames: Vec<Hostname> = hostnames.iter().filter_map(|h| h.parse().ok()).collect();
+    let route = |followed: &Followed, parent, port| Route {
+        kind,
+        name: name.clone(),
+        parent,
+        port,
+        created: object.metadata.created.unwrap_or(0),
+        rules: followed.rules.clone(),
+    };
+    let mut gateways: BTreeMap<ObjectName, Vec<Attachment>> = BTreeMap::new();
+    c.at("spec", |c| {
+        c.each("parentRefs", parents.iter(), |c, parent| {
+            let (attached, followed) = match (side_of(parent), &gateway, &mesh) {
+                (Side::Mesh, _, Some(mesh)) => {
+                    let attached = attach(object, parent, view).map(|(service, port)| {
+                        let route = route(mesh, Parent::Service(service), port);
+                        output.resources.push(Resource::Route(route));
+                    });
+                    (attached.map_err(Refusal::from), mesh)
+                }
+                (Side::Gateway, Some(gateway), _) => {
+                    let attached = parent::attach(object, parent, &hostnames, view);
+                    let attached = attached.map(|attached| {
+                        output.attached.extend(attached.counted());
+                        let all = gateways.entry(attached.gateway).or_default();
+                        all.extend(attached.attachments);
+                    });
+                    (attached, gateway)
+                }
+                // What a side has a parent for has been followed.
+                _ => return,
+            };
+            let accepted = attached.map_or_else(
+                |refusal| refusal.into_condition(c),
+                |()| Condition::accepted(),
+            );
+            let resolved = Condition {
+                foreign: accepted.foreign,
+                ..followed.condition.clone()
+            };
+            output.conditions.push(accepted.about(parent.clone()));
+            output.conditions.push(resolved.about(parent.clone()));
+        });
+    });
+    let Some(followed) = &gateway else { return };
+    for (gateway, attachments) in gateways {
+        let parent = Parent::Gateway {
+            gateway,
+            attachments: merged(attachments),
+        };
+        let route = route(followed, parent, None);
+        output.resources.push(Resource::Route(route));
+    }
+}
+
+/// Follows all references of a route.
+fn follow(object: &Object, side: Side, view: &mut View<'_>, c: &mut Check<'_>) -> Followed {
     let mut faults = Vec::new();
     let mut resolve =
-        |c: &mut Check<'_>, target: BackendTarget<'_>| match resolve(object, target, view) {
+        |c: &mut Check<'_>, target: BackendTarget<'_>| match resolve(object, side, target, view) {
             Ok(target) => target,
             Err(fault) => {
                 c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
@@ -77,71 +163,36 @@ pub(super) fn translate(
                 Target::Invalid { reason }
             }
         };
-    let (kind, rules, hostnames) = match &object.spec {
-        Spec::HttpRoute(spec) => (
-            RouteKind::Http,
-            c.at("spec", |c| spec.rules(c, &mut resolve)),
-            &spec.hostnames,
-        ),
-        Spec::GrpcRoute(spec) => (
-            RouteKind::Grpc,
-            c.at("spec", |c| spec.rules(c, &mut resolve)),
-            &spec.hostnames,
-        ),
-        _ => return,
-    };
-    let mut rules = rules;
-    name_sessions(&mut rules, object);
-    let hostnames: Vec<Hostname> = hostnames.iter().filter_map(|h| h.parse().ok()).collect();
-    let resolved = resolved_refs(&faults);
-    let route = |parent, port| Route {
-        kind,
-        name: name.clone(),
-        parent,
-        port,
-        created: object.metadata.created.unwrap_or(0),
-        rules: rules.clone(),
-    };
-    let mut gateways: BTreeMap<ObjectName, Vec<Attachment>> = BTreeMap::new();
-    c.at("spec", |c| {
-        c.each(
-            "parentRefs",
-            parent::of(object, view).iter(),
-            |c, parent| {
-                let attached = if parent.is_service() {
-                    attach(object, parent, view)
-                        .map(|(service, port)| {
-                            let route = route(Parent::Service(service), port);
-                            output.resources.push(Resource::Route(route));
-                        })
-                        .map_err(Refusal::from)
-                } else {
-                    parent::attach(object, parent, &hostnames, view).map(|attached| {
-                        output.attached.extend(attached.counted());
-                        let all = gateways.entry(attached.gateway).or_default();
-                        all.extend(attached.attachments);
-                    })
-                };
-                let accepted = attached.map_or_else(
-                    |refusal| refusal.into_condition(c),
-                    |()| Condition::accepted(),
-                );
-                let foreign = accepted.foreign;
-                output.conditions.push(accepted.about(parent.clone()));
-                let resolved = Condition {
-                    foreign,
-                    ..resolved.clone()
-                };
-                output.conditions.push(resolved.about(parent.clone()));
-            },
-        );
+    let mut rules = once(c, |c| match &object.spec {
+        Spec::HttpRoute(spec) => c.at("spec", |c| spec.rules(c, &mut resolve)),
+        Spec::GrpcRoute(spec) => c.at("spec", |c| spec.rules(c, &mut resolve)),
+        _ => Vec::new(),
     });
-    for (gateway, attachments) in gateways {
-        let parent = Parent::Gateway {
-            gateway,
-            attachments: merged(attachments),
-        };
-        output.resources.push(Resource::Route(route(parent, None)));
+    name_sessions(&mut rules, object);
+    Followed {
+        rules,
+        condition: resolved_refs(&faults),
+    }
+}
+
+/// Does something that may find what was found before: for the other side.
+pub(super) fn once<T>(c: &mut Check<'_>, act: impl FnOnce(&mut Check<'_>) -> T) -> T {
+    let reported = c.problems.len();
+    let result = act(c);
+    for problem in c.problems.split_off(reported) {
+        let same = |p: &Problem| p.field == problem.field && p.message == problem.message;
+        if !c.problems.iter().any(same) {
+            c.problems.push(problem);
+        }
+    }
+    result
+}
+
+pub(super) fn side_of(parent: &ParentRef) -> Side {
+    if parent.is_service() {
+        Side::Mesh
+    } else {
+        Side::Gateway
     }
 }
 
@@ -193,45 +244,47 @@ pub(super) fn said(fault: &Fault) -> String {
     }
 }
 
-/// The Service and port that a parent reference means.
-fn attach(
+/// The service and port that a parent reference means.
+pub(super) fn attach(
     object: &Object,
     parent: &ParentRef,
     view: &mut View<'_>,
 ) -> Result<(ObjectName, Option<u16>), Fault> {
-    let namespace = parent.namespace.as_deref().unwrap_or(object.namespace());
     let no_parent = |message: String, hint: String| Fault {
         reason: "NoMatchingParent",
         message,
         hint,
     };
-    let Some(service) = view.service(namespace, &parent.name) else {
-        let hint = suggest::hint(&parent.name, view.service_names(namespace));
+    let service = parent.service(object.namespace());
+    let (kind, namespace) = (service.kind, &service.namespace);
+    let Some(ports) = view.ports(&service) else {
+        let hint = suggest::hint(&parent.name, view.names(kind, namespace));
         let message = format!(
-            "parent Service \"{}\" does not exist in namespace {namespace}",
+            "parent {kind} \"{}\" does not exist in namespace {namespace}",
             parent.name
         );
         return Err(no_parent(message, hint));
     };
-    let name = ObjectName::new(namespace, &parent.name)
+    let name = service
+        .service_name()
         .map_err(|error| no_parent(error.to_string(), String::new()))?;
     if parent.port.is_none() && parent.section_name.is_none() {
         return Ok((name, None));
     }
-    if let Some(port) = service.find_port(parent.port, parent.section_name.as_deref()) {
+    if let Some(port) = find_port(ports, parent.port, parent.section_name.as_deref()) {
         return Ok((name, Some(port.port)));
     }
     let wanted = match (&parent.section_name, parent.port) {
         (Some(section), _) => format!("named \"{section}\""),
         (None, port) => port.unwrap_or(0).to_string(),
     };
-    let message = format!("parent Service \"{}\" has no port {wanted}", parent.name);
-    Err(no_parent(message, ports_of(service)))
+    let message = format!("parent {kind} \"{}\" has no port {wanted}", parent.name);
+    Err(no_parent(message, written(ports)))
 }
 
-fn ports_of(service: &crate::kind::service::ServiceSpec) -> String {
-    let ports: Vec<String> = service
-        .ports
+/// What ports there are, for a hint.
+fn written(ports: &[ServicePort]) -> String {
+    let ports: Vec<String> = ports
         .iter()
         .map(|p| match p.name.as_str() {
             "" => p.port.to_string(),
@@ -248,6 +301,7 @@ fn ports_of(service: &crate::kind::service::ServiceSpec) -> String {
 /// that nobody learns what exists in a foreign namespace (Gateway API, `ReferenceGrant`).
 pub(super) fn resolve(
     object: &Object,
+    side: Side,
     target: BackendTarget<'_>,
     view: &mut View<'_>,
 ) -> Result<Target, Fault> {
@@ -259,29 +313,31 @@ pub(super) fn resolve(
     let BackendTarget {
         group, kind, name, ..
     } = target;
-    if !is_service(group, kind) {
+    let Some(kind) = service_kind(group, kind) else {
         let message = format!("backend \"{name}\" is of kind {kind}, which is not served");
         return Err(fault("InvalidKind", message, "use a Service".to_owned()));
-    }
+    };
     let own = object.namespace();
     let namespace = target.namespace.unwrap_or(own);
     let route_kind = object.key.kind.as_str();
-    if namespace != own && !granted(route_kind, own, namespace, name, view) {
+    let opened = side == Side::Mesh || namespace == own;
+    let service = ObjectKey::new(kind, namespace, name);
+    if !opened && !granted(route_kind, own, &service, view) {
         let message = format!(
             "backend \"{name}\" is in namespace {namespace}, which does not allow {route_kind}s of {own} to refer to it"
         );
         let hint = format!("add a ReferenceGrant to namespace {namespace}");
         return Err(fault("RefNotPermitted", message, hint));
     }
-    let Some(service) = view.service(namespace, name) else {
-        let hint = suggest::hint(name, view.service_names(namespace));
+    let Some(ports) = view.ports(&service) else {
+        let hint = suggest::hint(name, view.names(kind, namespace));
         let message = format!("backend \"{name}\" does not exist in namespace {namespace}");
         return Err(fault("BackendNotFound", message, hint));
     };
     let number = target.port.unwrap_or(0);
-    let Some(port) = service.find_port(Some(number), None) else {
+    let Some(port) = find_port(ports, Some(number), None) else {
         let message = format!("backend \"{name}\" has no port {number}");
-        return Err(fault("BackendNotFound", message, ports_of(service)));
+        return Err(fault("BackendNotFound", message, written(ports)));
     };
     let protocol = port.protocol();
     let reads_http = matches!(
@@ -291,7 +347,7 @@ pub(super) fn resolve(
     let refused = match protocol {
         Protocol::Tcp => true,
         // With a BackendTLSPolicy, TLS is what requests are sent in.
-        Protocol::Tls => !has_backend_tls(namespace, name, view),
+        Protocol::Tls => !has_backend_tls(&service, view),
         _ => false,
     };
     if reads_http && refused {
@@ -309,22 +365,23 @@ pub(super) fn resolve(
             .to_owned(),
         ));
     }
-    match ObjectName::new(namespace, name) {
+    match service.service_name() {
         Ok(name) => Ok(Target::Service { name, port: number }),
         Err(error) => Err(fault("BackendNotFound", error.to_string(), String::new())),
     }
 }
 
-fn has_backend_tls(namespace: &str, name: &str, view: &mut View<'_>) -> bool {
-    let service = ObjectKey::new(ObjectKind::Service, namespace, name);
-    let policies = Topic::Attached(ObjectKind::BackendTlsPolicy, service);
+fn has_backend_tls(service: &ObjectKey, view: &mut View<'_>) -> bool {
+    let policies = Topic::Attached(ObjectKind::BackendTlsPolicy, service.clone());
     !view.list(policies).is_empty()
 }
 
-fn granted(kind: &str, from: &str, namespace: &str, name: &str, view: &mut View<'_>) -> bool {
-    let grants = view.list(Topic::Kind(ObjectKind::ReferenceGrant, namespace.into()));
+fn granted(kind: &str, from: &str, service: &ObjectKey, view: &mut View<'_>) -> bool {
+    let namespace = Arc::clone(&service.namespace);
+    let grants = view.list(Topic::Kind(ObjectKind::ReferenceGrant, namespace));
+    let to = (service.kind.group(), service.kind.as_str(), &*service.name);
     grants.iter().any(|grant| match &grant.spec {
-        Spec::ReferenceGrant(spec) => spec.allows((ROUTE_GROUP, kind, from), ("", "Service", name)),
+        Spec::ReferenceGrant(spec) => spec.allows((ROUTE_GROUP, kind, from), to),
         _ => false,
     })
 }
@@ -336,7 +393,7 @@ pub(super) fn missing_service(
     view: &mut View<'_>,
 ) -> (String, String) {
     let key = ObjectKey::new(ObjectKind::Service, namespace, name);
-    let hint = suggest::hint(name, view.service_names(namespace));
+    let hint = suggest::hint(name, view.names(ObjectKind::Service, namespace));
     (
         format!(
             "target Service \"{name}\" does not exist in namespace {}",

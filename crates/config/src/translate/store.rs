@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::gateway::merge::Merged;
 use crate::kind::ObjectKind;
-use crate::kind::backend::{BackendRef, BackendTarget, is_service};
-use crate::kind::service::ServiceSpec;
+use crate::kind::backend::{BackendRef, BackendTarget, service_kind};
+use crate::kind::service::{ServicePort, ServiceSpec};
 use crate::kind::stream_route::{StreamBackendRef, StreamRouteSpec, TlsRouteSpec};
 use crate::object::{Object, ObjectKey, Spec};
 
@@ -163,11 +163,13 @@ fn backs<'a>(
     found: &mut Vec<Topic>,
 ) {
     let mut seen = BTreeSet::new();
-    for target in references.filter(|target| is_service(target.group, target.kind)) {
+    for target in references {
+        let Some(kind) = service_kind(target.group, target.kind) else {
+            continue;
+        };
         let namespace = target.namespace.unwrap_or(&key.namespace);
-        if seen.insert((namespace, target.name)) {
-            let service = ObjectKey::new(ObjectKind::Service, namespace, target.name);
-            found.push(Topic::Backs(service));
+        if seen.insert((kind, namespace, target.name)) {
+            found.push(Topic::Backs(ObjectKey::new(kind, namespace, target.name)));
         }
     }
 }
@@ -242,9 +244,18 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The names of the Services of a namespace, for suggestions.
-    pub(super) fn service_names(&mut self, namespace: &str) -> Vec<&'a str> {
-        self.list(Topic::Kind(ObjectKind::Service, namespace.into()))
+    /// The ports of a Service or `ServiceImport`.
+    pub(super) fn ports(&mut self, service: &ObjectKey) -> Option<&'a [ServicePort]> {
+        match &self.get(service)?.spec {
+            Spec::Service(spec) => Some(&spec.ports),
+            Spec::ServiceImport(spec) => Some(&spec.ports),
+            _ => None,
+        }
+    }
+
+    /// The names of all objects of a kind in a namespace, for suggestions.
+    pub(super) fn names(&mut self, kind: ObjectKind, namespace: &str) -> Vec<&'a str> {
+        self.list(Topic::Kind(kind, namespace.into()))
             .into_iter()
             .map(|object| &*object.key.name)
             .collect()

@@ -215,24 +215,23 @@ fn gateways(api: &Api, clients: &[ClientStatus]) -> Vec<Value> {
 
 fn services(api: &Api) -> Vec<Value> {
     let counts = api.0.state.distribution().endpoint_counts();
-    api.0
-        .state
-        .list(ObjectKind::Service, None)
-        .iter()
+    let own = api.0.state.list(ObjectKind::Service, None);
+    let imported = api.0.state.list(ObjectKind::ServiceImport, None);
+    own.iter()
+        .chain(&imported)
         .filter_map(|entry| {
-            let Spec::Service(spec) = &entry.object.spec else {
-                return None;
+            let (addresses, ports) = match &entry.object.spec {
+                Spec::Service(spec) => (spec.addresses(), &spec.ports),
+                Spec::ServiceImport(spec) => (spec.addresses(), &spec.ports),
+                _ => return None,
             };
-            let key = &entry.object.key;
-            let (endpoints, ready) = model::ServiceName::new(&key.namespace, &key.name)
-                .ok()
-                .and_then(|name| counts.get(&name).copied())
-                .unwrap_or_default();
+            let name = entry.object.key.service_name().ok()?;
+            let (endpoints, ready) = counts.get(&name).copied().unwrap_or_default();
             Some(json!({
-                "namespace": key.namespace,
-                "name": key.name,
-                "addresses": spec.addresses(),
-                "ports": spec.ports.iter().map(|p| json!({
+                "namespace": name.namespace(),
+                "name": name.name(),
+                "addresses": addresses,
+                "ports": ports.iter().map(|p| json!({
                     "name": p.name, "port": p.port, "protocol": p.protocol().as_str(),
                 })).collect::<Vec<_>>(),
                 "endpoints": endpoints,

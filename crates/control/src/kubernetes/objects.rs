@@ -46,6 +46,10 @@ pub(super) fn convert(kind: ObjectKind, object: &DynamicObject) -> Converted {
             Some(spec) => json!({"spec": spec}),
             None => return Converted::Ignored,
         },
+        ObjectKind::ServiceImport => match service_import(data) {
+            Some(spec) => json!({"spec": spec}),
+            None => return Converted::Ignored,
+        },
         ObjectKind::EndpointSlice => match endpoint_slice(data) {
             Some(slice) => slice,
             None => return Converted::Ignored,
@@ -138,6 +142,14 @@ fn service(data: &Value) -> Option<Value> {
     let fields = ["name", "port", "targetPort", "protocol", "appProtocol"];
     service["ports"] = ports(spec, &fields);
     Some(service)
+}
+
+/// What affinity its controller gives it, it has from the Services that were exported.
+fn service_import(data: &Value) -> Option<Value> {
+    let spec = data.get("spec")?;
+    let mut import = pick(spec, &["type", "ips"]);
+    import["ports"] = ports(spec, &["name", "port", "protocol", "appProtocol"]);
+    Some(import)
 }
 
 /// A slice without endpoints, or of names instead of addresses, says nothing.

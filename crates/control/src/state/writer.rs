@@ -1,13 +1,12 @@
 //! The task that changes objects.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 
 use config::{Object, ObjectKey, ObjectKind, Spec};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Entry, Shared, now, service_spec};
+use super::{Entry, Shared, now};
 use crate::address::{Allotment, Pool};
 use crate::aside::aside;
 use crate::change::{
@@ -218,22 +217,22 @@ impl Writer {
     /// Gives a service without addresses its own; keeps those that were asked for from being
     /// given to another.
     fn address(&mut self, plan: &mut Plan, object: &mut Object) -> Result<(), ApplyError> {
-        let Some(spec) = service_spec(&object.spec) else {
+        let (written, field) = match &object.spec {
+            Spec::Service(spec) if !spec.is_headless() => (spec.addresses(), "clusterIP"),
+            Spec::ServiceImport(spec) if !spec.is_headless() => (spec.addresses(), "ips"),
+            _ => return Ok(()),
+        };
+        let Some(owner) = owner_of(&object.key) else {
             return Ok(());
         };
-        if spec.is_headless() {
-            return Ok(());
-        }
-        let owner = format!("{}/{}", object.key.namespace, object.key.name);
         let had = self.services.place(&owner);
-        let written = spec.addresses();
         if let Some(place) = written.iter().find_map(|a| Pool::Services.place_of(*a)) {
             if !self.services.reserve(&owner, place) {
                 let (v4, _) = Pool::Services.at(place);
                 return Err(ApplyError::Conflict(Conflict {
                     key: object.key.clone(),
-                    message: format!("spec.clusterIP: {v4} belongs to another service"),
-                    hint: "leave clusterIP out to have one chosen".to_owned(),
+                    message: format!("spec.{field}: {v4} belongs to another service"),
+                    hint: format!("leave {field} out to have one chosen"),
                 }));
             }
             if had != Some(place) {
@@ -249,12 +248,14 @@ impl Writer {
             plan.allotted.push((owner, None));
         }
         let (v4, v6) = Pool::Services.at(place);
-        if let Spec::Service(spec) = &mut object.spec {
-            spec.cluster_ip = Some(v4.to_string());
-            spec.cluster_ips = [IpAddr::V4(v4), IpAddr::V6(v6)]
-                .iter()
-                .map(ToString::to_string)
-                .collect();
+        let both = vec![v4.to_string(), v6.to_string()];
+        match &mut object.spec {
+            Spec::Service(spec) => {
+                spec.cluster_ip = Some(v4.to_string());
+                spec.cluster_ips = both;
+            }
+            Spec::ServiceImport(spec) => spec.ips = both,
+            _ => {}
         }
         Ok(())
     }
@@ -282,12 +283,7 @@ impl Writer {
                         source: rusqlite::Error::ToSqlConversionFailure(Box::new(error)),
                     }))
                 })?;
-            let place = (key.kind == ObjectKind::Service)
-                .then(|| {
-                    self.services
-                        .place(&format!("{}/{}", key.namespace, key.name))
-                })
-                .flatten();
+            let place = owner_of(key).and_then(|owner| self.services.place(&owner));
             rows.push((key.clone(), row, place));
         }
         // By key, as the plan has them.
@@ -345,9 +341,8 @@ impl Writer {
                     objects.insert(key, entry);
                 } else {
                     objects.remove(&key);
-                    if key.kind == ObjectKind::Service {
-                        self.services
-                            .release(&format!("{}/{}", key.namespace, key.name));
+                    if let Some(owner) = owner_of(&key) {
+                        self.services.release(&owner);
                     }
                     changes.push(config::translate::Change::Delete(key));
                 }
@@ -403,16 +398,29 @@ fn write_row(
     row: Option<&Stored>,
     place: Option<u32>,
 ) -> rusqlite::Result<()> {
-    let owner = format!("{}/{}", key.namespace, key.name);
+    let owner = owner_of(key);
     let pool = Pool::Services.as_str();
     if let Some(row) = row {
         store::object::put(t, row)?;
-        return place.map_or(Ok(()), |place| store::object::allot(t, pool, &owner, place));
+        return match (owner, place) {
+            (Some(owner), Some(place)) => store::object::allot(t, pool, &owner, place),
+            _ => Ok(()),
+        };
     }
     store::object::delete(t, key.kind.as_str(), &key.namespace, &key.name)?;
+    match owner {
+        Some(owner) => store::object::release(t, pool, &owner),
+        None => Ok(()),
+    }
+}
+
+/// Whose addresses an object's are, if it is one that has some.
+fn owner_of(key: &ObjectKey) -> Option<String> {
     match key.kind {
-        ObjectKind::Service => store::object::release(t, pool, &owner),
-        _ => Ok(()),
+        ObjectKind::Service | ObjectKind::ServiceImport => {
+            Some(key.service_name().ok()?.to_string())
+        }
+        _ => None,
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn look(notes: &mut Notes<'_>) {
     let used = used(world);
     for (name, destination) in &world.services {
         tls_to_members(notes, destination);
-        let key = ObjectKey::new(ObjectKind::Service, name.namespace(), name.name());
+        let key = ObjectKey::of_service(name);
         if destination.endpoints.is_empty() {
             let said = without_endpoints(notes, &key, used.get(name));
             notes.add(key, said);
@@ -79,6 +79,11 @@ fn without_endpoints(notes: &Notes<'_>, key: &ObjectKey, used: Option<&Vec<Strin
             "spec.selector",
             format!("no Workload of the namespace has the labels {labels}"),
             "correct the selector or the Workload's labels, or start one with these labels",
+        ),
+        None if key.kind == ObjectKind::ServiceImport => (
+            "spec",
+            "no EndpointSlice names it".to_owned(),
+            "add an EndpointSlice with the label multicluster.kubernetes.io/service-name",
         ),
         None => (
             "spec",
@@ -176,7 +181,7 @@ fn used(world: &World) -> BTreeMap<ServiceName, Vec<String>> {
         }
     }
     for port in world.services.values().flat_map(|s| s.ports.values()) {
-        for route in port.routes.routes() {
+        for route in port.all_ways().flat_map(|(_, ways)| ways.all()) {
             of_route(route);
         }
     }

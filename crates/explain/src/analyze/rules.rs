@@ -1,10 +1,11 @@
 //! Rules that can never match: because of what requests are, or because others leave them nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use config::{ObjectKey, ObjectKind};
 use model::ObjectName;
-use model::route::{PathMatch, RouteKind};
+use model::route::{PathMatch, Route, RouteKind};
 use policy::route::{Place, RouteTable, Shadow, impossible};
 
 use super::{Notes, Said, Severity};
@@ -75,10 +76,20 @@ fn each_table(world: &World, mut look: impl FnMut(&dyn Fn() -> String, &RouteTab
     }
     for (service, destination) in &world.services {
         for (number, port) in &destination.ports {
-            look(
-                &|| format!("port {number} of Service {service}"),
-                &port.routes,
-            );
+            for (consumers, ways) in port.all_ways() {
+                let routes = &ways.routes;
+                // A namespace whose own routes are for datagrams has the producer's table.
+                let same = |r: &Arc<Route>| r.consumers() == consumers;
+                if !routes.routes().iter().all(same) {
+                    continue;
+                }
+                let name = || {
+                    let whose = consumers.map(|namespace| format!(", from namespace {namespace}"));
+                    let whose = whose.unwrap_or_default();
+                    format!("port {number} of Service {service}{whose}")
+                };
+                look(&name, routes);
+            }
         }
     }
 }
@@ -185,6 +196,9 @@ pub(super) fn object(kind: RouteKind, name: &ObjectName) -> ObjectKey {
     let kind = match kind {
         RouteKind::Http => ObjectKind::HttpRoute,
         RouteKind::Grpc => ObjectKind::GrpcRoute,
+        RouteKind::Tls => ObjectKind::TlsRoute,
+        RouteKind::Tcp => ObjectKind::TcpRoute,
+        RouteKind::Udp => ObjectKind::UdpRoute,
     };
     ObjectKey::new(kind, name.namespace(), name.name())
 }

@@ -35,6 +35,10 @@ struct Target<'a> {
     port: u16,
     /// The host as it was written: `*.example.com`.
     shown: String,
+    /// The namespace of the clients; in the mesh the service's own, where no route of consumers is.
+    clients: &'a str,
+    /// The same, where they have routes of their own.
+    consumers: Option<&'a str>,
 }
 
 /// Requests, no two the same.
@@ -56,13 +60,19 @@ pub(super) fn all(worlds: [&World; 2]) -> (Vec<Probe>, bool) {
         }
         for (name, destination) in &world.services {
             for (number, port) in &destination.ports {
-                let host = format!("{}.{}", name.name(), name.namespace());
-                let bytes = matches!(
+                let host = match name.import() {
+                    Some(_) => name.host(),
+                    None => format!("{}.{}", name.name(), name.namespace()),
+                };
+                let declared = matches!(
                     port.protocol,
                     service::Protocol::Tcp | service::Protocol::Tls
                 );
-                let target = Target {
+                let bytes = declared || port.all_ways().any(|(_, ways)| ways.stream.is_some());
+                let mut target = Target {
                     gateway: None,
+                    clients: name.namespace(),
+                    consumers: None,
                     scheme: if bytes { Scheme::Tcp } else { Scheme::Http },
                     shown: host.clone(),
                     host,
@@ -70,7 +80,17 @@ pub(super) fn all(worlds: [&World; 2]) -> (Vec<Probe>, bool) {
                 };
                 probes.connection(&target);
                 if !bytes {
-                    probes.of_table(&target, &port.routes);
+                    probes.of_table(&target, &port.ways.routes);
+                }
+                for (namespace, ways) in &port.consumers {
+                    target.clients = namespace;
+                    target.consumers = Some(namespace);
+                    probes.connection(&target);
+                    if !bytes {
+                        probes.of_table(&target, &ways.routes);
+                        // What the producer's routes would have done for them.
+                        probes.of_table(&target, &port.ways.routes);
+                    }
                 }
             }
         }
@@ -92,6 +112,8 @@ fn of_listener(gateway: &GatewayName, listener: &Arc<Listener>, probes: &mut Pro
         host: String::new(),
         port: config.port,
         shown: String::new(),
+        clients: model::name::DEFAULT_NAMESPACE,
+        consumers: None,
     };
     target.set_host(config.hostname.as_ref());
     probes.connection(&target);
@@ -153,7 +175,7 @@ impl Probes {
             query: &[],
         };
         self.add(target, &sent, false);
-        if target.gateway.is_none() {
+        if target.gateway.is_none() && target.consumers.is_none() {
             self.add(target, &sent, true);
         }
     }
@@ -181,7 +203,7 @@ impl Probes {
         }
         let usual = match kind {
             RouteKind::Grpc => Method::POST,
-            RouteKind::Http => Method::GET,
+            _ => Method::GET,
         };
         let method = condition.method.as_ref().unwrap_or(&usual);
         for (path, shown) in paths(&condition.path) {
@@ -245,7 +267,11 @@ impl Probes {
             authority: target.authority(&target.host),
             headers,
         };
-        let key = format!("{:?} {request} {:?} {plain}", target.gateway, sent.headers);
+        let consumers = target.consumers;
+        let key = format!(
+            "{:?} {request} {:?} {plain} {consumers:?}",
+            target.gateway, sent.headers
+        );
         if !self.known.insert(key) {
             return;
         }
@@ -267,7 +293,11 @@ impl Probes {
         if plain {
             label.push_str(" from a client without a proxy");
         }
-        let namespace = model::name::DEFAULT_NAMESPACE.to_owned();
+        if let Some(namespace) = consumers {
+            label.push_str(" from namespace ");
+            label.push_str(namespace);
+        }
+        let namespace = target.clients.to_owned();
         self.list.push(Probe {
             request,
             caller: if plain {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use config::{ObjectKey, ObjectKind};
+use model::ServiceName;
 
 use super::Probe;
 use crate::World;
@@ -202,14 +203,17 @@ fn objects(said: &Simulation, probe: &Probe) -> BTreeSet<ObjectKey> {
         add(kind, &route.name);
     }
     let backends = said.backends.iter().filter_map(|b| b.service.as_deref());
-    for name in backends.chain(said.service.as_deref()).filter_map(service) {
-        add(ObjectKind::Service, &name);
-    }
+    let services = backends.chain(said.service.as_deref());
+    let mut services: Vec<ServiceName> = services
+        .filter_map(service)
+        .filter_map(|name| name.parse().ok())
+        .collect();
     // Nobody knows a Service whose requests find none; the host says which was meant.
     if probe.gateway.is_none()
         && let Some(name) = model::name::service_of_host(&probe.request.host, "default")
     {
-        add(ObjectKind::Service, &name.to_string());
+        services.push(name);
     }
+    objects.extend(services.iter().map(ObjectKey::of_service));
     objects
 }

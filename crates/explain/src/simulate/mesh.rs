@@ -6,9 +6,9 @@ use model::service::Protocol;
 use model::workload::{MtlsMode, Tunnel};
 use model::{Reason, ServiceName};
 
-use super::{backend, http};
+use super::{backend, http, stream};
 use crate::report::{Failure, Simulation};
-use crate::request::{Caller, Request};
+use crate::request::{Caller, Request, Scheme};
 use crate::world::{Destination, World};
 
 pub(super) fn go(
@@ -29,42 +29,55 @@ pub(super) fn go(
     let Some(compiled) = destination.ports.get(&port) else {
         return said.fail(backend::no_port(destination, port));
     };
-    let bytes = match compiled.protocol {
-        Protocol::Tcp | Protocol::Tls => true,
-        _ => !matches!(request.scheme, crate::request::Scheme::Http),
+    let ways = compiled.ways_for(caller.namespace());
+    let stream = match request.scheme {
+        Scheme::Udp => ways.datagrams.as_ref(),
+        _ => ways.stream.as_ref(),
     };
+    let declared = matches!(compiled.protocol, Protocol::Tcp | Protocol::Tls);
+    let bytes = declared || stream.is_some() || request.scheme != Scheme::Http;
     if bytes && request.is_http() {
-        said.notes.push(
-            "it is carried as bytes (TLS of the application's own, or a port declared as such): routes do not see it"
-                .to_owned(),
-        );
+        let why = match stream {
+            Some(route) => format!("by {} {}", route.kind, route.name),
+            None => "as bytes (TLS of the application's own, or a port declared as such): routes do not see it".to_owned(),
+        };
+        said.notes.push(format!("it is carried {why}"));
     }
     let plain = matches!(caller, Caller::Plain { .. });
     if plain {
         said.notes.push(
             "a client without a proxy asks an endpoint directly: no route applies".to_owned(),
         );
+    } else if ways.is_consumers() {
+        said.notes.push(format!(
+            "clients of namespace {} have routes of their own for this port (consumer routes), in place of those of the service's namespace",
+            caller.namespace()
+        ));
     }
-    // No route: the service itself is the backend (GAMMA).
-    if bytes || plain || compiled.routes.is_empty() {
-        let target = Target::Service {
-            name: name.clone(),
-            port,
-        };
-        let mut taken = backend::taken(world, None, &target, (1, 1), said.brief);
-        if plain {
-            // They are the caller's proxy's.
-            taken.limits.clear();
+    match stream {
+        Some(route) if !plain => stream::of_service(world, route, said),
+        // No route: the service itself is the backend (GAMMA).
+        _ if bytes || plain || ways.routes.is_empty() => {
+            let target = Target::Service {
+                name: name.clone(),
+                port,
+            };
+            let mut taken = backend::taken(world, None, &target, (1, 1), said.brief);
+            if plain {
+                // They are the caller's proxy's.
+                taken.limits.clear();
+            }
+            said.backends.push(taken);
+            backend::judge(said);
         }
-        said.backends.push(taken);
-        backend::judge(said);
-    } else {
-        let asked = http::Asked {
-            tables: &[&compiled.routes],
-            whose: format!("service {name}"),
-            port,
-        };
-        http::go(world, request, &asked, said);
+        _ => {
+            let asked = http::Asked {
+                tables: &[&ways.routes],
+                whose: format!("service {name}"),
+                port,
+            };
+            http::go(world, request, &asked, said);
+        }
     }
     admit(world, caller, destination, port, said);
 }

@@ -1,9 +1,11 @@
 //! Connections and datagrams: the one route for their server name, and its backends.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
-use model::Reason;
 use model::gateway::StreamRoute;
+use model::route::{Route, Target};
+use model::{ObjectName, Reason};
 
 use super::backend;
 use crate::report::{Failure, NotTaken, RouteTaken, Simulation};
@@ -31,32 +33,57 @@ pub(super) fn go(world: &World, listener: &Listener, name: Option<&str>, said: &
         Some(name) => format!("server name {name}"),
         None => "any connection".to_owned(),
     };
+    let backends = route.backends.iter().map(|b| (&b.target, b.weight));
+    let backends: Vec<_> = backends.collect();
+    taken(
+        world,
+        (&route.kind, &route.name),
+        condition,
+        &backends,
+        said,
+    );
+}
+
+/// A connection to a service, or a datagram, that a route of the service's takes.
+pub(super) fn of_service(world: &World, route: &Route, said: &mut Simulation) {
+    let backends = route.rules.iter().flat_map(|rule| &rule.backends);
+    let backends: Vec<_> = backends.map(|b| (&b.target, b.weight)).collect();
+    let condition = "any connection".to_owned();
+    taken(
+        world,
+        (&route.kind, &route.name),
+        condition,
+        &backends,
+        said,
+    );
+}
+
+/// What a route leads to; of it, kind and name.
+fn taken(
+    world: &World,
+    (kind, name): (&dyn Display, &ObjectName),
+    condition: String,
+    backends: &[(&Target, u32)],
+    said: &mut Simulation,
+) {
     said.route = Some(RouteTaken {
-        kind: route.kind.to_string(),
-        name: route.name.to_string(),
+        kind: kind.to_string(),
+        name: name.to_string(),
         rule_index: 0,
         rule_name: None,
         match_index: None,
         condition,
     });
-    let total: u64 = route.backends.iter().map(|b| u64::from(b.weight)).sum();
+    let total: u64 = backends.iter().map(|(_, weight)| u64::from(*weight)).sum();
     if total == 0 {
-        let details = format!(
-            "{} {} has no backend with a weight above 0",
-            route.kind, route.name
-        );
+        let details = format!("{kind} {name} has no backend with a weight above 0");
         let remedy = "give one of its backendRefs a weight";
         return said.fail(Failure::no_backend(details).remedy(remedy));
     }
-    for backend in &route.backends {
-        let share = (backend.weight, total);
-        said.backends.push(backend::taken(
-            world,
-            None,
-            &backend.target,
-            share,
-            said.brief,
-        ));
+    for (target, weight) in backends {
+        let share = (*weight, total);
+        let taken = backend::taken(world, None, target, share, said.brief);
+        said.backends.push(taken);
     }
     backend::judge(said);
 }

@@ -671,3 +671,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn consumers_routes_stand_alone_on_the_ports_that_they_are_for() {
+    let of = |namespace: &str, port, path| {
+        let mut own = (*route(RouteKind::Http, "r", 0, vec![vec![exact(path)]])).clone();
+        own.name = ObjectName::new(namespace, "r").expect("valid");
+        own.port = port;
+        Arc::new(own)
+    };
+    let producer = of("shop", None, "/producer");
+    let consumer = of("clients", Some(80), "/consumer");
+    assert_eq!(producer.consumers(), None);
+    assert_eq!(consumer.consumers(), Some("clients"));
+    let routes = [producer, consumer];
+    let takes = |port, path| {
+        let request = RequestView {
+            method: &Method::GET,
+            path,
+            query: None,
+            authority: "reviews",
+            headers: &Fields::new(),
+        };
+        let table = RouteTable::compile(&routes, port);
+        table.decide(&request).is_some()
+    };
+    assert!(takes(80, "/consumer") && !takes(80, "/producer"));
+    assert!(takes(8080, "/producer") && !takes(8080, "/consumer"));
+}

@@ -2,7 +2,8 @@
 //! become subscriptions.
 //!
 //! A service is subscribed to whole (itself, its endpoints, policies and routes) and shown to
-//! requests only when all four have been answered.
+//! requests only when all of that has been answered. To the routes that are for clients of this
+//! proxy's namespace alone belongs a subscription of their own.
 
 mod gateways;
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use model::mesh::TrustBundle;
 use model::resource::{
     Key, Kind, Resource, SINGLETON, address_alias, class_alias, collection_of,
-    collection_of_gateway,
+    collection_of_consumers, collection_of_gateway, is_for_consumers,
 };
 use model::route::{Filter, Target};
 use model::{ServiceName, WorkloadName};
@@ -42,20 +43,28 @@ pub(crate) struct Updater {
     trust: watch::Sender<Option<Arc<TrustBundle>>>,
     resources: BTreeMap<Key, Arc<Resource>>,
     /// What is subscribed to, and what of it has been answered.
-    services: HashMap<ServiceName, HashSet<Kind>>,
+    services: HashMap<ServiceName, HashSet<Part>>,
     addresses: HashMap<IpAddr, HashSet<Kind>>,
     pinned: HashSet<ServiceName>,
     gateways: Gateways,
     next: Snapshot,
 }
 
-/// A service is complete when each of these has been answered; the last is for Gateways alone.
-const PARTS: [Kind; 5] = [
-    Kind::Service,
-    Kind::Endpoint,
-    Kind::TrafficPolicy,
-    Kind::Route,
-    Kind::BackendTls,
+/// What is subscribed to of a service. It is complete when each part has been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Part {
+    /// The service itself, or the collection of what of a kind belongs to it.
+    All(Kind),
+    /// The routes that are for the clients of this proxy's namespace alone.
+    ConsumerRoutes,
+}
+
+/// The parts that every proxy needs.
+const PARTS: [Part; 4] = [
+    Part::All(Kind::Service),
+    Part::All(Kind::Endpoint),
+    Part::All(Kind::TrafficPolicy),
+    Part::All(Kind::Route),
 ];
 
 /// The subscription to all of a kind.
@@ -141,9 +150,10 @@ impl Updater {
                             self.addresses.entry(address).or_default();
                         }
                     }
+                    // What an older proxy did not ask for is asked for now.
                     None => {
                         if let Ok(name) = key.name.parse() {
-                            self.services.entry(name).or_default();
+                            self.subscribe(&name);
                         }
                     }
                 }
@@ -163,12 +173,28 @@ impl Updater {
             return;
         }
         self.make_room();
-        self.services.insert(name.clone(), HashSet::new());
-        let collection = collection_of(name);
-        for kind in self.parts().iter().copied().filter(|k| *k != Kind::Service) {
-            self.handle.subscribe(kind, &collection);
+        self.subscribe(name);
+    }
+
+    fn subscribe(&mut self, name: &ServiceName) {
+        self.services.entry(name.clone()).or_default();
+        // The service last: its answer then finds all else asked for.
+        for part in self.parts(name).rev() {
+            let (kind, wanted) = self.subscription(part, name);
+            self.handle.subscribe(kind, &wanted);
         }
-        self.handle.subscribe(Kind::Service, &name.to_string());
+    }
+
+    /// What to ask for to know a part of a service.
+    fn subscription(&self, part: Part, name: &ServiceName) -> (Kind, String) {
+        match part {
+            Part::All(Kind::Service) => (Kind::Service, name.to_string()),
+            Part::All(kind) => (kind, collection_of(name)),
+            Part::ConsumerRoutes => {
+                let collection = collection_of_consumers(name, self.own.namespace());
+                (Kind::Route, collection)
+            }
+        }
     }
 
     fn want_address(&mut self, address: IpAddr) {
@@ -260,11 +286,19 @@ impl Updater {
     }
 
     /// What of a service this proxy needs to know.
-    fn parts(&self) -> &'static [Kind] {
-        match self.role {
-            Role::Sidecar(_) => &PARTS[..PARTS.len() - 1],
-            Role::Gateway(_) => &PARTS,
-        }
+    fn parts(&self, name: &ServiceName) -> impl DoubleEndedIterator<Item = Part> + use<> {
+        let more = match self.role {
+            // A route in the service's own namespace is for everybody.
+            Role::Sidecar(_) if name.namespace() == self.own.namespace() => None,
+            Role::Sidecar(_) => Some(Part::ConsumerRoutes),
+            Role::Gateway(_) => Some(Part::All(Kind::BackendTls)),
+        };
+        PARTS.into_iter().chain(more)
+    }
+
+    /// Whether all parts of a service have been answered.
+    fn is_whole(&self, name: &ServiceName, answered: &HashSet<Part>) -> bool {
+        self.parts(name).all(|part| answered.contains(&part))
     }
 
     /// Whether enough is known to serve.
@@ -272,9 +306,8 @@ impl Updater {
         match self.role {
             Role::Sidecar(_) => self.next.own.is_some(),
             Role::Gateway(_) => {
-                let parts = self.parts();
-                let whole = |answered: &HashSet<Kind>| parts.iter().all(|p| answered.contains(p));
-                self.gateways.are_complete() && self.services.values().all(whole)
+                let mut services = self.services.iter();
+                self.gateways.are_complete() && services.all(|(name, a)| self.is_whole(name, a))
             }
         }
     }
@@ -297,9 +330,13 @@ impl Updater {
     }
 
     fn note_answer(&mut self, kind: Kind, name: &str, touched: &mut BTreeSet<ServiceName>) {
+        let part = match kind {
+            Kind::Route if is_for_consumers(name) => Part::ConsumerRoutes,
+            kind => Part::All(kind),
+        };
         if let Some(service) = service_of(name)
             && let Some(answered) = self.services.get_mut(&service)
-            && answered.insert(kind)
+            && answered.insert(part)
         {
             touched.insert(service);
         }
@@ -309,7 +346,7 @@ impl Updater {
         let Some(answered) = self.services.get(name) else {
             return;
         };
-        if !self.parts().iter().all(|part| answered.contains(part)) {
+        if !self.is_whole(name, answered) {
             return;
         }
         // Its addresses may have changed; those it still has come back below.
@@ -485,14 +522,13 @@ impl Updater {
         if self.pinned.contains(name) || self.services.remove(name).is_none() {
             return;
         }
-        let collection = collection_of(name);
-        for kind in self.parts().iter().copied().filter(|k| *k != Kind::Service) {
-            self.handle.unsubscribe(kind, &collection);
-            let prefix = format!("{name}/");
+        let prefix = format!("{name}/");
+        for part in self.parts(name).rev() {
+            let (kind, wanted) = self.subscription(part, name);
+            self.handle.unsubscribe(kind, &wanted);
             self.resources
                 .retain(|key, _| key.kind != kind || !key.name.starts_with(&prefix));
         }
-        self.handle.unsubscribe(Kind::Service, &name.to_string());
         let gone = self
             .resources
             .remove(&Key::new(Kind::Service, name.to_string()));

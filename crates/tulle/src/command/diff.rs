@@ -100,11 +100,15 @@ fn laid_over(old: &Set, new: Set) -> Set {
 /// A Service keeps the address that the control plane has chosen for it.
 fn keep_address(object: &mut Object, before: Option<&Arc<Object>>) {
     let before = before.map(|before| &before.spec);
-    if let (Spec::Service(new), Some(Spec::Service(old))) = (&mut object.spec, before)
-        && new.cluster_ip.is_none()
-    {
-        new.cluster_ip.clone_from(&old.cluster_ip);
-        new.cluster_ips.clone_from(&old.cluster_ips);
+    match (&mut object.spec, before) {
+        (Spec::Service(new), Some(Spec::Service(old))) if new.cluster_ip.is_none() => {
+            new.cluster_ip.clone_from(&old.cluster_ip);
+            new.cluster_ips.clone_from(&old.cluster_ips);
+        }
+        (Spec::ServiceImport(new), Some(Spec::ServiceImport(old))) if new.ips.is_empty() => {
+            new.ips.clone_from(&old.ips);
+        }
+        _ => {}
     }
 }
 

@@ -18,6 +18,9 @@ pub(super) fn to_message(route: &Route) -> v1::Route {
     let kind = match route.kind {
         RouteKind::Http => v1::route::Kind::Http,
         RouteKind::Grpc => v1::route::Kind::Grpc,
+        RouteKind::Tls => v1::route::Kind::Tls,
+        RouteKind::Tcp => v1::route::Kind::Tcp,
+        RouteKind::Udp => v1::route::Kind::Udp,
     };
     let (parent, attachments) = match &route.parent {
         Parent::Service(service) => (service.to_string(), Vec::new()),
@@ -84,6 +87,9 @@ pub(super) fn from_message(message: v1::Route) -> Result<Route> {
             }
             v1::route::Kind::Http => RouteKind::Http,
             v1::route::Kind::Grpc => RouteKind::Grpc,
+            v1::route::Kind::Tls => RouteKind::Tls,
+            v1::route::Kind::Tcp => RouteKind::Tcp,
+            v1::route::Kind::Udp => RouteKind::Udp,
         },
         name: parse("name", &message.name)?,
         parent: parent(&message.parent, message.attachments)?,

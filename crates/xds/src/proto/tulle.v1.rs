@@ -830,6 +830,12 @@ pub mod route {
         Http = 1,
         /// GRPCRoute.
         Grpc = 2,
+        /// TLSRoute of a service.
+        Tls = 3,
+        /// TCPRoute of a service.
+        Tcp = 4,
+        /// UDPRoute of a service.
+        Udp = 5,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -841,6 +847,9 @@ pub mod route {
                 Self::Unspecified => "KIND_UNSPECIFIED",
                 Self::Http => "KIND_HTTP",
                 Self::Grpc => "KIND_GRPC",
+                Self::Tls => "KIND_TLS",
+                Self::Tcp => "KIND_TCP",
+                Self::Udp => "KIND_UDP",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -849,6 +858,9 @@ pub mod route {
                 "KIND_UNSPECIFIED" => Some(Self::Unspecified),
                 "KIND_HTTP" => Some(Self::Http),
                 "KIND_GRPC" => Some(Self::Grpc),
+                "KIND_TLS" => Some(Self::Tls),
+                "KIND_TCP" => Some(Self::Tcp),
+                "KIND_UDP" => Some(Self::Udp),
                 _ => None,
             }
         }

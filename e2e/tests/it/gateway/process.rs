@@ -7,14 +7,14 @@ use crate::front::entrance;
 use crate::mesh::Mesh;
 
 /// A Gateway's proxy beside a mesh.
-struct Edge {
+pub(crate) struct Edge {
     process: Process,
     log: std::path::PathBuf,
 }
 
 impl Edge {
     /// Starts the proxy of Gateway `default/web`, which may come back with what it has kept.
-    fn start(mesh: &Mesh, name: &str) -> Self {
+    pub(crate) fn start(mesh: &Mesh, name: &str) -> Self {
         let token = mesh.dir.join("token");
         if !token.is_file() {
             let mut create = mesh.tulle(&["token", "create", "--service-account", "web"]);

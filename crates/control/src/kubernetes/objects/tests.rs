@@ -130,6 +130,47 @@ fn a_service_leaves_behind_what_files_may_not_say() {
 }
 
 #[test]
+fn an_imported_service_is_what_it_would_be_in_a_file() {
+    let import = converted(
+        ObjectKind::ServiceImport,
+        json!({
+            "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport",
+            "metadata": {"name": "cart", "namespace": "shop", "uid": "u", "resourceVersion": "7"},
+            "spec": {
+                "type": "ClusterSetIP", "ips": ["10.42.42.42"], "sessionAffinity": "ClientIP",
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10}},
+                "ports": [
+                    {"name": "http", "port": 80, "protocol": "TCP", "appProtocol": "http"},
+                    {"name": "sig", "port": 3868, "protocol": "SCTP"},
+                ],
+            },
+            "status": {"clusters": [{"cluster": "east"}]},
+        }),
+    );
+    let slice = converted(
+        ObjectKind::EndpointSlice,
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "cart-east", "namespace": "shop",
+                "labels": {"multicluster.kubernetes.io/service-name": "cart"}},
+            "addressType": "IPv4", "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.1.0.7"], "conditions": {"ready": true}}],
+        }),
+    );
+    let written = config::parse(
+        "import.yaml",
+        "{apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceImport, metadata: {name: cart, namespace: shop}, spec: {type: ClusterSetIP, ips: [10.42.42.42], ports: [{name: http, port: 80, appProtocol: http}]}}
+---
+{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: cart-east, namespace: shop, labels: {multicluster.kubernetes.io/service-name: cart}}, addressType: IPv4, ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.1.0.7]}]}",
+    );
+    assert!(!written.has_errors(), "{:#?}", written.diagnostics);
+    let from_cluster = resources(vec![import, slice]);
+    assert_eq!(from_cluster, resources(written.objects));
+    let service = Key::new(model::resource::Kind::Service, "shop/cart.clusterset");
+    assert!(from_cluster.iter().any(|(key, _)| *key == service));
+}
+
+#[test]
 fn a_slice_without_addresses_says_nothing() {
     let slice = |json: Value| {
         let mut whole = json!({

@@ -303,3 +303,57 @@ async fn an_address_that_was_forgotten_is_asked_for_again() {
     );
     assert!(matches!(state.address(address).await, Lookup::Unknown));
 }
+
+fn route_of(namespace: &str, of: &str) -> Resource {
+    Resource::Route(model::route::Route {
+        kind: model::route::RouteKind::Http,
+        name: format!("{namespace}/r").parse().expect("valid"),
+        parent: model::route::Parent::Service(name(of)),
+        port: None,
+        created: 0,
+        rules: Vec::new(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_for_clients_of_this_namespace_alone_are_waited_for_and_go_first() {
+    let (mut updater, state, _wants) = updater();
+    // The proxy's own namespace is shop.
+    updater.want_service(&name("other/a"));
+    let asked = updater.handle.subscriptions();
+    let own = Key::new(Kind::Route, "other/a/consumers:shop/*");
+    assert!(asked.contains(&own), "{asked:?}");
+    tell(&mut updater, "other/a", "240.0.0.1", Vec::new());
+    updater.apply(&[], &[empty(Kind::Endpoint, "other/a")]);
+    assert!(
+        found(&state, "other/a").is_none(),
+        "whether there are such routes is not known yet"
+    );
+    updater.apply(&[keyed(route_of("shop", "other/a"))], &[]);
+    updater.apply(&[keyed(route_of("other", "other/a"))], &[]);
+    let names = |state: &State| -> Vec<String> {
+        let destination = found(state, "other/a").expect("complete");
+        let view = destination.view();
+        let routes = view.port(80).expect("port").routes.routes();
+        routes.iter().map(|r| r.name.to_string()).collect()
+    };
+    assert_eq!(names(&state), ["shop/r"]);
+    updater.apply(&[], &[route_of("shop", "other/a").key()]);
+    assert_eq!(names(&state), ["other/r"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_its_own_namespaces_services_it_asks_for_no_such_routes() {
+    let (mut updater, _state, _wants) = updater();
+    updater.want_service(&name("shop/a"));
+    let asked = updater.handle.subscriptions();
+    assert!(asked.iter().all(|key| !key.name.contains("consumers:")));
+    updater.forget(&name("shop/a"));
+    updater.want_service(&name("other/a"));
+    updater.forget(&name("other/a"));
+    let asked = updater.handle.subscriptions();
+    assert!(
+        asked.iter().all(|key| !key.name.starts_with("other/")),
+        "{asked:?}"
+    );
+}

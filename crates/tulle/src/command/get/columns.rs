@@ -39,6 +39,7 @@ pub(super) fn print(
 fn columns(kind: ObjectKind) -> &'static [&'static str] {
     match kind {
         ObjectKind::Service => &["CLUSTER-IP", "PORTS", "SELECTOR"],
+        ObjectKind::ServiceImport => &["TYPE", "IPS", "PORTS"],
         ObjectKind::Workload => &["ADDRESS", "PORTS", "SERVICE-ACCOUNT", "READY"],
         ObjectKind::HttpRoute
         | ObjectKind::GrpcRoute
@@ -66,6 +67,11 @@ fn cells(kind: ObjectKind, object: &Value) -> Vec<String> {
             },
             ports(object, "port"),
             labels(object.pointer("/spec/selector")),
+        ],
+        ObjectKind::ServiceImport => vec![
+            text(object, "/spec/type"),
+            join(array(object, "/spec/ips").filter_map(|ip| ip.as_str().map(str::to_owned))),
+            ports(object, "port"),
         ],
         ObjectKind::Workload => vec![
             text(object, "/spec/address"),

@@ -444,7 +444,7 @@ fn parent() -> impl Strategy<Value = Parent> {
 
 prop_compose! {
     fn route()(
-        kind in select(vec![RouteKind::Http, RouteKind::Grpc]),
+        kind in select(vec![RouteKind::Http, RouteKind::Grpc, RouteKind::Tls, RouteKind::Tcp, RouteKind::Udp]),
         name in name(),
         parent in parent(),
         port in of(port()),
