@@ -25,7 +25,7 @@ impl<T> Shared<T> {
         Self(Mutex::new(Weak::new()))
     }
 
-    /// The world that is there, or a new one.
+    /// The world that is there, or a new one; it is there for as long as the caller holds it.
     fn get(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(world) = known.upgrade() {

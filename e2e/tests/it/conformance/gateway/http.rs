@@ -215,8 +215,8 @@ fn http_route_header_matching() {
 
 #[test]
 fn http_route_weight() {
-    let port = world().port("weight");
-    let mut raw = Raw::connect(("127.0.0.1", port)).unwrap();
+    let world = world();
+    let mut raw = Raw::connect(("127.0.0.1", world.port("weight"))).unwrap();
     assert_seventy_thirty(|_| {
         let response = raw.get("any.example", "/");
         let by = response.header("x-served-by");

@@ -160,8 +160,8 @@ fn tls_route_terminate_simple_same_namespace() {
 
 #[test]
 fn tcp_route_weighted_routing() {
-    let port = world().port("tcp-weight");
-    assert_seventy_thirty(|_| who(port));
+    let world = world();
+    assert_seventy_thirty(|_| who(world.port("tcp-weight")));
 }
 
 #[test]
