@@ -94,6 +94,8 @@ fn check(case: &str, calls: &[Call]) {
 
 #[test]
 fn grpc_exact_method_matching() {
+    let world = world();
+    world.assert_accepted("grpcroutes", "default/grpc-method");
     check(
         "grpc-method",
         &[
@@ -102,11 +104,12 @@ fn grpc_exact_method_matching() {
             ("any.example", "Unary", &[], None),
         ],
     );
-    world().assert_accepted("grpcroutes", "default/grpc-method");
 }
 
 #[test]
 fn grpc_route_named_rule() {
+    let world = world();
+    world.assert_accepted("grpcroutes", "default/grpc-named");
     check(
         "grpc-named",
         &[
@@ -114,7 +117,6 @@ fn grpc_route_named_rule() {
             ("any.example", "WhoElse", &[], Some("v2")),
         ],
     );
-    world().assert_accepted("grpcroutes", "default/grpc-named");
 }
 
 #[test]
