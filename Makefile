@@ -101,9 +101,8 @@ suites: build ## h2spec, gRPC interop and Autobahn through the proxy; installs t
 conformance: build ## the official Gateway API suite, on KUBECONFIG's cluster or the kit's (ARGS='--profiles GATEWAY-TCP')
 	TULLE_BIN=$(or $(TULLE_BIN),$(TULLE)) bash scripts/conformance.sh $(ARGS)
 
-kubernetes-e2e: test-build ## Tulle on Kubernetes, on KUBECONFIG's cluster or the kit's
-	TULLE_BIN=$(or $(TULLE_BIN),$(TULLE)) bash -c '. scripts/kubernetes.sh && \
-		$(CARGO) test --profile quick --workspace --test it $(CARGO_FLAGS) -- --ignored deployed:: --test-threads=1 --nocapture'
+kubernetes-e2e: test-build ## Tulle on Kubernetes, on KUBECONFIG's cluster or the kit's (ARGS='deployed::')
+	TULLE_BIN=$(or $(TULLE_BIN),$(TULLE)) CARGO='$(CARGO)' CARGO_FLAGS='$(CARGO_FLAGS)' bash scripts/kubernetes-e2e.sh $(ARGS)
 
 rustc-version:
 	@rustc --version --verbose

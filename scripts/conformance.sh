@@ -2,7 +2,7 @@
 # Runs the official Gateway API conformance suite against Tulle on Kubernetes, writes its report to
 # conformance/, and prints what passed and what did not. Exits 0 only if every test passed.
 #
-#   scripts/conformance.sh [--profiles A,B] [--run-test NAME] [--keep] [-- FLAGS OF THE SUITE]
+#   scripts/conformance.sh [--profiles A,B] [--run-test NAME] [--no-report] [--keep] [-- FLAGS OF THE SUITE]
 #
 #   KUBECONFIG    a cluster to use; without it the kit in ../shared/k8s (MESH_TESTKIT) is brought up
 #   TULLE_BIN     the binary that goes into the image, for the kit [target/release/tulle]
@@ -10,15 +10,17 @@
 #   GATEWAY_SERVICE   LoadBalancer or ClusterIP [kit: ClusterIP; other clusters: LoadBalancer]
 #   USABLE_ADDRESS, UNUSABLE_ADDRESS   for GatewayStaticAddresses [of Services of type ClusterIP, found out]
 #
-# With --run-test no report is written: it would not say what it seems to say.
+# With --run-test no report is written: it would not say what it seems to say. --no-report leaves
+# conformance/ as it is.
 set -euo pipefail
 
 profiles=GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP
-single= keep=
+single= keep= keep_report=yes
 while [ $# -gt 0 ]; do
     case $1 in
         --profiles) profiles=$2; shift 2 ;;
         --run-test) single=$2; shift 2 ;;
+        --no-report) keep_report=; shift ;;
         --keep) keep=yes; shift ;;
         --) shift; break ;;
         *) echo "conformance: unknown option $1; see the head of $0" >&2; exit 2 ;;
@@ -89,11 +91,13 @@ code=0
 
 # ---- what came of it
 if [ -s "${report:-/nonexistent}" ]; then
-    mkdir -p conformance
-    target=conformance/experimental-v0.1.0-default-report.yaml
-    cp "$report" "$target"
-    chmod 644 "$target"
-    say "report: $target"
+    if [ -n "$keep_report" ]; then
+        mkdir -p conformance
+        target=conformance/experimental-v0.1.0-default-report.yaml
+        cp "$report" "$target"
+        chmod 644 "$target"
+        say "report: $target"
+    fi
     awk '
         /(core|extended):$/ { part = $NF; sub(":", "", part) }
         /^ *name: GATEWAY/ { name = $2; for (p in n) { printf "%-14s %s\n", name, n[p] } delete n }

@@ -159,6 +159,8 @@ impl Kubernetes {
         match watched {
             Watched::Begins => {
                 self.kinds.entry(kind).or_default().listing = Some(BTreeSet::new());
+                // It has only been asked for yet.
+                return;
             }
             Watched::Is(object) => self.is(kind, &object),
             Watched::Deleted(object) => {

@@ -92,6 +92,9 @@ pub(crate) struct Gateway {
     /// How long connections may take to finish when the proxy stops.
     #[arg(long, env = "TULLE_DRAIN", value_name = "DURATION", default_value = "30s", value_parser = duration, hide_env_values = true)]
     drain: Duration,
+    /// How long its certificates are valid [default: what the control plane finds right, an hour].
+    #[arg(long, env = "TULLE_CERTIFICATE_TTL", value_name = "DURATION", value_parser = duration, hide_env_values = true)]
+    certificate_ttl: Option<Duration>,
     /// Log as JSON, one object a line.
     #[arg(long, env = "TULLE_LOG_JSON")]
     log_json: bool,
@@ -114,7 +117,7 @@ impl Gateway {
                 state_dir: self.state_dir,
                 token_file: self.token_file,
                 trust_file: self.trust_file,
-                certificate_ttl: Duration::ZERO,
+                certificate_ttl: self.certificate_ttl.unwrap_or_default(),
             }),
             access_log: self.outlets.access_log(),
             listeners: self.outlets.listeners()?,
