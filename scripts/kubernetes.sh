@@ -47,9 +47,10 @@ api=$(go mod download -json "sigs.k8s.io/gateway-api@$gateway_api" | sed -n 's/^
 for crd in "$api"/config/crd/experimental/gateway.networking.*.yaml; do
     kubectl apply --server-side --force-conflicts -f "$crd" >/dev/null
 done
-kubectl wait --for=condition=Established crd --all --timeout=60s >/dev/null
 
 # ---- Tulle
+kubectl apply --server-side --force-conflicts -f deploy/kubernetes/crds.yaml >/dev/null
+kubectl wait --for=condition=Established crd --all --timeout=60s >/dev/null
 kubectl apply -f deploy/kubernetes/namespace.yaml -f deploy/kubernetes/rbac.yaml -f deploy/kubernetes/gatewayclass.yaml >/dev/null
 sed -e "s|tulle\.dev/tulle:v[0-9.]*|$TULLE_IMAGE|" -e "s|--gateway-service=LoadBalancer|--gateway-service=$GATEWAY_SERVICE|" \
     deploy/kubernetes/control.yaml | kubectl apply -f - >/dev/null

@@ -14,6 +14,7 @@ pub mod listener_policy;
 pub mod listener_set;
 pub mod mesh_config;
 pub mod namespace;
+pub mod pod;
 pub mod reference_grant;
 pub mod secret;
 pub mod service;
@@ -40,6 +41,8 @@ pub enum ObjectKind {
     Service,
     ServiceImport,
     Workload,
+    Node,
+    Pod,
     EndpointSlice,
     Secret,
     ConfigMap,
@@ -82,12 +85,14 @@ pub const MCS_GROUP: &str = "multicluster.x-k8s.io";
 
 impl ObjectKind {
     /// All kinds, what is referred to before what refers to it.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Namespace,
         Self::MeshConfig,
         Self::Service,
         Self::ServiceImport,
         Self::Workload,
+        Self::Node,
+        Self::Pod,
         Self::EndpointSlice,
         Self::Secret,
         Self::ConfigMap,
@@ -119,6 +124,8 @@ impl ObjectKind {
                 &["svcim", "svcimport"],
                 true,
             ),
+            Self::Node => ("Node", "", "v1", "nodes", &["no"], false),
+            Self::Pod => ("Pod", "", "v1", "pods", &["po"], true),
             Self::Secret => ("Secret", "", "v1", "secrets", &[], true),
             Self::ConfigMap => ("ConfigMap", "", "v1", "configmaps", &["cm"], true),
             Self::MeshConfig => (

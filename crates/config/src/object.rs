@@ -26,6 +26,7 @@ use crate::kind::listener_policy::ListenerPolicySpec;
 use crate::kind::listener_set::ListenerSetSpec;
 use crate::kind::mesh_config::MeshConfigSpec;
 use crate::kind::namespace::NamespaceSpec;
+use crate::kind::pod::{NodeSpec, PodSpec};
 use crate::kind::reference_grant::ReferenceGrantSpec;
 use crate::kind::secret::{ConfigMapSpec, SecretSpec};
 use crate::kind::service::ServiceSpec;
@@ -166,6 +167,8 @@ pub enum Spec {
     Service(Box<ServiceSpec>),
     ServiceImport(ServiceImportSpec),
     Workload(Box<WorkloadSpec>),
+    Node(NodeSpec),
+    Pod(PodSpec),
     EndpointSlice(EndpointSliceSpec),
     Secret(SecretSpec),
     ConfigMap(ConfigMapSpec),

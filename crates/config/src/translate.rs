@@ -80,6 +80,8 @@ pub struct Translator {
     units: HashMap<ObjectKey, Unit>,
     /// Which objects' translations have read a topic.
     readers: HashMap<Topic, BTreeSet<ObjectKey>>,
+    /// How many objects' translations have looked for a Secret, beside its own.
+    secrets: BTreeMap<ObjectKey, usize>,
     /// Routes of each listener.
     counts: Counts,
     started: bool,
@@ -118,6 +120,7 @@ impl Translator {
             store: Store::default(),
             units: HashMap::new(),
             readers: HashMap::new(),
+            secrets: BTreeMap::new(),
             counts: Counts::default(),
             started: false,
         }
@@ -215,6 +218,48 @@ impl Translator {
         self.units.values().flat_map(|unit| &unit.resources)
     }
 
+    /// The Secrets that some object refers to and is allowed to, whether or not they are there.
+    pub fn wanted_secrets(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.secrets.keys()
+    }
+
+    /// Notes that an object's translation has read a topic.
+    fn read(&mut self, topic: &Topic, reader: &ObjectKey) {
+        let new = self
+            .readers
+            .entry(topic.clone())
+            .or_default()
+            .insert(reader.clone());
+        if let Topic::Object(key) = topic
+            && new
+            && key.kind == ObjectKind::Secret
+            && key != reader
+        {
+            *self.secrets.entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    /// Notes that it does not any more.
+    fn unread(&mut self, topic: &Topic, reader: &ObjectKey) {
+        let Some(readers) = self.readers.get_mut(topic) else {
+            return;
+        };
+        let had = readers.remove(reader);
+        if readers.is_empty() {
+            self.readers.remove(topic);
+        }
+        if let Topic::Object(key) = topic
+            && had
+            && key != reader
+            && let Some(count) = self.secrets.get_mut(key)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.secrets.remove(key);
+            }
+        }
+    }
+
     /// Translates an object again and notes the differences.
     fn renew(&mut self, key: &ObjectKey, memo: &Memo, before: &mut Before, outcome: &mut Outcome) {
         let mut view = View::new(&self.store, memo);
@@ -233,22 +278,12 @@ impl Translator {
         }
 
         for topic in old.reads.difference(&reads) {
-            if let Some(readers) = self.readers.get_mut(topic) {
-                readers.remove(key);
-                if readers.is_empty() {
-                    self.readers.remove(topic);
-                }
-            }
+            self.unread(topic, key);
         }
         let exists = self.store.get(key).is_some();
         if !exists && *key != mesh_key() {
             for topic in &reads {
-                if let Some(readers) = self.readers.get_mut(topic) {
-                    readers.remove(key);
-                    if readers.is_empty() {
-                        self.readers.remove(topic);
-                    }
-                }
+                self.unread(topic, key);
             }
             outcome
                 .resources
@@ -256,10 +291,7 @@ impl Translator {
             return;
         }
         for topic in reads.difference(&old.reads) {
-            self.readers
-                .entry(topic.clone())
-                .or_default()
-                .insert(key.clone());
+            self.read(topic, key);
         }
 
         let resources: BTreeMap<Key, Resource> =
@@ -363,7 +395,12 @@ fn translate_object(
     output: &mut Output,
 ) {
     match &object.spec {
-        Spec::Namespace(_) | Spec::ReferenceGrant(_) | Spec::Secret(_) | Spec::ConfigMap(_) => {
+        Spec::Namespace(_)
+        | Spec::ReferenceGrant(_)
+        | Spec::Secret(_)
+        | Spec::ConfigMap(_)
+        | Spec::Node(_)
+        | Spec::Pod(_) => {
             output.conditions.push(Condition::accepted());
         }
         Spec::MeshConfig(spec) => output

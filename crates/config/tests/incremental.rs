@@ -278,6 +278,26 @@ fn beside() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Endpoints as Kubernetes writes them, and what they name.
+fn pods() -> impl Strategy<Value = String> {
+    let node = || pick(["n1", "n2"]);
+    prop_oneof![
+        (pick(NAMES), pick(NAMES), node()).prop_map(|(service, pod, node)| format!(
+            "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: {service}, namespace: bookshop, \
+             labels: {{kubernetes.io/service-name: {service}}}}}, addressType: IPv4, ports: [{{name: http, port: 8080}}], \
+             endpoints: [{{addresses: [10.0.0.7], nodeName: {node}, targetRef: {{kind: Pod, name: {pod}}}}}, \
+             {{addresses: [10.0.0.8], targetRef: {{kind: Pod, name: {pod}}}}}]}}"
+        )),
+        (pick(NAMES), pick(NAMES), node(), 1..3).prop_map(|(pod, account, node, version)| format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {pod}, namespace: bookshop, labels: {{version: v{version}}}}}, \
+             spec: {{serviceAccountName: {account}, nodeName: {node}}}}}"
+        )),
+        (node(), pick(["a", "b"])).prop_map(|(node, zone)| format!(
+            "{{apiVersion: v1, kind: Node, metadata: {{name: {node}, labels: {{topology.kubernetes.io/zone: {zone}}}}}}}"
+        )),
+    ]
+}
+
 fn mesh() -> impl Strategy<Value = String> {
     let spec = prop_oneof![
         Just("mtls: {mode: Permissive}"),
@@ -310,6 +330,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => listener_set(),
         4 => attached_route(),
         1 => beside(),
+        4 => pods(),
     ];
     prop_oneof![
         3 => text.prop_map(Step::Put),

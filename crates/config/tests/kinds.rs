@@ -17,7 +17,7 @@ fn a_kind_is_found_under_all_its_names() {
         Some(ObjectKind::HttpRoute)
     );
     assert_eq!(ObjectKind::from_word("SVC"), Some(ObjectKind::Service));
-    assert_eq!(ObjectKind::from_word("pods"), None);
+    assert_eq!(ObjectKind::from_word("jobs"), None);
 }
 
 #[test]

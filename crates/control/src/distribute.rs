@@ -138,6 +138,12 @@ impl Distribution {
             .unwrap_or_default()
     }
 
+    /// The Secrets that something in force refers to, and may, whether or not they are there.
+    pub fn wanted_secrets(&self) -> BTreeSet<ObjectKey> {
+        let inner = self.lock();
+        inner.translator.wanted_secrets().cloned().collect()
+    }
+
     /// What was found wrong with an object.
     pub fn findings(&self, key: &ObjectKey) -> Vec<Diagnostic> {
         self.lock().findings.get(key).cloned().unwrap_or_default()

@@ -20,6 +20,7 @@ pub mod lease;
 mod objects;
 mod report;
 mod said;
+mod secrets;
 mod seen;
 mod source;
 mod status;
@@ -54,7 +55,9 @@ pub fn start(cluster: Cluster, state: &State, tasks: &mut JoinSet<()>) -> Runnin
     let holder = tasks.spawn(lease::hold(cluster.clone(), identity.clone(), lead));
     let kept = state.of_kubernetes();
     let cached = !kept.is_empty();
-    let source = Kubernetes::watch(&cluster, kept, leader.clone());
+    let asked = state.clone();
+    let wanted = Box::new(move || asked.distribution().wanted_secrets());
+    let source = Kubernetes::watch(&cluster, kept, leader.clone(), wanted);
     let (report, synced) = (source.report(), source.synced());
     let writer = status::Writer {
         client: cluster.client.clone(),

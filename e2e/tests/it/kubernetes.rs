@@ -9,6 +9,7 @@
 
 mod busy;
 mod gateways;
+mod kinds;
 mod kit;
 mod replicas;
 mod restarts;

@@ -187,40 +187,63 @@ impl EndpointSliceSpec {
             .collect()
     }
 
-    /// Its endpoints as members of a Service.
+    /// Its endpoints as members of a Service, with what is known of who is behind each.
     pub(crate) fn to_endpoints(
         &self,
         slice: &ObjectName,
         service: &ServiceName,
         ports: &BTreeMap<u16, u16>,
-        identity: &SpiffeId,
+        mut behind: impl FnMut(&SliceEndpoint) -> Behind,
     ) -> Vec<Endpoint> {
         self.endpoints
             .iter()
             .filter_map(|endpoint| {
                 let parsed = endpoint.addresses.iter().filter_map(|a| a.parse().ok());
                 let addresses: Vec<IpAddr> = parsed.collect();
+                let Behind {
+                    identity,
+                    version,
+                    mut locality,
+                } = behind(endpoint);
+                if let Some(zone) = &endpoint.zone {
+                    locality.zone.clone_from(zone);
+                }
                 Some(Endpoint {
                     service: service.clone(),
                     workload: endpoint.name(slice, *addresses.first()?)?,
                     addresses,
                     ports: ports.clone(),
                     tunnel: Tunnel::None,
-                    identity: identity.clone(),
+                    identity,
                     health: endpoint.conditions.health(),
                     weight: 1,
-                    locality: Locality {
-                        region: String::new(),
-                        zone: endpoint.zone.clone().unwrap_or_default(),
-                    },
-                    version: String::new(),
+                    locality,
+                    version,
                 })
             })
             .collect()
     }
 }
 
+/// What is known of who is behind an endpoint.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    /// Who it is.
+    pub(crate) identity: SpiffeId,
+    /// Value of its label `version`; may be empty.
+    pub(crate) version: String,
+    /// Where it is, as its node says.
+    pub(crate) locality: Locality,
+}
+
 impl SliceEndpoint {
+    /// The Pod behind it, if it is one.
+    pub(crate) fn pod(&self) -> Option<&str> {
+        let target = self.target_ref.as_ref()?;
+        let is_pod = target.kind.as_deref() == Some("Pod");
+        target.name.as_deref().filter(|_| is_pod)
+    }
+
     /// A name that stays the same while the endpoint does: that of what is behind it or its
     /// address, and the slice's, since one Pod may be in several.
     fn name(&self, slice: &ObjectName, address: IpAddr) -> Option<ObjectName> {

@@ -18,7 +18,7 @@ use crate::check::Check;
 use crate::reference::{LABEL_RULE, check_name, shorten};
 
 /// The label whose value goes into [`Endpoint::version`].
-const VERSION_LABEL: &str = "version";
+pub(crate) const VERSION_LABEL: &str = "version";
 
 /// `spec` of a `Workload`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

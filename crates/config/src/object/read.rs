@@ -190,6 +190,8 @@ fn decode_spec(kind: ObjectKind, node: &Node, problems: &mut Vec<Problem>) -> Op
         ObjectKind::Service => Spec::Service(decode(node, at, problems)?),
         ObjectKind::ServiceImport => Spec::ServiceImport(decode(node, at, problems)?),
         ObjectKind::Workload => Spec::Workload(decode(node, at, problems)?),
+        ObjectKind::Node => Spec::Node(decode(node, at, problems)?),
+        ObjectKind::Pod => Spec::Pod(decode(node, at, problems)?),
         ObjectKind::EndpointSlice => Spec::EndpointSlice(decode(node, at, problems)?),
         ObjectKind::Secret => Spec::Secret(decode(node, at, problems)?),
         ObjectKind::ConfigMap => Spec::ConfigMap(decode(node, at, problems)?),
@@ -212,11 +214,12 @@ fn decode_spec(kind: ObjectKind, node: &Node, problems: &mut Vec<Problem>) -> Op
 fn check_spec(spec: &mut Spec, key: &ObjectKey, c: &mut Check<'_>) {
     match spec {
         // All that there is to say of a GatewayClass, its CRD says.
-        Spec::Namespace(_) | Spec::GatewayClass(_) => {}
+        Spec::Namespace(_) | Spec::GatewayClass(_) | Spec::Node(_) => {}
         Spec::MeshConfig(spec) => spec.check(&key.name, c),
         Spec::Service(spec) => spec.check(&key.name, c),
         Spec::ServiceImport(spec) => spec.check(&key.name, c),
         Spec::Workload(spec) => spec.check(c),
+        Spec::Pod(spec) => spec.check(c),
         Spec::EndpointSlice(spec) => spec.check(c),
         Spec::Secret(spec) => spec.check(c),
         Spec::ConfigMap(spec) => spec.check(c),

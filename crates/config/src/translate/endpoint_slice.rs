@@ -1,5 +1,5 @@
 //! Slices of endpoints that were written, not selected: of Services, of `ServiceImport`s, or, where
-//! a slice has both labels, of both.
+//! a slice has both labels, of both. Kubernetes names the Pod and the Node behind each endpoint.
 
 use model::resource::Resource;
 use model::{ObjectName, SpiffeId};
@@ -9,8 +9,12 @@ use super::{Condition, Defaults, Output};
 use crate::check::Check;
 use crate::diagnostic::Severity;
 use crate::kind::ObjectKind;
-use crate::kind::endpoint_slice::{EndpointSliceSpec, IMPORT_LABEL, SERVICE_LABEL};
-use crate::object::{Object, ObjectKey};
+use crate::kind::endpoint_slice::{
+    Behind, EndpointSliceSpec, IMPORT_LABEL, SERVICE_LABEL, SliceEndpoint,
+};
+use crate::kind::pod;
+use crate::kind::workload::VERSION_LABEL;
+use crate::object::{Object, ObjectKey, Spec};
 use crate::suggest;
 
 /// The labels that say whose endpoints they are.
@@ -93,13 +97,50 @@ fn endpoints(
         c.at("ports", |c| c.found(Severity::Warning, message, hint));
     }
     // A plain address proves no identity, and none is asked of it.
-    let identity = SpiffeId::of_service_account(&defaults.trust_domain, namespace, "default");
-    let (Ok(service), Ok(identity)) = (service.service_name(), identity) else {
+    let nobody = SpiffeId::of_service_account(&defaults.trust_domain, namespace, "default");
+    let (Ok(service), Ok(nobody)) = (service.service_name(), nobody) else {
         return Ok(Vec::new());
     };
     if ports.is_empty() {
         return Ok(Vec::new());
     }
-    let endpoints = spec.to_endpoints(name, &service, &ports, &identity);
+    let endpoints = spec.to_endpoints(name, &service, &ports, |endpoint| {
+        behind(endpoint, namespace, &nobody, view, defaults)
+    });
     Ok(endpoints.into_iter().map(Resource::Endpoint).collect())
+}
+
+/// What the Pod and the Node of an endpoint say of it, as far as they are known.
+fn behind(
+    endpoint: &SliceEndpoint,
+    namespace: &str,
+    nobody: &SpiffeId,
+    view: &mut View<'_>,
+    defaults: &Defaults,
+) -> Behind {
+    let found = endpoint
+        .pod()
+        .and_then(|name| view.get(&ObjectKey::new(ObjectKind::Pod, namespace, name)));
+    let (mut identity, mut version) = (nobody.clone(), String::new());
+    let mut node = endpoint.node_name.as_deref();
+    if let Some(object) = found
+        && let Spec::Pod(pod) = &object.spec
+    {
+        let account = &pod.service_account_name;
+        // One that is none was refused when the Pod was read.
+        if let Ok(own) = SpiffeId::of_service_account(&defaults.trust_domain, namespace, account) {
+            identity = own;
+        }
+        let label = object.metadata.labels.get(VERSION_LABEL);
+        version = label.cloned().unwrap_or_default();
+        node = node.or(pod.node_name.as_deref());
+    }
+    let node = node.and_then(|name| view.get(&ObjectKey::new(ObjectKind::Node, "", name)));
+    Behind {
+        identity,
+        version,
+        locality: node
+            .map(|node| pod::locality(&node.metadata.labels))
+            .unwrap_or_default(),
+    }
 }

@@ -51,6 +51,9 @@ pub async fn connect() -> Result<Cluster, ConnectError> {
         .await
         .map_err(|error| ConnectError::NotFound(Box::new(error)))?;
     config.connect_timeout = Some(CONNECT);
+    // Whoever asks tries again at a pace of its own: kube's would keep a watch from saying that it
+    // fails, and be silent for minutes at the end.
+    config.default_retry = false;
     let url = config.cluster_url.to_string();
     let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     let namespace = std::env::var("TULLE_NAMESPACE")

@@ -85,6 +85,8 @@ fn choose(served: &BTreeMap<String, Named>) -> Kinds {
 
 #[cfg(test)]
 mod tests {
+    use config::kind::TULLE_GROUP;
+
     use super::*;
 
     fn served(versions: &[(&str, &[&str])]) -> BTreeMap<String, Named> {
@@ -97,9 +99,34 @@ mod tests {
     }
 
     #[test]
+    fn the_crds_of_tulles_own_kinds_name_them_as_they_are() {
+        let crds = include_str!("../../../../deploy/kubernetes/crds.yaml");
+        let documents: Vec<&str> = crds.split("\n---\n").collect();
+        let own = ObjectKind::ALL.into_iter();
+        let own: Vec<ObjectKind> = own.filter(|k| k.group() == TULLE_GROUP).collect();
+        assert_eq!(documents.len(), own.len());
+        for kind in own {
+            let name = format!("name: {}.{TULLE_GROUP}\n", kind.plural());
+            let crd = documents.iter().find(|text| text.contains(&name));
+            let crd = crd.unwrap_or_else(|| panic!("no CRD of {kind}"));
+            let scope = if kind.namespaced() { "Namespaced" } else { "Cluster" };
+            for text in [
+                format!("kind: {kind}, plural: {}", kind.plural()),
+                format!("shortNames: [{}]", kind.short_names().join(", ")),
+                format!("scope: {scope}\n"),
+                "- name: v1alpha1\n".to_owned(),
+                "subresources: {status: {}}".to_owned(),
+            ] {
+                assert!(crd.contains(&text), "{kind}: no \"{text}\"");
+            }
+            assert_eq!(kind.api_version(), format!("{TULLE_GROUP}/v1alpha1"));
+        }
+    }
+
+    #[test]
     fn of_several_versions_the_preferred_one_is_watched_and_an_old_one_where_there_is_no_other() {
         let kinds = choose(&served(&[
-            ("v1", &["Service", "Pod"]),
+            ("v1", &["Service", "Endpoints"]),
             ("gateway.networking.k8s.io/v1", &["HTTPRoute"]),
             ("gateway.networking.k8s.io/v1beta1", &["HTTPRoute"]),
             ("gateway.networking.k8s.io/v1alpha2", &["TLSRoute"]),

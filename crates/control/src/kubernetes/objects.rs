@@ -3,9 +3,10 @@
 //! Gateway API's kinds and Tulle's own are read as they are in files: the same reader, the same
 //! findings. Kubernetes' core kinds carry much that means nothing in a mesh, with values that no
 //! file would be allowed (a Service of type `ExternalName`, ports for SCTP): of these only what the
-//! model needs is taken, by name, and the rest is left where it is.
+//! model needs is taken, by name, and the rest is left where it is. Of Pods, of which there may be
+//! many, and of Nodes that is very little ([`slim`]).
 
-use config::kind::secret::TLS_TYPE;
+use config::kind::pod::{NODE_LABELS, POD_LABELS};
 use config::{Diagnostic, Object, ObjectKey, ObjectKind};
 use kube::api::DynamicObject;
 use serde_json::{Map, Value, json};
@@ -27,6 +28,50 @@ const ROOTS: &str = "ca.crt";
 const NOISE: [&str; 2] = ["kube-root-ca.crt", "openshift-service-ca.crt"];
 /// Too large to keep, and says only what the object says.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The values of a Secret that are meant for a mesh: a certificate, its key, root certificates.
+const CERTIFICATES: [&str; 3] = ["tls.crt", "tls.key", ROOTS];
+
+/// What of a Pod is of interest: who it is and where.
+const OF_POD: [&str; 2] = ["serviceAccountName", "nodeName"];
+
+/// Takes from an object what nobody here wants, before it waits for anybody: who wrote which field,
+/// which is half of an object's size; of a Secret all values but certificates; of a Pod all but who
+/// it is and where; of a Node all but where that is.
+pub(super) fn slim(kind: ObjectKind, mut object: DynamicObject) -> DynamicObject {
+    object.metadata.managed_fields = None;
+    match kind {
+        ObjectKind::Secret => {
+            let values = object.data.get("data").cloned().unwrap_or_default();
+            let mut data = pick(&object.data, &["type"]);
+            data["data"] = pick(&values, &CERTIFICATES);
+            object.data = data;
+        }
+        ObjectKind::Pod => {
+            let spec = object.data.get("spec").cloned().unwrap_or_default();
+            object.data = json!({"spec": pick(&spec, &OF_POD)});
+            keep_labels(&mut object, &POD_LABELS);
+        }
+        ObjectKind::Node => {
+            object.data = json!({});
+            keep_labels(&mut object, &NODE_LABELS);
+        }
+        _ => {}
+    }
+    object
+}
+
+/// Keeps name, namespace and these labels of an object's metadata.
+fn keep_labels(object: &mut DynamicObject, kept: &[&str]) {
+    let mut old = std::mem::take(&mut object.metadata);
+    if let Some(labels) = &mut old.labels {
+        labels.retain(|label, _| kept.contains(&label.as_str()));
+    }
+    object.metadata.name = old.name;
+    object.metadata.namespace = old.namespace;
+    object.metadata.resource_version = old.resource_version;
+    object.metadata.labels = old.labels.filter(|labels| !labels.is_empty());
+}
 
 /// Name and namespace of an object; `None` for one without a name, which no API server returns.
 pub(super) fn key_of(kind: ObjectKind, object: &DynamicObject) -> Option<ObjectKey> {
@@ -54,6 +99,10 @@ pub(super) fn convert(kind: ObjectKind, object: &DynamicObject) -> Converted {
             Some(slice) => slice,
             None => return Converted::Ignored,
         },
+        ObjectKind::Pod => {
+            let spec = data.get("spec").cloned().unwrap_or_default();
+            json!({"spec": pick(&spec, &OF_POD)})
+        }
         ObjectKind::Secret => match secret(data) {
             Some(secret) => secret,
             None => return Converted::Ignored,
@@ -62,7 +111,7 @@ pub(super) fn convert(kind: ObjectKind, object: &DynamicObject) -> Converted {
             Some(map) => map,
             None => return Converted::Ignored,
         },
-        ObjectKind::Namespace => json!({}),
+        ObjectKind::Namespace | ObjectKind::Node => json!({}),
         _ => pick(data, &["spec"]),
     };
     let api_version = match &object.types {
@@ -184,9 +233,8 @@ fn endpoint_slice(data: &Value) -> Option<Value> {
 /// Certificates with their keys, and root certificates; the values that are meant for these alone.
 fn secret(data: &Value) -> Option<Value> {
     let values = data.get("data").cloned().unwrap_or_default();
-    let values = pick(&values, &["tls.crt", "tls.key", ROOTS]);
-    let is_tls = data.get("type").and_then(Value::as_str) == Some(TLS_TYPE);
-    if !is_tls && values.get(ROOTS).is_none() {
+    let values = pick(&values, &CERTIFICATES);
+    if values.as_object().is_none_or(Map::is_empty) {
         return None;
     }
     let mut secret = pick(data, &["type"]);

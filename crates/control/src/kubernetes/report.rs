@@ -32,6 +32,8 @@ struct Shared {
 pub(super) struct Inner {
     /// All kinds were listed once.
     pub(super) synced: bool,
+    /// And the Secrets that they ask for were.
+    pub(super) settled: bool,
     /// Why the API server could not say which kinds there are.
     pub(super) discovery: Option<String>,
     pub(super) watches: BTreeMap<ObjectKind, Watch>,
@@ -104,6 +106,11 @@ impl Report {
         self.lock().synced
     }
 
+    /// Whether also the Secrets that those ask for were listed once.
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().settled
+    }
+
     /// What is waited for, for people.
     pub fn missing(&self) -> String {
         let inner = self.lock();
@@ -119,6 +126,12 @@ impl Report {
                 None => kind.to_string(),
             })
             .collect();
+        if missing.is_empty() && inner.synced {
+            return format!(
+                "Secrets of the API server {} that Gateways and policies name",
+                self.0.url
+            );
+        }
         format!(
             "lists of the API server {}: {}",
             self.0.url,

@@ -4,6 +4,7 @@
 //! others: the translator marks what it says of these as foreign. Of an object that the model
 //! refuses it says nothing; then it is said here that it was refused, and why.
 
+use config::kind::TULLE_GROUP;
 use config::kind::gateway_class::{BUILT_IN, CONTROLLER};
 use config::reference::ParentRef;
 use config::status::{is_route, render};
@@ -77,7 +78,10 @@ fn refusal(
         parent: None,
         foreign: false,
     };
-    let conditions = if has_entries(key.kind) {
+    let conditions = if key.kind.group() == TULLE_GROUP {
+        // Who has read what it is attached to is not known: it is said of the object itself.
+        vec![condition]
+    } else if has_entries(key.kind) {
         let about = parents(seen).into_iter();
         let own = about.filter(|parent| is_own(objects, key, parent));
         let entry = |parent| Condition {
@@ -238,6 +242,18 @@ mod tests {
         assert_eq!(accepted["observedGeneration"], 2);
         let message = accepted["message"].as_str().expect("text");
         assert!(message.starts_with("spec.wrong: "), "{message}");
+    }
+
+    #[test]
+    fn of_a_refused_policy_it_is_said_on_the_policy() {
+        let objects = SeenObjects::default();
+        let spec = json!({"targetRefs": [{"kind": "Service", "name": "cart"}]});
+        let (key, seen) = note(&objects, ObjectKind::TrafficPolicy, "slow", &spec);
+        let said = refusal(&objects, &key, &seen, &refused()).expect("something");
+        let accepted = &said["conditions"][0];
+        assert_eq!(accepted["type"], "Accepted");
+        assert_eq!(accepted["status"], "False");
+        assert!(said.get("ancestors").is_none(), "{said:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use config::kind::{GATEWAY_GROUP, TULLE_GROUP};
 use config::{ObjectKey, ObjectKind};
 use kube::api::DynamicObject;
 use serde_json::Value;
@@ -44,7 +45,7 @@ struct Inner {
 
 /// Whether Tulle writes the status of a kind.
 pub(super) fn has_status(kind: ObjectKind) -> bool {
-    kind.group() == config::kind::GATEWAY_GROUP && kind != ObjectKind::ReferenceGrant
+    matches!(kind.group(), GATEWAY_GROUP | TULLE_GROUP) && kind != ObjectKind::ReferenceGrant
 }
 
 impl SeenObjects {

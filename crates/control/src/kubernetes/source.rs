@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Cluster;
 use super::objects::{Converted, convert, key_of};
 use super::report::{Refused, Report};
+use super::secrets::{Secrets, Wanted};
 use super::seen::SeenObjects;
 use super::watch::{News, Watched};
 use crate::change::{Applied, ApplyError, Change, ChangeSet, OnConflict, Origin};
@@ -50,6 +51,7 @@ pub struct Kubernetes {
     blocked: BTreeMap<ObjectKey, Arc<Object>>,
     seen: SeenObjects,
     report: Report,
+    secrets: Secrets,
     synced: watch::Sender<bool>,
     /// Findings that were logged.
     logged: BTreeMap<ObjectKey, BTreeSet<String>>,
@@ -65,15 +67,28 @@ struct Known {
 }
 
 impl Kubernetes {
-    /// Watches a cluster. `kept` are the objects that it gave before a restart.
-    pub fn watch(cluster: &Cluster, kept: Vec<ObjectKey>, leader: watch::Receiver<bool>) -> Self {
-        let news = super::watch::start(cluster.client.clone());
+    /// Watches a cluster. `kept` are the objects that it gave before a restart; `wanted` says which
+    /// Secrets what is in force asks for.
+    pub(super) fn watch(
+        cluster: &Cluster,
+        kept: Vec<ObjectKey>,
+        leader: watch::Receiver<bool>,
+        wanted: Wanted,
+    ) -> Self {
+        let (follow, named) = watch::channel(BTreeSet::new());
+        let news = super::watch::start(cluster.client.clone(), named);
         let report = Report::new(cluster.url.clone(), leader);
-        Self::over(news, kept, report)
+        Self::over(news, kept, report, Secrets::new(wanted, follow))
     }
 
-    fn over(news: mpsc::Receiver<News>, kept: Vec<ObjectKey>, report: Report) -> Self {
+    fn over(
+        news: mpsc::Receiver<News>,
+        kept: Vec<ObjectKey>,
+        report: Report,
+        secrets: Secrets,
+    ) -> Self {
         Self {
+            secrets,
             news,
             kinds: BTreeMap::new(),
             discovered: false,
@@ -116,6 +131,40 @@ impl Kubernetes {
                 report.discovery = Some(why);
             }
             News::Of(kind, watched) => self.of(kind, watched),
+            News::OfSecret(key, watched) => self.of_secret(&key, watched),
+        }
+    }
+
+    /// What the watch of one Secret says.
+    fn of_secret(&mut self, key: &ObjectKey, watched: Watched) {
+        match watched {
+            Watched::Begins => self.secrets.begins(key),
+            Watched::Is(object) => {
+                if self.secrets.shown(key) {
+                    self.is(key.kind, &object);
+                }
+            }
+            Watched::Deleted(_) => {
+                if self.secrets.gone(key) {
+                    self.gone(key);
+                }
+            }
+            Watched::Complete => {
+                if self.secrets.complete(key) {
+                    self.gone(key);
+                }
+            }
+            Watched::Failed { why, .. } => {
+                tracing::debug!("the watch of {key} does not work: {why}; it is tried again");
+                self.secrets.cannot_say_more(key);
+            }
+        }
+    }
+
+    /// Asks again which Secrets are wanted.
+    fn look_for_secrets(&mut self) {
+        for key in self.secrets.look() {
+            self.gone(&key);
         }
     }
 
@@ -162,15 +211,26 @@ impl Kubernetes {
                 // It has only been asked for yet.
                 return;
             }
-            Watched::Is(object) => self.is(kind, &object),
+            Watched::Is(object) => {
+                if let Some(key) = key_of(kind, &object).filter(|_| kind == ObjectKind::Secret) {
+                    self.secrets.shown_by_all(&key);
+                }
+                self.is(kind, &object);
+            }
             Watched::Deleted(object) => {
-                if let Some(key) = key_of(kind, &object) {
+                if let Some(key) = key_of(kind, &object)
+                    && (kind != ObjectKind::Secret || self.secrets.gone_by_all(&key))
+                {
                     self.gone(&key);
                 }
             }
             Watched::Complete => {
                 if let Some(listed) = self.kinds.entry(kind).or_default().listing.take() {
                     self.retain(kind, &listed);
+                    if kind == ObjectKind::Secret {
+                        self.secrets.listed_by_all(&listed);
+                        self.look_for_secrets();
+                    }
                 }
                 let mut report = self.report.lock();
                 let watch = report.watches.entry(kind).or_default();
@@ -190,6 +250,11 @@ impl Kubernetes {
                     tracing::warn!("the watch of {kind} does not work: {why}; {hint}");
                 }
                 watch.fails(why, forbidden);
+                drop(report);
+                if forbidden && kind == ObjectKind::Secret {
+                    self.secrets.listed_by_all(&BTreeSet::new());
+                    self.look_for_secrets();
+                }
                 return;
             }
         }
@@ -249,6 +314,7 @@ impl Kubernetes {
             .chain(&refused)
             .chain(waiting.map(|(key, _)| key))
             .filter(|key| key.kind == kind && !listed.contains(key))
+            .filter(|key| kind != ObjectKind::Secret || !self.secrets.is_anothers(key))
             .cloned()
             .collect();
         for key in gone {
@@ -258,6 +324,9 @@ impl Kubernetes {
 
     /// Whether every kind was listed, or cannot be.
     fn is_complete(&self) -> bool {
+        if !self.secrets.is_settled() {
+            return false;
+        }
         let report = self.report.lock();
         let settled = |watch: &super::report::Watch| {
             watch.listed || watch.version.is_empty() || watch.forbidden
@@ -330,6 +399,7 @@ impl Kubernetes {
 impl Source for Kubernetes {
     async fn next(&mut self) -> ChangeSet {
         loop {
+            self.tell_synced();
             let synced = self.report.is_synced();
             if synced && !self.pending.is_empty() || !synced && self.is_complete() {
                 return self.set();
@@ -390,11 +460,21 @@ impl Source for Kubernetes {
         self.log_warnings(applied);
         // Whose they are may be another's now.
         self.seen.mark(not_in_force);
-        self.synced.send_replace(true);
+        self.look_for_secrets();
+        self.tell_synced();
     }
 }
 
 impl Kubernetes {
+    /// Says once that all is in force, also the Secrets that only what is in force could ask for.
+    fn tell_synced(&self) {
+        let all = self.report.is_synced() && self.secrets.is_settled() && self.pending.is_empty();
+        if all && !self.report.is_settled() {
+            self.report.lock().settled = true;
+            self.synced.send_replace(true);
+        }
+    }
+
     fn log_warnings(&mut self, applied: &Applied) {
         let mut found: BTreeMap<ObjectKey, Vec<Diagnostic>> = BTreeMap::new();
         for warning in &applied.warnings {

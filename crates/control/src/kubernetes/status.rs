@@ -73,8 +73,9 @@ pub(super) async fn write(writer: Writer, mut leader: watch::Receiver<bool>) {
             else => return,
         }
         seen.mark(writer.state.distribution().take_changed());
-        if !*leader.borrow_and_update() {
-            // Marks stay, one for each object; a new holder looks at everything.
+        if !*leader.borrow_and_update() || !writer.report.is_settled() {
+            // Marks stay, one for each object; a new holder looks at everything. Before everything
+            // was listed something would be said to be missing that is there.
             tokio::time::sleep(PAUSE).await;
             continue;
         }

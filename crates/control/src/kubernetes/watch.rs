@@ -3,23 +3,27 @@
 //! kube's watcher lists and then watches; it goes on where it was after a lost connection, lists
 //! again when its resource version has expired, and waits longer after each failure ([`Pace`]). What it says
 //! is handed on in the order in which it came. The queue is bounded: a source that is busy slows
-//! the watches down.
+//! the watches down. Of Nodes only metadata is asked for; from Pods and Secrets what nobody here may
+//! know or wants is taken before they wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use config::ObjectKind;
-use futures_util::StreamExt as _;
+use config::{ObjectKey, ObjectKind};
+use futures_util::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::{Node, Secret};
+use kube::core::PartialObjectMeta;
 use kube::api::DynamicObject;
 use kube::discovery::ApiResource;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch_kind};
 use kube::{Api, Client};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as signal};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::kinds::{Kinds, discover};
+use super::objects::slim;
 use config::kind::secret::TLS_TYPE;
 
 /// News that may wait for the source.
@@ -43,6 +47,8 @@ pub(super) enum News {
     Unknown(String),
     /// Of one kind.
     Of(ObjectKind, Watched),
+    /// Of a Secret that is watched by itself.
+    OfSecret(ObjectKey, Watched),
 }
 
 /// What a watch says.
@@ -65,10 +71,15 @@ pub(super) enum Watched {
     },
 }
 
-/// Starts to watch; ends when the receiver is dropped.
-pub(super) fn start(client: Client) -> mpsc::Receiver<News> {
+/// Starts to watch: all kinds, and by themselves the Secrets that `secrets` names. Ends when the
+/// receiver is dropped.
+pub(super) fn start(
+    client: Client,
+    secrets: signal::Receiver<BTreeSet<ObjectKey>>,
+) -> mpsc::Receiver<News> {
     let (news, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(keep(client, news));
+    tokio::spawn(keep(client.clone(), news.clone()));
+    tokio::spawn(keep_secrets(client, secrets, news));
     receiver
 }
 
@@ -114,6 +125,41 @@ async fn keep(client: Client, news: mpsc::Sender<News>) {
     }
 }
 
+/// Keeps a watch for each Secret that is named.
+async fn keep_secrets(
+    client: Client,
+    mut named: signal::Receiver<BTreeSet<ObjectKey>>,
+    news: mpsc::Sender<News>,
+) {
+    let mut tasks = JoinSet::new();
+    let mut running: BTreeMap<ObjectKey, AbortHandle> = BTreeMap::new();
+    loop {
+        let now = named.borrow_and_update().clone();
+        running.retain(|key, watch| {
+            let stays = now.contains(key);
+            if !stays {
+                watch.abort();
+            }
+            stays
+        });
+        for key in now {
+            let watch = || watch_secret(client.clone(), key.clone(), news.clone());
+            if !running.contains_key(&key) {
+                let handle = tasks.spawn(watch());
+                running.insert(key, handle);
+            }
+        }
+        tokio::select! {
+            changed = named.changed() => if changed.is_err() {
+                return;
+            },
+            // Dropping the tasks ends them.
+            () = news.closed() => return,
+        }
+        while tasks.try_join_next().is_some() {}
+    }
+}
+
 struct Running {
     resource: ApiResource,
     handle: AbortHandle,
@@ -136,33 +182,73 @@ fn selection(kind: ObjectKind) -> watcher::Config {
     match kind {
         ObjectKind::Secret => all.fields(&format!("type={TLS_TYPE}")),
         ObjectKind::ConfigMap => all.fields("metadata.name!=kube-root-ca.crt"),
+        // Those that have ended are nobody's endpoints, and there may be many.
+        ObjectKind::Pod => all.fields("status.phase!=Succeeded,status.phase!=Failed"),
         _ => all,
     }
 }
 
 async fn watch(client: Client, kind: ObjectKind, resource: ApiResource, news: mpsc::Sender<News>) {
-    let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    let events = watch_kind(api, selection(kind)).backoff(Pace::default());
+    let say = |said| News::Of(kind, said);
+    if kind == ObjectKind::Node {
+        let api: Api<PartialObjectMeta<Node>> = Api::all(client);
+        let events = watch_kind(api, selection(kind)).backoff(Pace::default());
+        tell(events, bare, say, &news).await;
+    } else {
+        let api: Api<DynamicObject> = Api::all_with(client, &resource);
+        let events = watch_kind(api, selection(kind)).backoff(Pace::default());
+        tell(events, |object| slim(kind, object), say, &news).await;
+    }
+}
+
+/// Of the types that the watch of all Secrets does not have.
+async fn watch_secret(client: Client, key: ObjectKey, news: mpsc::Sender<News>) {
+    let resource = ApiResource::erase::<Secret>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client, &key.namespace, &resource);
+    let selection = format!("metadata.name={},type!={TLS_TYPE}", key.name);
+    let config = watcher::Config::default().fields(&selection);
+    let events = watch_kind(api, config).backoff(Pace::default());
+    let say = |said| News::OfSecret(key.clone(), said);
+    tell(events, |object| slim(key.kind, object), say, &news).await;
+}
+
+/// Tells what a watch says, until nobody listens.
+async fn tell<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+    object: impl Fn(K) -> DynamicObject,
+    say: impl Fn(Watched) -> News,
+    news: &mpsc::Sender<News>,
+) {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let said = match event {
             Ok(Event::Init) => Watched::Begins,
-            Ok(Event::InitApply(object) | Event::Apply(object)) => Watched::Is(slim(object)),
+            Ok(Event::InitApply(it) | Event::Apply(it)) => Watched::Is(Box::new(object(it))),
             Ok(Event::InitDone) => Watched::Complete,
-            Ok(Event::Delete(object)) => Watched::Deleted(slim(object)),
+            Ok(Event::Delete(it)) => Watched::Deleted(Box::new(object(it))),
             Err(error) => failed(&error),
         };
-        if news.send(News::Of(kind, said)).await.is_err() {
+        if news.send(say(said)).await.is_err() {
             return;
         }
     }
+}
+
+/// A Node without all that a kubelet says of it every few seconds.
+fn bare(node: PartialObjectMeta<Node>) -> DynamicObject {
+    let object = DynamicObject {
+        types: None,
+        metadata: node.metadata,
+        data: serde_json::Value::Null,
+    };
+    slim(ObjectKind::Node, object)
 }
 
 /// How long is waited after each failure: twice as long as before, up to a few seconds. kube's own
 /// goes up to a minute, which is long for one that serves traffic to be behind; a dozen watches that
 /// ask every few seconds are no burden on a server that has just come back.
 #[derive(Debug, Default)]
-struct Pace(u32);
+pub(super) struct Pace(u32);
 
 impl Iterator for Pace {
     type Item = Duration;
@@ -179,12 +265,6 @@ impl Backoff for Pace {
     fn reset(&mut self) {
         self.0 = 0;
     }
-}
-
-/// Who wrote which field is half of an object's size, and nobody's business here.
-fn slim(mut object: DynamicObject) -> Box<DynamicObject> {
-    object.metadata.managed_fields = None;
-    Box::new(object)
 }
 
 fn failed(error: &watcher::Error) -> Watched {

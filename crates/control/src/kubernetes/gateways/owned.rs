@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{MANAGED_BY, MANAGER};
+use crate::kubernetes::watch::Pace;
 
 /// News that may wait.
 const QUEUE: usize = 256;
@@ -77,7 +78,7 @@ pub(super) fn watch(client: &Client) -> mpsc::Receiver<News> {
 async fn follow(client: Client, kind: Made, news: &mpsc::Sender<News>) {
     let api: Api<DynamicObject> = Api::all_with(client, &kind.resource());
     let config = Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
-    let events = watcher(api, config).default_backoff();
+    let events = watcher(api, config).backoff(Pace::default());
     let mut events = std::pin::pin!(events);
     let mut complained = false;
     while let Some(event) = events.next().await {

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use config::kind::secret::TLS_TYPE;
 use config::translate::{Change, Defaults, Translator};
 use model::resource::{Key, Resource};
 
@@ -44,7 +45,7 @@ fn the_same_objects_from_files_and_from_kubernetes_give_the_same_model() {
         .filter_map(|json| {
             let word = json["kind"].as_str().expect("a kind").to_owned();
             let kind = ObjectKind::from_word(&word).expect("a kind of the model");
-            match convert(kind, &returned(json)) {
+            match convert(kind, &slim(kind, returned(json))) {
                 Converted::Object(object) => Some(*object),
                 Converted::Ignored => None,
                 Converted::Refused(why) => panic!("{why:#?}"),
@@ -263,6 +264,39 @@ fn of_secrets_and_config_maps_only_certificates_are_taken() {
         panic!("refused")
     };
     assert!(matches!(&object.spec, config::Spec::ConfigMap(s) if s.data.len() == 1));
+}
+
+#[test]
+fn of_pods_nodes_and_secrets_nothing_waits_that_nobody_wants() {
+    let items: Vec<Value> = serde_json::from_str(RETURNED).expect("a list");
+    let slimmed = |kind: ObjectKind| {
+        let mut of_kind = items.iter().filter(|o| o["kind"] == kind.as_str());
+        let object = returned(of_kind.next().expect("one").clone());
+        serde_json::to_value(slim(kind, object)).expect("JSON")
+    };
+    let pod = slimmed(ObjectKind::Pod);
+    assert_eq!(
+        pod["spec"],
+        json!({"serviceAccountName": "cart", "nodeName": "n1"})
+    );
+    assert_eq!(pod["metadata"]["labels"], json!({"version": "v2"}));
+    assert!(pod["metadata"]["uid"].is_null() && pod["status"].is_null());
+    let node = slimmed(ObjectKind::Node);
+    let labels = node["metadata"]["labels"].as_object().expect("labels");
+    assert_eq!(labels.len(), 2);
+    assert!(node["spec"].is_null() && node["status"].is_null());
+
+    let opaque = returned(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": "mixed", "namespace": "shop", "annotations": {"a": "b"}},
+        "data": {"ca.crt": "YQ==", "password": "Yg=="},
+    }));
+    let opaque = slim(ObjectKind::Secret, opaque);
+    assert!(!format!("{opaque:?}").contains("Yg=="));
+    let Converted::Object(object) = convert(ObjectKind::Secret, &opaque) else {
+        panic!("not taken")
+    };
+    assert!(matches!(&object.spec, config::Spec::Secret(s) if s.data.len() == 1));
 }
 
 #[test]

@@ -12,6 +12,8 @@ struct World {
     source: Kubernetes,
     state: State,
     dir: tempfile::TempDir,
+    /// The Secrets that are to be watched by themselves.
+    named: watch::Receiver<BTreeSet<ObjectKey>>,
 }
 
 impl World {
@@ -25,12 +27,17 @@ impl World {
         let (news, receiver) = mpsc::channel(100);
         let (_, leader) = watch::channel(false);
         let report = Report::new("https://cluster".to_owned(), leader);
-        let source = Kubernetes::over(receiver, state.of_kubernetes(), report);
+        let (follow, named) = watch::channel(BTreeSet::new());
+        let wanted = state.clone();
+        let wanted: Wanted = Box::new(move || wanted.distribution().wanted_secrets());
+        let secrets = Secrets::new(wanted, follow);
+        let source = Kubernetes::over(receiver, state.of_kubernetes(), report, secrets);
         Self {
             news,
             source,
             state,
             dir,
+            named,
         }
     }
 
@@ -283,6 +290,108 @@ fn after_a_restart_what_is_known_stays_until_the_api_server_says_otherwise() {
         world.list(ObjectKind::Service, &[service("b", 80)]).await;
         world.follow().await;
         assert_eq!(world.names(ObjectKind::Service), ["b"]);
+    });
+}
+
+fn secret(name: &str, kind: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": kind,
+        "metadata": {"name": name, "namespace": "shop", "creationTimestamp": "2026-01-31T12:00:00Z"},
+        "data": {"tls.crt": "YQ==", "tls.key": "Yg=="},
+    })
+}
+
+fn gateway(certificate: &str) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": "web", "namespace": "shop", "generation": 1,
+            "creationTimestamp": "2026-01-31T12:00:00Z"},
+        "spec": {"gatewayClassName": "tulle", "listeners": [{
+            "name": "https", "port": 443, "protocol": "HTTPS",
+            "tls": {"certificateRefs": [{"name": certificate}]},
+        }]},
+    })
+}
+
+#[test]
+fn a_secret_of_any_type_is_followed_by_itself_while_something_names_it() {
+    waiting(async {
+        let mut world = World::new().await;
+        let kind = ObjectKind::Secret;
+        world.kinds(&[kind, ObjectKind::Gateway]).await;
+        world.list(kind, &[secret("other", "kubernetes.io/tls")]).await;
+        world.list(ObjectKind::Gateway, &[gateway("own")]).await;
+        world.follow().await;
+        let own = ObjectKey::new(kind, "shop", "own");
+        assert_eq!(*world.named.borrow(), BTreeSet::from([own.clone()]));
+        assert!(!*world.source.synced().borrow(), "it may be there");
+
+        let of_own = |watched| News::OfSecret(own.clone(), watched);
+        world.tell(of_own(Watched::Begins)).await;
+        world.tell(of_own(is(&secret("own", "Opaque")))).await;
+        world.tell(of_own(Watched::Complete)).await;
+        world.follow().await;
+        assert_eq!(world.names(kind), ["other", "own"]);
+        assert!(*world.source.synced().borrow());
+        // A list of the other types says nothing of it.
+        world.list(kind, &[]).await;
+        world.follow().await;
+        assert_eq!(world.names(kind), ["own"]);
+
+        // One from before a restart stays until it is known whether it is there.
+        let World { state, dir, .. } = world;
+        let mut world = World::over(dir, state);
+        world.kinds(&[kind, ObjectKind::Gateway]).await;
+        world.list(kind, &[]).await;
+        world.list(ObjectKind::Gateway, &[gateway("own")]).await;
+        world.quiet().await;
+        assert_eq!(world.names(kind), ["own"]);
+        world.tell(of_own(Watched::Begins)).await;
+        world.tell(of_own(is(&secret("own", "Opaque")))).await;
+        world.tell(of_own(Watched::Complete)).await;
+        world.follow().await;
+        assert_eq!(world.names(kind), ["own"]);
+
+        // Nobody names it any more: it is forgotten.
+        world
+            .of(ObjectKind::Gateway, is(&gateway("other")))
+            .await;
+        world.follow().await;
+        world.follow().await;
+        assert_eq!(world.names(kind), [""; 0]);
+        let other = ObjectKey::new(kind, "shop", "other");
+        assert_eq!(*world.named.borrow(), BTreeSet::from([other]));
+    });
+}
+
+#[test]
+fn a_secret_that_changes_its_type_is_the_one_that_was_shown_last() {
+    waiting(async {
+        let mut world = World::new().await;
+        let kind = ObjectKind::Secret;
+        world.kinds(&[kind, ObjectKind::Gateway]).await;
+        let tls = secret("own", "kubernetes.io/tls");
+        world.list(kind, std::slice::from_ref(&tls)).await;
+        world.list(ObjectKind::Gateway, &[gateway("own")]).await;
+        world.follow().await;
+        assert!(world.named.borrow().is_empty(), "one watch shows it");
+
+        let gone = || Box::new(serde_json::from_value(tls.clone()).expect("an object"));
+        world.of(kind, Watched::Deleted(gone())).await;
+        world.follow().await;
+        let own = ObjectKey::new(kind, "shop", "own");
+        assert!(world.named.borrow().contains(&own));
+        let of_own = |watched| News::OfSecret(own.clone(), watched);
+        world.tell(of_own(Watched::Begins)).await;
+        world.tell(of_own(is(&secret("own", "Opaque")))).await;
+        world.tell(of_own(Watched::Complete)).await;
+        // The end of the one before, said late, is not the end of this one.
+        world.of(kind, Watched::Deleted(gone())).await;
+        world.follow().await;
+        assert_eq!(world.names(kind), ["own"]);
+        world.tell(of_own(Watched::Deleted(gone()))).await;
+        world.follow().await;
+        assert_eq!(world.names(kind), [""; 0]);
     });
 }
 
