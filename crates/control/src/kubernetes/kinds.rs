@@ -109,7 +109,11 @@ mod tests {
             let name = format!("name: {}.{TULLE_GROUP}\n", kind.plural());
             let crd = documents.iter().find(|text| text.contains(&name));
             let crd = crd.unwrap_or_else(|| panic!("no CRD of {kind}"));
-            let scope = if kind.namespaced() { "Namespaced" } else { "Cluster" };
+            let scope = if kind.namespaced() {
+                "Namespaced"
+            } else {
+                "Cluster"
+            };
             for text in [
                 format!("kind: {kind}, plural: {}", kind.plural()),
                 format!("shortNames: [{}]", kind.short_names().join(", ")),

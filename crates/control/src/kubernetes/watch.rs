@@ -12,8 +12,8 @@ use std::time::Duration;
 use config::{ObjectKey, ObjectKind};
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Node, Secret};
-use kube::core::PartialObjectMeta;
 use kube::api::DynamicObject;
+use kube::core::PartialObjectMeta;
 use kube::discovery::ApiResource;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
@@ -143,11 +143,9 @@ async fn keep_secrets(
             stays
         });
         for key in now {
-            let watch = || watch_secret(client.clone(), key.clone(), news.clone());
-            if !running.contains_key(&key) {
-                let handle = tasks.spawn(watch());
-                running.insert(key, handle);
-            }
+            running.entry(key).or_insert_with_key(|key| {
+                tasks.spawn(watch_secret(client.clone(), key.clone(), news.clone()))
+            });
         }
         tokio::select! {
             changed = named.changed() => if changed.is_err() {

@@ -29,7 +29,12 @@ fn what_a_load_balancer_assigns_stands_in_the_status() {
         "apiVersion: v1\nkind: ResourceQuota\nmetadata: {{name: no-pods, namespace: {ns}}}\nspec: {{hard: {{pods: \"0\"}}}}\n"
     ));
     let data = world.dir.path().to_owned();
-    let mut more = vec!["--gateways", "spawn", "--gateway-image", "test.local/none:v1"];
+    let mut more = vec![
+        "--gateways",
+        "spawn",
+        "--gateway-image",
+        "test.local/none:v1",
+    ];
     more.extend(["--gateway-service", "LoadBalancer"]);
     world.control = Some(world.control_in(&data, &more));
 

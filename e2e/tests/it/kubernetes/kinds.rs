@@ -90,14 +90,20 @@ fn a_secret_of_any_type_serves_as_long_as_it_is_named_and_no_other_is_read() {
     };
     world.says("its certificate", "gateway", "safe", resolved("True"));
     let secrets = known(&world, "secrets");
-    let names: Vec<&str> = secrets.iter().filter_map(|o| o["metadata"]["name"].as_str()).collect();
+    let names: Vec<&str> = secrets
+        .iter()
+        .filter_map(|o| o["metadata"]["name"].as_str())
+        .collect();
     assert_eq!(names, ["own"]);
 
     world.delete("secret", "own");
     world.says("it is gone", "gateway", "safe", resolved("False"));
     let mut arguments = vec!["create", "secret", "tls", "own", "-n", &ns];
     let (cert, key) = (world.dir.join("tls.crt"), world.dir.join("tls.key"));
-    let (cert, key) = (format!("--cert={}", cert.display()), format!("--key={}", key.display()));
+    let (cert, key) = (
+        format!("--cert={}", cert.display()),
+        format!("--key={}", key.display()),
+    );
     arguments.extend([cert.as_str(), key.as_str()]);
     world.run_kubectl(&arguments);
     world.says("another of its name", "gateway", "safe", resolved("True"));

@@ -58,8 +58,6 @@ fn the_api_server_may_be_killed_and_start_again() {
     testkit::wait_for("all watches to work", SOON, || {
         let source = world.source();
         let all = source["watches"].as_array()?;
-        all.iter()
-            .all(|w| w["state"] == "watching")
-            .then_some(())
+        all.iter().all(|w| w["state"] == "watching").then_some(())
     });
 }

@@ -319,7 +319,9 @@ fn a_secret_of_any_type_is_followed_by_itself_while_something_names_it() {
         let mut world = World::new().await;
         let kind = ObjectKind::Secret;
         world.kinds(&[kind, ObjectKind::Gateway]).await;
-        world.list(kind, &[secret("other", "kubernetes.io/tls")]).await;
+        world
+            .list(kind, &[secret("other", "kubernetes.io/tls")])
+            .await;
         world.list(ObjectKind::Gateway, &[gateway("own")]).await;
         world.follow().await;
         let own = ObjectKey::new(kind, "shop", "own");
@@ -353,9 +355,7 @@ fn a_secret_of_any_type_is_followed_by_itself_while_something_names_it() {
         assert_eq!(world.names(kind), ["own"]);
 
         // Nobody names it any more: it is forgotten.
-        world
-            .of(ObjectKind::Gateway, is(&gateway("other")))
-            .await;
+        world.of(ObjectKind::Gateway, is(&gateway("other"))).await;
         world.follow().await;
         world.follow().await;
         assert_eq!(world.names(kind), [""; 0]);
