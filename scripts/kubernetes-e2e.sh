@@ -9,6 +9,8 @@ set -euo pipefail
 . "$(dirname "$0")/kubernetes.sh"
 
 names=("$@")
+TULLE_BIN=$(realpath "${TULLE_BIN:-target/release/tulle}")
+export TULLE_BIN
 skip=()
 if [ -z "$kit" ]; then
     say "the API server of just any cluster is not killed: the tests of its restart are left out"
@@ -48,7 +50,10 @@ if [ ${#beside[@]} -gt 0 ]; then
     control() { kubectl -n tulle-system scale deployment/tulle-control --replicas="$1" >/dev/null; }
     trap 'control 1; rm -rf "$scratch"' EXIT
     control 0
-    kubectl -n tulle-system wait --for=delete pod -l app.kubernetes.io/name=tulle-control --timeout=60s >&2
+    # Where there is none any more, kubectl finds nothing to wait for.
+    pods=(kubectl -n tulle-system get pods -l app.kubernetes.io/name=tulle-control -o name)
+    kubectl -n tulle-system wait --for=delete pod -l app.kubernetes.io/name=tulle-control --timeout=60s >&2 ||
+        [ -z "$("${pods[@]}")" ]
     run "${beside[@]}"
 fi
 exit "$code"

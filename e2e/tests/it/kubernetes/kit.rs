@@ -122,13 +122,17 @@ impl Killed<'_> {
         let (_, rest) = stat.rsplit_once(") ").unwrap();
         let started = rest.split_whitespace().nth(19).unwrap();
         fs::write(kit.pid_file(SERVER), format!("{pid} {started}\n")).unwrap();
+        let answers = |arguments: &[&str]| {
+            let mut command = Command::new("kubectl");
+            command
+                .args(["--request-timeout=5s", "get"])
+                .args(arguments);
+            let asked = command.env("KUBECONFIG", &kit.kubeconfig).output();
+            asked.is_ok_and(|asked| asked.status.success())
+        };
+        // It is ready before it serves the kinds of CRDs.
         testkit::wait_for("the API server", UP, || {
-            let ready = Command::new("kubectl")
-                .args(["--request-timeout=5s", "get", "--raw", "/readyz"])
-                .env("KUBECONFIG", &kit.kubeconfig)
-                .output()
-                .ok()?;
-            ready.status.success().then_some(())
+            (answers(&["--raw", "/readyz"]) && answers(&["gatewayclasses"])).then_some(())
         });
     }
 }
