@@ -216,6 +216,7 @@ fn listeners() -> impl Strategy<Value = String> {
         Just("port: 82, protocol: SCTP"),
         Just("port: 443, protocol: TLS, hostname: '*.a.com', tls: {mode: Passthrough}"),
         Just("port: 443, protocol: TLS, hostname: x.a.com, tls: {mode: Passthrough}"),
+        Just("port: 83, protocol: HTTPS, tls: {certificateRefs: [{name: stock}]}"),
     ];
     prop::collection::btree_set(listener, 1..4).prop_map(|list| {
         let list = list.into_iter().enumerate();
@@ -375,6 +376,8 @@ proptest! {
             prop_assert_eq!(translator.status(key), fresh.status(key));
             prop_assert_eq!(translator.emits(key), fresh.emits(key));
         }
+        let wanted: Vec<_> = translator.wanted_secrets().collect();
+        prop_assert_eq!(wanted, fresh.wanted_secrets().collect::<Vec<_>>());
         let held: BTreeMap<Key, Resource> = translator.resources().map(|(k, r)| (k.clone(), r.clone())).collect();
         prop_assert_eq!(held, scratch.resources);
     }

@@ -18,10 +18,13 @@ use model::mesh::TrustBundle;
 use model::resource::{Key, Kind, Resource, SINGLETON};
 use xds::server::Distributor;
 
+use crate::heard::{Heard, Others, Testimony};
+
 /// Translator, distributor and what lies between them.
 pub struct Distribution {
     distributor: Arc<Distributor>,
     inner: Mutex<Inner>,
+    others: Others,
 }
 
 struct Inner {
@@ -79,6 +82,7 @@ impl Distribution {
                 findings: BTreeMap::new(),
                 changed: None,
             }),
+            others: Others::default(),
         }
     }
 
@@ -122,6 +126,28 @@ impl Distribution {
         // Under the lock: two changes reach the distributor in the order of the translator.
         self.distributor.apply(outcome.resources);
         outcome.diagnostics
+    }
+
+    /// What proxies of other replicas have acknowledged.
+    pub fn others(&self) -> &Others {
+        &self.others
+    }
+
+    /// What proxies of this one have acknowledged of listeners.
+    pub fn testimony(&self) -> Testimony {
+        let listeners: Vec<Key> = self.lock().owners.keys().cloned().collect();
+        let heard = listeners.into_iter().filter_map(|key| {
+            let acks = self.distributor.acknowledged(&key);
+            let heard = Heard {
+                version: self.distributor.version(&key)?.to_string(),
+                interested: acks.interested,
+                acked: acks.acked,
+                rejected: acks.rejected,
+                rejection: acks.rejection,
+            };
+            (heard.interested > 0).then(|| (key.name.to_string(), heard))
+        });
+        heard.collect()
     }
 
     /// What the translator says of an object.
@@ -200,7 +226,9 @@ impl Distribution {
         let mut interested = 0;
         let mut acked = 0;
         for key in keys {
-            let acks = self.distributor.acknowledged(key);
+            let mut acks = self.distributor.acknowledged(key);
+            let version = self.distributor.version(key).map(|v| v.to_string());
+            self.others.add(key, version.as_deref(), &mut acks);
             interested += acks.interested;
             acked += acks.acked;
             if acks.rejected > 0 {

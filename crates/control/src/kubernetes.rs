@@ -1,7 +1,7 @@
 //! Kubernetes: its API server as the source of objects, and the place where status is written.
 //!
 //! [`client`] finds the API server, [`source`] follows what it says, [`lease`] decides which
-//! replica writes, and [`status`] writes. Everything else of the control plane is as it is without Kubernetes: the
+//! replica writes, [`peers`] tells that one what proxies of others acknowledged, and [`status`] writes. Everything else of the control plane is as it is without Kubernetes: the
 //! objects go through the same door, are kept in the same store, from which the control plane
 //! starts while the API server is away, and reach proxies in the same way.
 
@@ -18,6 +18,7 @@ pub mod gateways;
 mod kinds;
 pub mod lease;
 mod objects;
+mod peers;
 mod report;
 mod said;
 mod secrets;
@@ -66,6 +67,14 @@ pub fn start(cluster: Cluster, state: &State, tasks: &mut JoinSet<()>) -> Runnin
         report: report.clone(),
     };
     tasks.spawn(status::write(writer, leader.clone()));
+    let (said, heard) = (cluster.clone(), cluster.clone());
+    tasks.spawn(peers::speak(
+        said,
+        identity.clone(),
+        state.clone(),
+        leader.clone(),
+    ));
+    tasks.spawn(peers::listen(heard, identity.clone(), state.clone()));
     tasks.spawn(follow(source, state.clone()));
     tracing::info!(
         url = cluster.url,

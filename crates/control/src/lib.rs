@@ -17,6 +17,7 @@ pub mod change;
 pub mod distribute;
 mod error;
 pub mod gateways;
+pub mod heard;
 mod home;
 pub mod kubernetes;
 mod limit;

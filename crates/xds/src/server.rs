@@ -207,6 +207,12 @@ impl Distributor {
         list
     }
 
+    /// The version of a resource as it is now, which is that of its bytes.
+    pub fn version(&self, key: &Key) -> Option<codec::Version> {
+        let state = self.lock();
+        state.store.entry(key.kind, &key.name).map(|e| e.version)
+    }
+
     /// What became of a resource's current version, or of its removal. Costs in proportion to those
     /// interested.
     pub fn acknowledged(&self, key: &Key) -> Acks {

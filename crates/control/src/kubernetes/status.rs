@@ -59,6 +59,7 @@ enum Failure {
 pub(super) async fn write(writer: Writer, mut leader: watch::Receiver<bool>) {
     let mut acks = writer.state.distribution().distributor().changes();
     let mut reaches = writer.state.published().changes();
+    let mut others = writer.state.distribution().others().changes();
     let mut revision = writer.state.revision();
     let seen = writer.seen.clone();
     let gateways = |kind| matches!(kind, ObjectKind::Gateway | ObjectKind::ListenerSet);
@@ -68,6 +69,7 @@ pub(super) async fn write(writer: Writer, mut leader: watch::Receiver<bool>) {
             Ok(()) = revision.changed() => {}
             Ok(()) = acks.changed() => seen.mark_kinds(gateways),
             Ok(()) = reaches.changed() => seen.mark_kinds(gateways),
+            Ok(()) = others.changed() => seen.mark_kinds(gateways),
             Ok(()) = leader.changed() => seen.mark_kinds(has_status),
             // All senders are gone with the control plane.
             else => return,
