@@ -44,12 +44,13 @@ impl Others {
     /// What one says now; `None` if it is gone.
     pub fn set(&self, replica: &str, testimony: Option<Testimony>) {
         let mut said = self.lock();
-        let old = match testimony.clone() {
+        let same = said.get(replica) == testimony.as_ref();
+        match testimony {
             Some(testimony) => said.insert(replica.to_owned(), testimony),
             None => said.remove(replica),
         };
         drop(said);
-        if old != testimony {
+        if !same {
             self.changes.send_modify(|n| *n = n.wrapping_add(1));
         }
     }

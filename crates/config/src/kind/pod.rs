@@ -24,7 +24,7 @@ pub const NODE_LABELS: [&str; 2] = [
 ];
 
 /// `spec` of a `Pod`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSpec {
     /// Who it is.
@@ -33,12 +33,8 @@ pub struct PodSpec {
     /// Where it runs, once it does.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub node_name: Option<String>,
-    #[serde(flatten, skip_serializing, deserialize_with = "leave")]
-    _rest: (),
-}
-
-fn leave<'de, D: Deserializer<'de>>(rest: D) -> Result<(), D::Error> {
-    IgnoredAny::deserialize(rest).map(|_| ())
+    #[serde(flatten, skip_serializing)]
+    _rest: IgnoredAny,
 }
 
 fn default_account() -> String {
@@ -59,7 +55,7 @@ pub struct NodeSpec {}
 
 impl<'de> Deserialize<'de> for NodeSpec {
     fn deserialize<D: Deserializer<'de>>(spec: D) -> Result<Self, D::Error> {
-        leave(spec).map(|()| Self {})
+        IgnoredAny::deserialize(spec).map(|_| Self {})
     }
 }
 

@@ -222,10 +222,10 @@ mod tests {
         };
         hearing.says("tulle-replica-1", &lease(text(&said)), &others);
         assert_eq!(counted(), 1);
-        tokio::time::advance(HOLDS - Duration::from_secs(1)).await;
+        tokio::time::advance(HOLDS / 2).await;
         hearing.forget(&others, Instant::now());
         assert_eq!(counted(), 1);
-        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::advance(HOLDS / 2).await;
         hearing.forget(&others, Instant::now());
         assert_eq!(counted(), 0);
         hearing.says("tulle-replica-1", &lease("nonsense".to_owned()), &others);

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// An API server takes its time on a busy machine.
-const UP: Duration = Duration::from_secs(120);
+const UP: Duration = Duration::from_mins(2);
 const SERVER: &str = "kube-apiserver";
 
 pub(super) struct Kit {
@@ -107,7 +107,8 @@ impl Killed<'_> {
         let log = kit.run.join("log").join(format!("{SERVER}.log"));
         let log = OpenOptions::new().append(true).create(true).open(log);
         let log = log.unwrap();
-        // `nsenter` becomes the program, under the same process id.
+        // `nsenter` becomes the program, under the same process id; it is the kit that ends it.
+        #[expect(clippy::zombie_processes, reason = "it is to outlive the test")]
         let child = kit
             .inside()
             .args(&self.command)

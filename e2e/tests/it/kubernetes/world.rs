@@ -18,7 +18,7 @@ use super::way::Way;
 use crate::mesh::binary;
 
 /// For what takes a watch, a write and an acknowledgement, on a machine with much else to do.
-pub(super) const SOON: Duration = Duration::from_secs(60);
+pub(super) const SOON: Duration = Duration::from_mins(1);
 
 /// A cluster with a namespace of the test's own, and Tulle beside it.
 pub(super) struct World {
@@ -178,7 +178,7 @@ impl World {
     }
 
     pub(super) fn start_control(&mut self) {
-        let control = self.control_in(&self.dir.path().to_owned(), &[]);
+        let control = self.control_in(self.dir.path(), &[]);
         self.control = Some(control);
     }
 
