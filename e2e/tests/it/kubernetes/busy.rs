@@ -12,7 +12,7 @@ fn no_seats(account: &str) -> String {
         "apiVersion: flowcontrol.apiserver.k8s.io/v1\nkind: PriorityLevelConfiguration\nmetadata: {{name: {account}}}\n\
          spec: {{type: Limited, limited: {{nominalConcurrencyShares: 0, lendablePercent: 0, borrowingLimitPercent: 0, limitResponse: {{type: Reject}}}}}}\n---\n\
          apiVersion: flowcontrol.apiserver.k8s.io/v1\nkind: FlowSchema\nmetadata: {{name: {account}}}\nspec:\n\
-         \x20 priorityLevelConfiguration: {{name: {account}}}\n  matchingPrecedence: 1\n  rules:\n\
+         \x20 priorityLevelConfiguration: {{name: {account}}}\n  matchingPrecedence: 2\n  rules:\n\
          \x20 - subjects: [{{kind: ServiceAccount, serviceAccount: {{name: {account}, namespace: {account}}}}}]\n\
          \x20   resourceRules: [{{verbs: [\"*\"], apiGroups: [\"*\"], resources: [\"*\"], clusterScope: true, namespaces: [\"*\"]}}]\n\
          \x20   nonResourceRules: [{{verbs: [\"*\"], nonResourceURLs: [\"*\"]}}]\n"

@@ -56,10 +56,11 @@ impl Kit {
             .map(|word| String::from_utf8(word.to_vec()).unwrap())
             .collect();
         kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
-        // One that is dead and not collected yet has no command line any more.
+        // One that is dead and not collected yet has given its port back.
         testkit::wait_for("the end of the API server", UP, || {
-            let line = fs::read(format!("/proc/{pid}/cmdline"));
-            line.map_or(true, |line| line.is_empty()).then_some(())
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            let ended = stat.map_or(true, |stat| stat.contains(") Z "));
+            ended.then_some(())
         });
         Killed { kit: self, command }
     }
