@@ -273,10 +273,14 @@ fn failed(error: &watcher::Error) -> Watched {
         _ => None,
     };
     let forbidden = matches!(source, Some(kube::Error::Api(status)) if status.code == 403);
-    Watched::Failed {
-        why: error.to_string(),
-        forbidden,
-    }
+    // kube does not look at the status of the answer to a watch.
+    let why = match source {
+        Some(kube::Error::SerdeError(_)) => format!(
+            "{error}; that is no event: an API server that has too many requests (429) answers so"
+        ),
+        _ => error.to_string(),
+    };
+    Watched::Failed { why, forbidden }
 }
 
 #[cfg(test)]

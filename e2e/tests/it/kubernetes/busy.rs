@@ -54,9 +54,9 @@ fn an_api_server_that_says_too_many_requests_is_tried_until_it_answers() {
     world.apply(&no_seats(&world.namespace));
     // Watches that run take no seat: they have to begin again to be refused.
     let refused = |world: &World| {
-        let watch = world.watch("HTTPRoute");
-        let why = watch["lastError"]["message"].as_str()?.to_lowercase();
-        why.contains("too many requests").then_some(())
+        let log = world.control.as_ref()?.stderr();
+        let failing = world.watch("HTTPRoute")["state"] == "failing";
+        (failing && log.contains("Too many requests")).then_some(())
     };
     let mut slow = slow_request(&world);
     testkit::wait_for("429 Too Many Requests", SOON, || {
