@@ -1,7 +1,7 @@
 //! Objects as a running control plane shows them.
 //!
-//! It shows no values of Secrets. In their place stand certificates and keys that are none but read as
-//! such, so that listeners with TLS can be looked at; nothing can be said about the certificates then.
+//! It shows no values of Secrets. In their place stand a certificate and a key that are nobody's, so that
+//! listeners with TLS can be looked at; nothing can be said about the certificates then.
 
 use std::sync::Arc;
 
@@ -10,8 +10,6 @@ use serde_json::Value;
 
 /// What the control plane shows in place of a Secret's value.
 const HIDDEN: &str = "(hidden)";
-/// Bytes that are no certificate.
-pub(crate) const STAND_IN: &[u8] = b"hidden by the control plane";
 
 /// Reads an object.
 pub fn object(mut json: Value) -> Result<Arc<Object>, Vec<Diagnostic>> {
@@ -50,16 +48,14 @@ fn show(secret: &mut Value) {
     }
 }
 
-/// PEM that holds [`STAND_IN`].
-fn stand_in(key: &str) -> String {
-    let label = if key == "tls.key" {
-        "PRIVATE KEY"
+/// What can be read in place of a value.
+fn stand_in(key: &str) -> &'static str {
+    let (certificate, own_key) = identity::edge::stand_in();
+    if key == "tls.key" {
+        own_key
     } else {
-        "CERTIFICATE"
-    };
-    format!(
-        "-----BEGIN {label}-----\naGlkZGVuIGJ5IHRoZSBjb250cm9sIHBsYW5l\n-----END {label}-----\n"
-    )
+        certificate
+    }
 }
 
 #[cfg(test)]

@@ -166,6 +166,25 @@ pub fn check_root(root: &[u8]) -> Result<(), Unusable> {
     added.map_err(|_| Unusable::Certificate)
 }
 
+/// A certificate and its key as PEM, for nobody: what stands where the real ones are not shown.
+pub fn stand_in() -> (&'static str, &'static str) {
+    static PAIR: LazyLock<(String, String)> = LazyLock::new(|| {
+        let made = rcgen::generate_simple_self_signed(["hidden.invalid".to_owned()]);
+        // Without randomness there is nothing that reads as a certificate.
+        made.map_or_else(
+            |_| (String::new(), String::new()),
+            |made| (made.cert.pem(), made.signing_key.serialize_pem()),
+        )
+    });
+    (&PAIR.0, &PAIR.1)
+}
+
+/// Whether a certificate is the one of [`stand_in`].
+pub fn is_stand_in(certificate: &[u8]) -> bool {
+    let own = crate::pem::certificates(stand_in().0.as_bytes());
+    own.is_ok_and(|own| own.first().is_some_and(|own| own == certificate))
+}
+
 /// Chooses a certificate by server name.
 #[derive(Debug)]
 struct Resolver {

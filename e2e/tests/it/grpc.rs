@@ -187,7 +187,7 @@ pub(crate) async fn unary_with(
     let codec = ProstCodec::<Text, Text>::default();
     let mut request = Request::new(text.to_owned());
     for (name, value) in metadata {
-        let value = MetadataValue::from_static(*value);
+        let value = MetadataValue::from_static(value);
         request.metadata_mut().insert(*name, value);
     }
     let response = client.unary(request, path(method), codec).await?;

@@ -76,7 +76,7 @@ impl Ask {
     }
 
     /// The backend sees this path.
-    pub(crate) fn as_path(mut self, path: &'static str) -> Self {
+    pub(crate) fn seen_at(mut self, path: &'static str) -> Self {
         self.want.path = Some(path);
         self
     }

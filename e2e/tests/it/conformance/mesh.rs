@@ -123,19 +123,19 @@ impl World {
     /// Puts a table of requests to a frontend; fails with all rows that do not hold.
     #[track_caller]
     fn check(&self, frontend: &str, asks: &[Ask]) {
-        self.check_from(&self.client, frontend, asks);
+        check_from(&self.client, frontend, asks);
     }
+}
 
-    #[track_caller]
-    fn check_from(&self, client: &Workload, frontend: &str, asks: &[Ask]) {
-        let send = |ask: &Ask| {
-            let host = ask.host_or(frontend);
-            client.request("GET", host, ask.path(), &ask.lines(), "")
-        };
-        let judged = asks.iter().filter_map(|ask| ask.judge(send).err());
-        let wrong: Vec<String> = judged.collect();
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    }
+#[track_caller]
+fn check_from(client: &Workload, frontend: &str, asks: &[Ask]) {
+    let send = |ask: &Ask| {
+        let host = ask.host_or(frontend);
+        client.request("GET", host, ask.path(), &ask.lines(), "")
+    };
+    let judged = asks.iter().filter_map(|ask| ask.judge(send).err());
+    let wrong: Vec<String> = judged.collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Starts a version of the application.

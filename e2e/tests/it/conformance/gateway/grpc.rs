@@ -50,10 +50,10 @@ pub(super) fn routes() -> String {
     let second = of_method("", "WhoElse", "v2");
     let named = of_method("name: named\n    ", "Who", "v1");
     let rules = header_rules();
-    let headers: String = rules
-        .iter()
-        .map(|(matches, backend)| format!("  - matches: [{matches}]\n    {}\n", to(backend)))
-        .collect();
+    let rule = |(matches, backend): &(String, &str)| {
+        format!("  - matches: [{matches}]\n    {}\n", to(backend))
+    };
+    let headers = rules.iter().map(rule).collect::<Vec<String>>().concat();
     let whole = |backend: &str| format!("  - {}", to(backend));
     [
         grpc("grpc-method", &["grpc-method"], &(first + &second)),
@@ -86,7 +86,10 @@ fn check(case: &str, calls: &[Call]) {
             let mut client = client_at(address, host).await.unwrap();
             unary_with(&mut client, method, "", metadata).await
         });
-        let answered = called.as_ref().map(String::as_str).map_err(|s| s.code());
+        let answered = called
+            .as_ref()
+            .map(String::as_str)
+            .map_err(tonic::Status::code);
         let wanted = by.ok_or(Code::Unimplemented);
         assert_eq!(answered, wanted, "{host} {method} {metadata:?}: {called:?}");
     }

@@ -35,19 +35,20 @@ fn rewrite(prefix: &str, path: &str, headers: &str) -> String {
 }
 
 pub(super) fn objects() -> String {
-    let (mut of_rules, mut of_backends) = (String::new(), String::new());
+    let (mut of_rules, mut of_backends) = (Vec::new(), Vec::new());
     for (path, change) in CHANGES {
         let matches = format!("\n  - matches: [{{path: {{type: PathPrefix, value: {path}}}}}]");
         let filters = format!(
             "filters: [{{type: RequestHeaderModifier, requestHeaderModifier: {{{change}}}}}]"
         );
-        of_rules.push_str(&format!(
+        of_rules.push(format!(
             "{matches}\n    {filters}\n    backendRefs: [{{name: echo-v1, port: 8080}}]"
         ));
-        of_backends.push_str(&format!(
+        of_backends.push(format!(
             "{matches}\n    backendRefs: [{{name: echo-v1, port: 8080, {filters}}}]"
         ));
     }
+    let (of_rules, of_backends) = (of_rules.concat(), of_backends.concat());
     let headers = ", {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Header-Set, value: set-overwrites-values}], \
                    add: [{name: X-Header-Add, value: header-val-1}, {name: X-Header-Add-Append, value: header-val-2}], remove: [X-Header-Remove]}}";
     let prefix = |to: &str| format!("type: ReplacePrefixMatch, replacePrefixMatch: {to}");
@@ -77,7 +78,7 @@ pub(super) fn objects() -> String {
 
 /// The requests of both header cases.
 fn header_asks() -> [Ask; 7] {
-    let v1 = |path| get(path).by("v1").as_path(path);
+    let v1 = |path| get(path).by("v1").seen_at(path);
     let set = || v1("/set").sees("X-Header-Set", "set-overwrites-values");
     let other = |ask: Ask| {
         ask.with("Some-Other-Header", "val")
@@ -126,7 +127,7 @@ pub(super) fn mesh_http_route_backend_request_header_modifier(mode: Mode) {
 }
 
 pub(super) fn mesh_http_route_rewrite_path(mode: Mode) {
-    let v1 = |path, seen| get(path).by("v1").as_path(seen);
+    let v1 = |path, seen| get(path).by("v1").seen_at(seen);
     let changed = |ask: Ask| {
         ask.with("X-Header-Remove", "remove-val")
             .with("X-Header-Add-Append", "append-val-1")

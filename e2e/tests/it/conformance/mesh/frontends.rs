@@ -118,7 +118,7 @@ pub(super) fn mesh_consumer_route(mode: Mode) {
     let world = world(mode);
     let host = "consumed.default";
     let marked = get("/").by("v1").gets("x-header-set", "set");
-    world.check_from(&world.consumer, host, &[marked]);
+    super::check_from(&world.consumer, host, &[marked]);
     world.check(host, &[get("/").by("v1").misses("x-header-set")]);
     let path = "/api/v1/resources/httproutes/consumer/consumed";
     let route = world.mesh.api("GET", path, "");

@@ -67,8 +67,8 @@ pub(super) fn mesh_http_route_named_rule(mode: Mode) {
     world(mode).check(
         "named-rule",
         &[
-            get("/named").by("v1").as_path("/named"),
-            get("/unnamed").by("v2").as_path("/unnamed"),
+            get("/named").by("v1").seen_at("/named"),
+            get("/unnamed").by("v2").seen_at("/unnamed"),
         ],
     );
 }
