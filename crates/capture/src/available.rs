@@ -1,5 +1,6 @@
 //! Whether this machine and this user can intercept at all, found out by trying.
 
+use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 
 use crate::error::CaptureError;
@@ -45,7 +46,9 @@ pub fn available() -> Result<Backend, Unavailable> {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
             .map_err(|e| Unavailable::Permission(format!("creating a network namespace: {e}")))?;
         netlink::with(None, async |netlink| {
-            netlink.add_bridge("probe", "").await?;
+            netlink
+                .add_bridge("probe", "", Ipv4Addr::UNSPECIFIED)
+                .await?;
             netlink.add_veth("probe-a", "probe-b").await
         })
         .map_err(|e| Unavailable::Kernel(describe(&e)))?;

@@ -76,7 +76,9 @@ impl Bridge {
                 Note::of(&link).ok_or_else(|| CaptureError::NotOurs(self.name.clone()))?
             } else {
                 let note = Note::default();
-                netlink.add_bridge(&self.name, &note.text()).await?;
+                netlink
+                    .add_bridge(&self.name, &note.text(), self.v4.addr())
+                    .await?;
                 note
             };
             let now = forwarding::enable(!netlink.has_advertised_routes().await?);

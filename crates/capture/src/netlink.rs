@@ -101,8 +101,18 @@ impl Netlink {
         })
     }
 
-    pub(crate) async fn add_bridge(&self, name: &str, alias: &str) -> Result<()> {
-        let bridge = LinkBridge::new(name).build();
+    /// Makes a bridge with a MAC address of its own. One without takes the lowest of its ports', and
+    /// changes it as ports come and go: then the others' packets to it are lost until they ask again.
+    pub(crate) async fn add_bridge(
+        &self,
+        name: &str,
+        alias: &str,
+        gateway: Ipv4Addr,
+    ) -> Result<()> {
+        // Locally administered (IEEE 802 8.4): as unique on the host as the subnet is.
+        let [a, b, c, d] = gateway.octets();
+        let address = vec![0x02, 0x00, a, b, c, d];
+        let bridge = LinkBridge::new(name).address(address).build();
         let add = self.0.link().add(bridge).execute().await;
         add.map_err(failed(format!("create bridge {name}")))?;
         self.set_alias(name, alias).await

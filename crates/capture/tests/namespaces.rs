@@ -279,6 +279,23 @@ fn workloads_reach_each_other_the_host_and_the_outside_but_are_not_reached_from_
     }
 }
 
+/// Whoever is attached knows it by that, and goes on sending there.
+#[test]
+fn the_bridges_address_stays_whoever_is_attached() {
+    let Some(_host) = host() else { return };
+    let bridge = bridge(10);
+    bridge.ensure_blocking().unwrap();
+    let address = || {
+        let path = format!("/sys/class/net/{}/address", bridge.name);
+        std::fs::read_to_string(path).unwrap()
+    };
+    let before = address();
+    let attached: Vec<Namespace> = (2..8).map(|last| create(&bridge, last)).collect();
+    assert_eq!(address(), before);
+    drop(attached);
+    now(bridge.remove()).unwrap();
+}
+
 #[test]
 fn a_program_can_be_confined() {
     let Some(_host) = host() else { return };
