@@ -26,7 +26,6 @@ use crate::worker::{Worker, alone};
 #[path = "../../../fuzz/checks/replay.rs"]
 mod replay;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// For what ends at once.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -135,7 +134,7 @@ async fn connection<S: Service>(
     let (mut read, mut write) = client.into_split();
     let speaking = async {
         // The server may have had enough before the end.
-        drop(write.write_all(PREFACE).await);
+        drop(write.write_all(net::detect::H2_PREFACE).await);
         drop(write.write_all(bytes).await);
         drop(write.shutdown().await);
     };

@@ -5,6 +5,7 @@
 mod calm;
 pub(crate) mod client;
 mod crew;
+mod frame;
 pub(crate) mod server;
 mod tap;
 pub(crate) mod upgrade;

@@ -161,6 +161,39 @@ pub(crate) fn check_app_protocol(word: Option<&str>, c: &mut Check<'_>) {
     }
 }
 
+/// The number of a port, and its name if it has one.
+pub(crate) fn check_port(number: u16, name: &str, c: &mut Check<'_>) {
+    if number == 0 {
+        c.error_at("port", "must be from 1 to 65535", "");
+    }
+    if !name.is_empty() {
+        check_port_name("name", name, c);
+    }
+}
+
+fn check_port_name(field: &'static str, name: &str, c: &mut Check<'_>) {
+    if !is_label(name) {
+        let message = format!("\"{}\" is not a port's name", shorten(name));
+        c.error_at(field, message, LABEL_RULE);
+    }
+}
+
+/// That no port before has the number or the name, each with whether one has.
+pub(crate) fn check_once(
+    (number, twice): (u16, bool),
+    (name, named): (&str, bool),
+    c: &mut Check<'_>,
+) {
+    if twice {
+        let message = format!("port {number} is there twice");
+        c.error_at("port", message, "give each port its own number");
+    }
+    if named && !name.is_empty() {
+        let message = format!("two ports are named \"{name}\"");
+        c.error_at("name", message, "give each port its own name");
+    }
+}
+
 /// `spec.ports`, which stand where the check does.
 pub(crate) fn check_ports(ports: &[ServicePort], c: &mut Check<'_>) {
     if ports.is_empty() {
@@ -173,32 +206,19 @@ pub(crate) fn check_ports(ports: &[ServicePort], c: &mut Check<'_>) {
     c.at_most("ports", ports.len(), 100);
     let mut seen: Vec<&ServicePort> = Vec::new();
     c.each("ports", ports, |c, port| {
-        if port.port == 0 {
-            c.error_at("port", "must be from 1 to 65535", "");
-        }
+        check_port(port.port, &port.name, c);
         match &port.target_port {
             Some(PortRef::Number(0)) => c.error_at("targetPort", "must be from 1 to 65535", ""),
-            Some(PortRef::Name(name)) if !is_label(name) => {
-                let message = format!("\"{}\" is not a port's name", shorten(name));
-                c.error_at("targetPort", message, LABEL_RULE);
-            }
+            Some(PortRef::Name(name)) => check_port_name("targetPort", name, c),
             _ => {}
         }
         if port.name.is_empty() && ports.len() > 1 {
             c.error("a Service with several ports must name each", "add `name`");
-        } else if !port.name.is_empty() && !is_label(&port.name) {
-            let message = format!("\"{}\" is not a port's name", shorten(&port.name));
-            c.error_at("name", message, LABEL_RULE);
         }
         let same = |p: &&&ServicePort| p.port == port.port && p.protocol == port.protocol;
-        if seen.iter().any(|p| same(&p)) {
-            let message = format!("port {} is there twice", port.port);
-            c.error_at("port", message, "give each port its own number");
-        }
-        if !port.name.is_empty() && seen.iter().any(|p| p.name == port.name) {
-            let message = format!("two ports are named \"{}\"", port.name);
-            c.error_at("name", message, "give each port its own name");
-        }
+        let twice = seen.iter().any(|p| same(&p));
+        let named = seen.iter().any(|p| p.name == port.name);
+        check_once((port.port, twice), (&port.name, named), c);
         check_app_protocol(port.app_protocol.as_deref(), c);
         seen.push(port);
     });

@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use model::endpoint::{Endpoint, Health};
-use model::name::is_label;
 use model::workload::{Locality, Mtls, Tunnel, Workload, WorkloadPort};
 use model::{ServiceName, SpiffeId, WorkloadName};
 use serde::{Deserialize, Serialize};
 
-use super::service::{PortRef, ServiceSpec, Transport, check_app_protocol, protocol_of};
+use super::service::{
+    PortRef, ServiceSpec, Transport, check_app_protocol, check_once, check_port, protocol_of,
+};
 use crate::check::Check;
-use crate::reference::{LABEL_RULE, check_name, shorten};
+use crate::reference::{check_name, shorten};
 
 /// The label whose value goes into [`Endpoint::version`].
 pub(crate) const VERSION_LABEL: &str = "version";
@@ -161,21 +162,10 @@ impl WorkloadSpec {
         c.at("ports", Check::mark);
         let mut seen: Vec<&PortSpec> = Vec::new();
         c.each("ports", &self.ports, |c, port| {
-            if port.port == 0 {
-                c.error_at("port", "must be from 1 to 65535", "");
-            }
-            if !port.name.is_empty() && !is_label(&port.name) {
-                let message = format!("\"{}\" is not a port's name", shorten(&port.name));
-                c.error_at("name", message, LABEL_RULE);
-            }
-            if seen.iter().any(|p| p.port == port.port) {
-                let message = format!("port {} is there twice", port.port);
-                c.error_at("port", message, "give each port its own number");
-            }
-            if !port.name.is_empty() && seen.iter().any(|p| p.name == port.name) {
-                let message = format!("two ports are named \"{}\"", port.name);
-                c.error_at("name", message, "give each port its own name");
-            }
+            check_port(port.port, &port.name, c);
+            let twice = seen.iter().any(|p| p.port == port.port);
+            let named = seen.iter().any(|p| p.name == port.name);
+            check_once((port.port, twice), (&port.name, named), c);
             check_app_protocol(port.app_protocol.as_deref(), c);
             seen.push(port);
         });

@@ -2,20 +2,19 @@
 //! resolved.
 
 pub(super) mod parent;
+pub(super) mod sides;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::ObjectName;
-use model::gateway::Attachment;
-use model::hostname::Hostname;
 use model::resource::Resource;
 use model::route::{Parent, Route, RouteKind, Rule, Target};
 use model::service::Protocol;
 
+use self::sides::{Side, Sides};
 use super::store::{Topic, View};
 use super::{Condition, Output};
-use crate::check::{Check, Problem};
+use crate::check::Check;
 use crate::diagnostic::Severity;
 use crate::kind::ObjectKind;
 use crate::kind::backend::{BackendTarget, ROUTE_GROUP, service_kind};
@@ -50,7 +49,7 @@ impl From<Fault> for Refusal {
 
 impl Refusal {
     /// Reports it, and makes the condition.
-    pub(super) fn into_condition(self, c: &mut Check<'_>) -> Condition {
+    fn into_condition(self, c: &mut Check<'_>) -> Condition {
         let fault = self.fault;
         let message = said(&fault);
         c.found(Severity::Warning, fault.message, fault.hint);
@@ -59,23 +58,6 @@ impl Refusal {
             ..Condition::failed("Accepted", fault.reason, message)
         }
     }
-}
-
-/// Whose requests the references of a route are followed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    /// Those that come in through a Gateway: a Service of another namespace must have been opened
-    /// to the route by a `ReferenceGrant`.
-    Gateway,
-    /// Those of clients in the mesh, which could ask every Service by themselves: no grant is
-    /// needed (GEP-1426, Namespace boundaries).
-    Mesh,
-}
-
-/// A route's rules with their references followed, and what is said of that.
-struct Followed {
-    rules: Vec<Rule>,
-    condition: Condition,
 }
 
 pub(super) fn translate(
@@ -91,109 +73,41 @@ pub(super) fn translate(
         _ => return,
     };
     let parents = parent::of(object, view);
-    let has = |side| parents.iter().any(|parent| side_of(parent) == side);
-    // A route without parents is looked through as one of the mesh.
-    let gateway = has(Side::Gateway).then(|| follow(object, Side::Gateway, view, c));
-    let mesh = (gateway.is_none() || has(Side::Mesh)).then(|| follow(object, Side::Mesh, view, c));
-    let hostnames: Vec<Hostname> = hostnames.iter().filter_map(|h| h.parse().ok()).collect();
-    let route = |followed: &Followed, parent, port| Route {
-        kind,
-        name: name.clone(),
-        parent,
-        port,
-        created: object.metadata.created.unwrap_or(0),
-        rules: followed.rules.clone(),
-    };
-    let mut gateways: BTreeMap<ObjectName, Vec<Attachment>> = BTreeMap::new();
     c.at("spec", |c| {
-        c.each("parentRefs", parents.iter(), |c, parent| {
-            let (attached, followed) = match (side_of(parent), &gateway, &mesh) {
-                (Side::Mesh, _, Some(mesh)) => {
-                    let attached = attach(object, parent, view).map(|(service, port)| {
-                        let route = route(mesh, Parent::Service(service), port);
-                        output.resources.push(Resource::Route(route));
-                    });
-                    (attached.map_err(Refusal::from), mesh)
-                }
-                (Side::Gateway, Some(gateway), _) => {
-                    let attached = parent::attach(object, parent, &hostnames, view);
-                    let attached = attached.map(|attached| {
-                        output.attached.extend(attached.counted());
-                        let all = gateways.entry(attached.gateway).or_default();
-                        all.extend(attached.attachments);
-                    });
-                    (attached, gateway)
-                }
-                // What a side has a parent for has been followed.
-                _ => return,
+        let sides = Sides::follow(object, &parents, Side::Mesh, view, c, |c, resolve| {
+            let mut rules = match &object.spec {
+                Spec::HttpRoute(spec) => spec.rules(c, resolve),
+                Spec::GrpcRoute(spec) => spec.rules(c, resolve),
+                _ => Vec::new(),
             };
-            let accepted = attached.map_or_else(
-                |refusal| refusal.into_condition(c),
-                |()| Condition::accepted(),
-            );
-            let resolved = Condition {
-                foreign: accepted.foreign,
-                ..followed.condition.clone()
-            };
-            output.conditions.push(accepted.about(parent.clone()));
-            output.conditions.push(resolved.about(parent.clone()));
+            name_sessions(&mut rules, object);
+            rules
         });
-    });
-    let Some(followed) = &gateway else { return };
-    for (gateway, attachments) in gateways {
-        let parent = Parent::Gateway {
-            gateway,
-            attachments: merged(attachments),
+        let route = |rules: &[Rule], parent, port| {
+            Resource::Route(Route {
+                kind,
+                name: name.clone(),
+                parent,
+                port,
+                created: object.metadata.created.unwrap_or(0),
+                rules: rules.to_vec(),
+            })
         };
-        let route = route(followed, parent, None);
-        output.resources.push(Resource::Route(route));
-    }
-}
-
-/// Follows all references of a route.
-fn follow(object: &Object, side: Side, view: &mut View<'_>, c: &mut Check<'_>) -> Followed {
-    let mut faults = Vec::new();
-    let mut resolve =
-        |c: &mut Check<'_>, target: BackendTarget<'_>| match resolve(object, side, target, view) {
-            Ok(target) => target,
-            Err(fault) => {
-                c.found(Severity::Warning, fault.message.clone(), fault.hint.clone());
-                let reason = fault.message.as_str().into();
-                faults.push(fault);
-                Target::Invalid { reason }
-            }
-        };
-    let mut rules = once(c, |c| match &object.spec {
-        Spec::HttpRoute(spec) => c.at("spec", |c| spec.rules(c, &mut resolve)),
-        Spec::GrpcRoute(spec) => c.at("spec", |c| spec.rules(c, &mut resolve)),
-        _ => Vec::new(),
+        sides.attach(
+            hostnames,
+            view,
+            c,
+            output,
+            |rules, service, port| route(rules, Parent::Service(service), port),
+            |rules, gateway, attachments| {
+                let parent = Parent::Gateway {
+                    gateway,
+                    attachments,
+                };
+                route(rules, parent, None)
+            },
+        );
     });
-    name_sessions(&mut rules, object);
-    Followed {
-        rules,
-        condition: resolved_refs(&faults),
-    }
-}
-
-/// Does something that may find what was found before: for the other side.
-pub(super) fn once<T>(c: &mut Check<'_>, act: impl FnOnce(&mut Check<'_>) -> T) -> T {
-    let reported = c.problems.len();
-    let result = act(c);
-    for problem in c.problems.split_off(reported) {
-        let same = |p: &Problem| p.field == problem.field && p.message == problem.message;
-        if !c.problems.iter().any(same) {
-            c.problems.push(problem);
-        }
-    }
-    result
-}
-
-pub(super) fn side_of(parent: &ParentRef) -> Side {
-    if parent.is_service() {
-        Side::Mesh
-    } else {
-        Side::Gateway
-    }
 }
 
 /// Gives sessions without a name one.
@@ -206,13 +120,6 @@ fn name_sessions(rules: &mut [Rule], object: &Object) {
             session.name = made_name(key.kind.as_str(), &key.namespace, &key.name, index);
         }
     }
-}
-
-/// A route may name several listeners of one Gateway, and one more than once.
-pub(super) fn merged(mut attachments: Vec<Attachment>) -> Vec<Attachment> {
-    attachments.sort_by(|a, b| a.listener.cmp(&b.listener));
-    attachments.dedup_by(|a, b| a.listener == b.listener);
-    attachments
 }
 
 pub(super) fn resolved_refs(faults: &[Fault]) -> Condition {
@@ -236,7 +143,7 @@ pub(super) fn resolved_refs(faults: &[Fault]) -> Condition {
     }
 }
 
-pub(super) fn said(fault: &Fault) -> String {
+fn said(fault: &Fault) -> String {
     if fault.hint.is_empty() {
         fault.message.clone()
     } else {
@@ -245,7 +152,7 @@ pub(super) fn said(fault: &Fault) -> String {
 }
 
 /// The service and port that a parent reference means.
-pub(super) fn attach(
+fn service(
     object: &Object,
     parent: &ParentRef,
     view: &mut View<'_>,
@@ -299,7 +206,7 @@ fn written(ports: &[ServicePort]) -> String {
 
 /// What a backend reference leads to. A grant is asked for before the Service is looked up, so
 /// that nobody learns what exists in a foreign namespace (Gateway API, `ReferenceGrant`).
-pub(super) fn resolve(
+fn backend(
     object: &Object,
     side: Side,
     target: BackendTarget<'_>,

@@ -11,6 +11,8 @@ use super::backend;
 use crate::report::{Failure, NotTaken, RouteTaken, Simulation};
 use crate::world::{Listener, World};
 
+const ANY: &str = "any connection";
+
 pub(super) fn go(world: &World, listener: &Listener, name: Option<&str>, said: &mut Simulation) {
     let found = policy::gateway::stream(&listener.streams, name);
     let of_gateway = world.gateways.get(&listener.config.gateway);
@@ -31,31 +33,20 @@ pub(super) fn go(world: &World, listener: &Listener, name: Option<&str>, said: &
     };
     let condition = match name {
         Some(name) => format!("server name {name}"),
-        None => "any connection".to_owned(),
+        None => ANY.to_owned(),
     };
     let backends = route.backends.iter().map(|b| (&b.target, b.weight));
     let backends: Vec<_> = backends.collect();
-    taken(
-        world,
-        (&route.kind, &route.name),
-        condition,
-        &backends,
-        said,
-    );
+    let route = (&route.kind as &dyn Display, &route.name);
+    taken(world, route, condition, &backends, said);
 }
 
 /// A connection to a service, or a datagram, that a route of the service's takes.
 pub(super) fn of_service(world: &World, route: &Route, said: &mut Simulation) {
     let backends = route.rules.iter().flat_map(|rule| &rule.backends);
     let backends: Vec<_> = backends.map(|b| (&b.target, b.weight)).collect();
-    let condition = "any connection".to_owned();
-    taken(
-        world,
-        (&route.kind, &route.name),
-        condition,
-        &backends,
-        said,
-    );
+    let route = (&route.kind as &dyn Display, &route.name);
+    taken(world, route, ANY.to_owned(), &backends, said);
 }
 
 /// What a route leads to; of it, kind and name.

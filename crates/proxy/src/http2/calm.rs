@@ -13,20 +13,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::frame::{ACK, DATA, HEAD, HEADERS, PING, PREFACE, SETTINGS, WINDOW_UPDATE};
 use super::tap::Tap;
 use super::watch::Heard;
-
-/// RFC 9113 3.4: what a client says before its first frame.
-const PREFACE: usize = 24;
-/// RFC 9113 4.1.
-const HEAD: usize = 9;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-/// Of SETTINGS and PING: an answer, which needs none.
-const ACK: u8 = 1;
 
 const PERIOD: Duration = Duration::from_mins(1);
 
@@ -104,7 +93,7 @@ struct Frames {
 impl Frames {
     fn after_preface() -> Self {
         Self {
-            skip: PREFACE,
+            skip: PREFACE.len(),
             head: [0; HEAD],
             have: 0,
         }
@@ -166,7 +155,7 @@ mod tests {
 
     #[test]
     fn frames_are_found_wherever_the_bytes_are_cut() {
-        let mut bytes = vec![b'x'; PREFACE];
+        let mut bytes = PREFACE.to_vec();
         let frames = [
             (SETTINGS, 0, 6),
             (HEADERS, 5, 20),

@@ -13,23 +13,15 @@ use bytes::{BufMut, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::{Fields, RequestHead, Scheme};
 
+use super::frame::{CONTINUATION, END_HEADERS, END_STREAM, HEAD, HEADERS, PREFACE, SETTINGS};
 use crate::http::{Bounds, Service};
 use crate::io::Io;
 use crate::worker::Worker;
 
 const SWITCHING: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
-/// RFC 9113 3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Of a frame (RFC 9113 4.1).
-const FRAME_HEAD: usize = 9;
 /// What a frame holds at most, until other settings say more (RFC 9113 4.2).
 const FRAME: usize = 16_384;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 /// A request whose client would rather be answered in HTTP/2.
 pub(crate) struct Offer {
@@ -70,7 +62,7 @@ pub(crate) async fn serve<S: Service>(
 /// Tells the client, and reads how it begins: what the engine is to read first.
 async fn switch(io: &mut Io, offer: &Offer) -> io::Result<Bytes> {
     io.write_all(SWITCHING).await?;
-    let mut opening = [0; PREFACE.len() + FRAME_HEAD];
+    let mut opening = [0; PREFACE.len() + HEAD];
     io.read_exact(&mut opening).await?;
     let (preface, frame) = opening.split_at(PREFACE.len());
     let &[high, middle, low, SETTINGS, 0, 0, 0, 0, 0] = frame else {
