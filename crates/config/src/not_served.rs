@@ -34,16 +34,13 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("WorkloadSpec", &["healthCheck"]),
     ("HttpFilter", &["externalAuth", "extensionRef"]),
     ("GrpcFilter", &["extensionRef"]),
-    (
-        "TrafficPolicySpec",
-        &["healthCheck", "hedging", "adaptiveConcurrency", "fallback"],
-    ),
+    ("TrafficPolicySpec", &["healthCheck", "adaptiveConcurrency"]),
+    ("Fallback", &["cache"]),
     ("LoadBalancer", &["hash", "slowStart", "locality"]),
     (
         "Connections",
         &["maxPendingRequests", "maxRequestsPerConnection"],
     ),
-    ("OutlierDetection", &["interval", "successRate"]),
     ("AuthenticationPolicySpec", &["jwt", "oidc"]),
     ("Tracing", &["exporters"]),
     ("AccessLog", &["filter"]),

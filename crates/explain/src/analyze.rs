@@ -5,6 +5,7 @@
 
 mod backends;
 mod certificates;
+mod limits;
 mod listeners;
 mod references;
 mod rules;
@@ -74,6 +75,7 @@ pub fn analyze(world: &World, read: &[Diagnostic], now: SystemTime) -> Vec<Findi
     listeners::look(&mut notes);
     certificates::look(&mut notes, now);
     backends::look(&mut notes);
+    limits::look(&mut notes);
     references::look(&mut notes);
     let mut found = notes.found;
     let place = |f: &Finding| (f.severity, f.object.clone(), f.line, f.field.clone());

@@ -8,6 +8,7 @@ use model::route::{
     ValueMatch,
 };
 use model::session::{Carrier, Persistence};
+use model::traffic::FallbackOn;
 use policy::effective::{Effective, Limits};
 use wire::Fields;
 
@@ -206,6 +207,8 @@ pub(crate) fn limits(
             format!("{:?}", usual.algorithm),
         ),
         ("outlier detection", outlier(policy), outlier(&usual)),
+        ("hedging", hedging(policy), hedging(&usual)),
+        ("fallback", fallback(policy), fallback(&usual)),
         (
             "PROXY header",
             proxy_protocol(policy),
@@ -216,6 +219,36 @@ pub(crate) fn limits(
         .into_iter()
         .filter(|(_, now, usual)| all || now != usual);
     told.map(|(name, now, _)| (name, now)).collect()
+}
+
+fn hedging(policy: &Effective) -> String {
+    policy.hedging.map_or_else(
+        || "none".to_owned(),
+        |hedging| format!("after {:?}, {} more", hedging.delay, hedging.max),
+    )
+}
+
+fn fallback(policy: &Effective) -> String {
+    let Some(fallback) = &policy.fallback else {
+        return "none".to_owned();
+    };
+    let on: Vec<&str> = fallback.on.iter().map(|on| failure(*on)).collect();
+    let backend = fallback.backend.as_ref();
+    let backend = backend.map(|(name, port)| format!("{name}:{port}"));
+    let response = fallback.response.as_ref();
+    let response = response.map(|response| format!("status {}", response.status));
+    let to: Vec<String> = backend.into_iter().chain(response).collect();
+    format!("on {} to {}", on.join(", "), to.join(", then "))
+}
+
+fn failure(on: FallbackOn) -> &'static str {
+    match on {
+        FallbackOn::NoHealthyEndpoint => "no-healthy-endpoint",
+        FallbackOn::CircuitOpen => "circuit-open",
+        FallbackOn::Timeout => "timeout",
+        FallbackOn::Unreachable => "unreachable",
+        FallbackOn::ServerError => "5xx",
+    }
 }
 
 fn count(limit: u32) -> String {
@@ -259,16 +292,29 @@ fn retry_condition(condition: retry::Condition) -> String {
 }
 
 fn outlier(policy: &Effective) -> String {
-    match &policy.outlier {
-        None => "off".to_owned(),
-        Some(o) => format!(
-            "after {} server errors or {} gateway errors in a row, for {:?}, at most {} %",
-            o.consecutive_5xx,
-            o.consecutive_gateway_errors,
-            o.base_ejection_time,
-            o.max_ejection_percent
-        ),
-    }
+    let Some(o) = &policy.outlier else {
+        return "off".to_owned();
+    };
+    let unanswered = o.consecutive_local_origin_failures;
+    let unanswered = unanswered.map(|limit| format!(" or {limit} failures without an answer"));
+    let success = o.success_rate.map(|by| {
+        let factor = f64::from(by.stdev_factor) / 1000.0;
+        format!(", or {factor} deviations less successful than others")
+    });
+    let failure = o.failure_percentage;
+    let failure = failure.map(|by| format!(", or failing {} %", by.threshold));
+    let when = format!(
+        "after {} server errors or {} gateway errors{} in a row{}{}",
+        o.consecutive_5xx,
+        o.consecutive_gateway_errors,
+        unanswered.unwrap_or_default(),
+        success.unwrap_or_default(),
+        failure.unwrap_or_default()
+    );
+    format!(
+        "{when}, for {:?}, at most {} %",
+        o.base_ejection_time, o.max_ejection_percent
+    )
 }
 
 fn proxy_protocol(policy: &Effective) -> String {

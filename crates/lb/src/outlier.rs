@@ -1,13 +1,17 @@
 //! Leaves an endpoint alone for a while when it fails again and again.
 //!
-//! Envoy's outlier detection, consecutive kinds: so many 5xx, or so many gateway errors, in a row
-//! eject the endpoint for `n` times the base time at its `n`-th ejection (at most 300 s, or the
-//! base if that is longer); good conduct forgives one ejection every 10 s. A bounded share of a
-//! destination's endpoints is ejected at once: as in Envoy without `always_eject_one_host`, a
-//! share that is less than one endpoint ejects none.
+//! Envoy's outlier detection. So many 5xx, gateway errors or failures without an answer ("local
+//! origin") in a row eject the endpoint; so does, in an interval, a share of successes far below the
+//! others' ([`SuccessRate`]) or a share of failures above a threshold ([`FailurePercentage`]). It is
+//! ejected for `n` times the base time at its `n`-th ejection (at most 300 s, or the base if that is
+//! longer); good conduct forgives one ejection every 10 s. A bounded share of a destination's
+//! endpoints is ejected at once: as in Envoy without `always_eject_one_host`, a share that is less
+//! than one endpoint ejects none.
 //!
 //! Differs from Envoy: there is no sweep by timer. An ejection ends by itself when its time is
-//! over, and its place in the share is freed by whoever next looks at the endpoint.
+//! over, and its place in the share is freed by whoever next looks at the endpoint; rates are
+//! compared by whoever is the first to send a request after an interval. Failures without an answer
+//! that are told apart are in no rate.
 //!
 //! All workers share the state without a lock. The share holds whatever the interleaving: a place
 //! is taken *before* the endpoint is ejected. Memory order is relaxed throughout: each value is
@@ -17,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use model::traffic::OutlierDetection;
+use model::traffic::{FailurePercentage, OutlierDetection, SuccessRate};
 
 /// No ejection is longer, unless the base time is.
 const LONGEST: Duration = Duration::from_mins(5);
@@ -31,8 +35,10 @@ pub enum Verdict {
     Success,
     /// It answered with a 5xx other than 502, 503 and 504.
     ServerError,
-    /// It answered with 502, 503 or 504, or no connection was made, or it broke, or timed out.
+    /// It answered with 502, 503 or 504.
     GatewayError,
+    /// It did not answer: no connection was made, or it broke, or time was over.
+    NoAnswer,
 }
 
 impl Verdict {
@@ -51,6 +57,8 @@ impl Verdict {
 pub struct Group {
     members: AtomicU32,
     ejected: AtomicU32,
+    /// Milliseconds at which rates were last compared.
+    compared: AtomicU64,
 }
 
 impl Group {
@@ -67,6 +75,17 @@ impl Group {
     /// How many endpoints there are.
     pub fn members(&self) -> u32 {
         self.members.load(Relaxed)
+    }
+
+    /// Whether rates are to be compared now; of those who ask at once one is told so.
+    pub fn is_due(&self, now: Duration, interval: Duration) -> bool {
+        let last = self.compared.load(Relaxed);
+        let now = millis(now);
+        now.saturating_sub(last) >= millis(interval)
+            && self
+                .compared
+                .compare_exchange(last, now, Relaxed, Relaxed)
+                .is_ok()
     }
 
     /// Takes a place among the ejected, if the share allows for one more.
@@ -91,6 +110,11 @@ pub struct Record {
     group: Arc<Group>,
     server_errors: AtomicU32,
     gateway_errors: AtomicU32,
+    unanswered: AtomicU32,
+    /// Of this interval.
+    answers: AtomicU32,
+    /// Of them, no 5xx.
+    successes: AtomicU32,
     /// Milliseconds at which the last ejection ends or ended, doubled, plus one while it holds a
     /// place in the group.
     ejection: AtomicU64,
@@ -106,6 +130,9 @@ impl Record {
             group,
             server_errors: AtomicU32::new(0),
             gateway_errors: AtomicU32::new(0),
+            unanswered: AtomicU32::new(0),
+            answers: AtomicU32::new(0),
+            successes: AtomicU32::new(0),
             ejection: AtomicU64::new(0),
             count: AtomicU32::new(0),
         }
@@ -130,16 +157,30 @@ impl Record {
         {
             self.group.free_place();
             // Failures that were still under way when it was ejected do not count against it.
-            reset(&self.server_errors);
-            reset(&self.gateway_errors);
+            self.forgive();
         }
         false
     }
 
-    /// Adds a success; costs two loads as long as all goes well.
-    pub fn succeeded(&self) {
+    /// Adds a success; costs three loads as long as all goes well, where no rates are compared.
+    pub fn succeeded(&self, settings: &OutlierDetection) {
+        self.forgive();
+        self.count(true, settings);
+    }
+
+    fn forgive(&self) {
         reset(&self.server_errors);
         reset(&self.gateway_errors);
+        reset(&self.unanswered);
+    }
+
+    fn count(&self, success: bool, settings: &OutlierDetection) {
+        if settings.has_rates() {
+            add(&self.answers);
+            if success {
+                add(&self.successes);
+            }
+        }
     }
 
     /// Adds a verdict; returns for how long it ejects the endpoint, if it does.
@@ -149,18 +190,29 @@ impl Record {
         now: Duration,
         settings: &OutlierDetection,
     ) -> Option<Duration> {
-        let (server, gateway) = match verdict {
-            Verdict::Success => {
-                self.succeeded();
+        let reached = |count, limit| limit > 0 && count >= limit;
+        let told_apart = settings.consecutive_local_origin_failures;
+        let (server, gateway) = match (verdict, told_apart) {
+            (Verdict::Success, _) => {
+                self.succeeded(settings);
                 return None;
             }
-            Verdict::ServerError => {
+            (Verdict::NoAnswer, Some(limit)) => {
+                let row = add(&self.unanswered);
+                return reached(row, limit).then(|| self.eject(now, settings))?;
+            }
+            (Verdict::ServerError, _) => {
                 reset(&self.gateway_errors);
                 (add(&self.server_errors), 0)
             }
-            Verdict::GatewayError => (add(&self.server_errors), add(&self.gateway_errors)),
+            (Verdict::GatewayError | Verdict::NoAnswer, _) => {
+                (add(&self.server_errors), add(&self.gateway_errors))
+            }
         };
-        let reached = |count, limit| limit > 0 && count >= limit;
+        if verdict != Verdict::NoAnswer {
+            reset(&self.unanswered);
+        }
+        self.count(false, settings);
         if reached(server, settings.consecutive_5xx)
             || reached(gateway, settings.consecutive_gateway_errors)
         {
@@ -196,8 +248,7 @@ impl Record {
             return None;
         }
         self.count.store(count, Relaxed);
-        reset(&self.server_errors);
-        reset(&self.gateway_errors);
+        self.forgive();
         Some(length)
     }
 
@@ -206,6 +257,85 @@ impl Record {
         let forgiven = u32::try_from(forgiven).unwrap_or(u32::MAX);
         self.count.load(Relaxed).saturating_sub(forgiven)
     }
+}
+
+/// Compares the rates of a destination's endpoints in the interval that has ended, and begins
+/// another. Returns which are ejected, and for how long.
+pub fn compare<'r>(
+    records: impl Iterator<Item = &'r Record>,
+    now: Duration,
+    settings: &OutlierDetection,
+) -> Vec<(usize, Duration)> {
+    let all: Vec<(&Record, Rate)> = records.map(|record| (record, Rate::take(record))).collect();
+    let mut ejected = Vec::new();
+    let mut eject = |outliers: Vec<usize>| {
+        for index in outliers {
+            if let Some(length) = all[index].0.eject(now, settings) {
+                ejected.push((index, length));
+            }
+        }
+    };
+    let rates: Vec<Rate> = all.iter().map(|(_, rate)| *rate).collect();
+    if let Some(by) = &settings.success_rate {
+        eject(less_successful(&rates, by));
+    }
+    if let Some(by) = &settings.failure_percentage {
+        eject(failing(&rates, by));
+    }
+    ejected
+}
+
+/// What an endpoint answered in an interval.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    answers: u32,
+    successes: u32,
+}
+
+impl Rate {
+    fn take(record: &Record) -> Self {
+        Self {
+            answers: record.answers.swap(0, Relaxed),
+            successes: record.successes.swap(0, Relaxed),
+        }
+    }
+
+    fn of_success(self) -> f64 {
+        f64::from(self.successes.min(self.answers)) / f64::from(self.answers.max(1))
+    }
+}
+
+/// Those with enough requests, with the share of their successes; none if they are too few.
+fn comparable(rates: &[Rate], requests: u32, hosts: u32) -> Vec<(usize, f64)> {
+    let enough = |(_, rate): &(usize, &Rate)| rate.answers >= requests.max(1);
+    let judged: Vec<_> = rates
+        .iter()
+        .enumerate()
+        .filter(enough)
+        .map(|(index, rate)| (index, rate.of_success()))
+        .collect();
+    if judged.len() < hosts as usize {
+        return Vec::new();
+    }
+    judged
+}
+
+fn less_successful(rates: &[Rate], by: &SuccessRate) -> Vec<usize> {
+    let judged = comparable(rates, by.minimum_requests, by.minimum_hosts);
+    let count = judged.len().max(1) as f64;
+    let mean = judged.iter().map(|(_, rate)| rate).sum::<f64>() / count;
+    let square = |(_, rate): &(usize, f64)| (rate - mean).powi(2);
+    let deviation = (judged.iter().map(square).sum::<f64>() / count).sqrt();
+    let threshold = mean - deviation * f64::from(by.stdev_factor) / 1000.0;
+    let outliers = judged.into_iter().filter(|(_, rate)| *rate < threshold);
+    outliers.map(|(index, _)| index).collect()
+}
+
+fn failing(rates: &[Rate], by: &FailurePercentage) -> Vec<usize> {
+    let judged = comparable(rates, by.minimum_requests, by.minimum_hosts);
+    let fails = |(_, rate): &(usize, f64)| (1.0 - rate) * 100.0 >= f64::from(by.threshold);
+    let outliers = judged.into_iter().filter(fails);
+    outliers.map(|(index, _)| index).collect()
 }
 
 impl Drop for Record {

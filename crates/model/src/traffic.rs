@@ -27,6 +27,56 @@ pub struct TrafficPolicy {
     pub timeouts: Timeouts,
     /// Retries.
     pub retries: Option<retry::Policy>,
+    /// More than one try at once.
+    pub hedging: Option<Hedging>,
+    /// What is answered instead of a failure.
+    pub fallback: Option<Fallback>,
+}
+
+/// What is answered instead of a failure: what the first of these can.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// Failures, any of which suffices.
+    pub on: Vec<FallbackOn>,
+    /// A port of another service.
+    pub backend: Option<(ServiceName, u16)>,
+    /// Always the same answer.
+    pub response: Option<StaticResponse>,
+}
+
+/// A failure that a fallback is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FallbackOn {
+    /// There is no endpoint, or none that may be chosen.
+    NoHealthyEndpoint,
+    /// A limit on connections or requests was reached.
+    CircuitOpen,
+    /// The time for the request or its last try was over.
+    Timeout,
+    /// The endpoint could not be reached, or broke the connection.
+    Unreachable,
+    /// The answer's status was 500 to 599.
+    ServerError,
+}
+
+/// An answer that needs nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticResponse {
+    /// Its status.
+    pub status: u16,
+    /// Its fields.
+    pub headers: Vec<(String, String)>,
+    /// Its content.
+    pub body: String,
+}
+
+/// When a request without an answer is sent to a second endpoint beside the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hedging {
+    /// Without an answer for so long; again after as long for each further one.
+    pub delay: Duration,
+    /// Tries beside the first.
+    pub max: u32,
 }
 
 /// How an endpoint is chosen.
@@ -83,10 +133,69 @@ pub struct OutlierDetection {
     pub consecutive_5xx: u32,
     /// Failed connections, resets and 502, 503, 504 in a row; 0 switches it off.
     pub consecutive_gateway_errors: u32,
+    /// Failed connections, resets and timeouts in a row; 0 switches it off. `None`: they are not told
+    /// apart from gateway errors.
+    pub consecutive_local_origin_failures: Option<u32>,
+    /// How often rates are compared.
+    pub interval: Duration,
+    /// Ejects those that succeed less often than the others.
+    pub success_rate: Option<SuccessRate>,
+    /// Ejects those that fail more often than so.
+    pub failure_percentage: Option<FailurePercentage>,
     /// Length of the first ejection; the n-th lasts n times as long.
     pub base_ejection_time: Duration,
     /// Share of the endpoints that may be ejected at once, in percent.
     pub max_ejection_percent: u32,
+}
+
+/// Ejects endpoints whose share of successes in an interval lies below the mean of all by more than
+/// so many standard deviations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SuccessRate {
+    /// Endpoints with enough requests that there must be.
+    pub minimum_hosts: u32,
+    /// Requests in the interval without which an endpoint is not looked at.
+    pub minimum_requests: u32,
+    /// Standard deviations, in thousandths.
+    pub stdev_factor: u32,
+}
+
+/// Ejects endpoints whose share of failures in an interval reaches a threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailurePercentage {
+    /// The share, in percent.
+    pub threshold: u32,
+    /// Endpoints with enough requests that there must be.
+    pub minimum_hosts: u32,
+    /// Requests in the interval without which an endpoint is not looked at.
+    pub minimum_requests: u32,
+}
+
+impl Default for SuccessRate {
+    fn default() -> Self {
+        Self {
+            minimum_hosts: 5,
+            minimum_requests: 100,
+            stdev_factor: 1900,
+        }
+    }
+}
+
+impl Default for FailurePercentage {
+    fn default() -> Self {
+        Self {
+            threshold: 85,
+            minimum_hosts: 5,
+            minimum_requests: 50,
+        }
+    }
+}
+
+impl OutlierDetection {
+    /// Whether rates are compared at all.
+    pub fn has_rates(&self) -> bool {
+        self.success_rate.is_some() || self.failure_percentage.is_some()
+    }
 }
 
 impl Default for OutlierDetection {
@@ -94,6 +203,10 @@ impl Default for OutlierDetection {
         Self {
             consecutive_5xx: 5,
             consecutive_gateway_errors: 3,
+            consecutive_local_origin_failures: None,
+            interval: Duration::from_secs(10),
+            success_rate: None,
+            failure_percentage: None,
             base_ejection_time: Duration::from_secs(30),
             max_ejection_percent: 50,
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use model::retry;
 use model::route::Rule;
-use model::traffic::{Algorithm, OutlierDetection, ProxyVersion, TrafficPolicy};
+use model::traffic::{Algorithm, Fallback, Hedging, OutlierDetection, ProxyVersion, TrafficPolicy};
 
 /// To connect and finish the TLS handshake, where nobody said otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,6 +47,10 @@ pub struct Effective {
     pub stream_idle: Option<Duration>,
     /// Retries.
     pub retry: retry::Policy,
+    /// More than one try at once.
+    pub hedging: Option<Hedging>,
+    /// What is answered instead of a failure.
+    pub fallback: Option<Box<Fallback>>,
 }
 
 /// What governs one request: a rule's own settings over its backend's.
@@ -77,6 +81,8 @@ impl Default for Effective {
             per_try_timeout: None,
             stream_idle: None,
             retry: retry::Policy::default(),
+            hedging: None,
+            fallback: None,
         }
     }
 }
@@ -115,6 +121,8 @@ impl Effective {
                 .iter()
                 .find_map(|p| p.retries.clone())
                 .unwrap_or(first.retry),
+            hedging: pick(&ranked, |p| p.hedging).filter(|hedging| hedging.max > 0),
+            fallback: ranked.iter().find_map(|p| p.fallback.clone()).map(Box::new),
         }
     }
 
@@ -144,7 +152,10 @@ fn zero_is_unlimited(limit: u32) -> u32 {
 }
 
 fn can_eject(settings: OutlierDetection) -> Option<OutlierDetection> {
-    let any = settings.consecutive_5xx > 0 || settings.consecutive_gateway_errors > 0;
+    let any = settings.consecutive_5xx > 0
+        || settings.consecutive_gateway_errors > 0
+        || settings.consecutive_local_origin_failures > Some(0)
+        || settings.has_rates();
     (any && settings.max_ejection_percent > 0).then_some(settings)
 }
 
@@ -166,6 +177,8 @@ mod tests {
             outlier_detection: None,
             timeouts: Timeouts::default(),
             retries: None,
+            hedging: None,
+            fallback: None,
         }
     }
 

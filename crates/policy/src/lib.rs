@@ -9,6 +9,7 @@
 pub mod backend_tls;
 pub mod cors;
 pub mod course;
+pub mod deadline;
 pub mod effective;
 pub mod filter;
 pub mod gateway;

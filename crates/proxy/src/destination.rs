@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use lb::budget::Budget;
-use lb::outlier::{Group, Record};
+use lb::outlier::{self, Group, Record};
 use lb::{Balancer, Candidates, Standing};
 use model::backend_tls::BackendTls;
 use model::endpoint::{self, Health};
 use model::route::Route;
 use model::service::{Protocol, Service};
-use model::traffic::TrafficPolicy;
+use model::traffic::{OutlierDetection, TrafficPolicy};
 use model::workload::Tunnel;
 use model::{ServiceName, SpiffeId};
 use policy::effective::Effective;
@@ -211,6 +211,24 @@ impl Destination {
             ports,
             endpoints,
         }));
+    }
+
+    /// Compares the endpoints' rates, when an interval is over.
+    pub(crate) fn compare(&self, settings: &OutlierDetection) {
+        let now = since_start();
+        if !self.live.outliers.is_due(now, settings.interval) {
+            return;
+        }
+        let view = self.view.load();
+        let records = view.endpoints.iter().map(|e| &e.live.outlier);
+        for (index, ejection) in outlier::compare(records, now, settings) {
+            tracing::warn!(
+                service = %self.name,
+                workload = %view.endpoints[index].config.workload,
+                ?ejection,
+                "endpoint ejected: it failed more often than it should"
+            );
+        }
     }
 
     /// Notes that it is in use. `now` is in seconds of whatever clock [`Destination::idle_since`]

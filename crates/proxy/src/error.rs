@@ -40,6 +40,8 @@ pub(crate) enum Replay {
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) reason: Reason,
+    /// Of the last try, where the reason is that there were too many.
+    pub(crate) cause: Reason,
     pub(crate) side: Side,
     pub(crate) replay: Replay,
     pub(crate) details: String,
@@ -51,6 +53,7 @@ impl Failure {
     pub(crate) fn new(reason: Reason, details: impl Into<String>) -> Self {
         Self {
             reason,
+            cause: reason,
             side: side_of(reason),
             replay: Replay::No,
             details: details.into(),

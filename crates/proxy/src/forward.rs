@@ -18,9 +18,11 @@ use wire::Version;
 use wire::h1::{Length, Target};
 
 use crate::connect;
+use crate::deadline::{self, Deadline};
 use crate::destination::{Destination, Endpoint, PortView, since_start};
 use crate::error::{Failure, Replay, Side};
 use crate::headers::PEER_FAILURE;
+use crate::hedge::Race;
 use crate::http::body::{Incoming, Replay as KeptBody, RequestBody};
 use crate::http::{Informer, Reply, Request};
 use crate::http1;
@@ -28,7 +30,8 @@ use crate::http1::client::{Response, Unanswered};
 use crate::http2;
 use crate::pool::Wire;
 use crate::record::{Exchange, Load};
-use crate::retry::{self, Outcome};
+use crate::retry;
+pub(crate) use crate::retry::Outcome;
 use crate::spare;
 use crate::worker::Worker;
 
@@ -40,6 +43,8 @@ pub(crate) struct Order {
     pub(crate) path: Option<String>,
     /// The endpoint that the client's session is bound to.
     pub(crate) kept: Option<SocketAddr>,
+    /// Until when all tries together may take.
+    pub(crate) deadline: Deadline,
     body: Source,
     length: Length,
     /// Asks for a change of protocol.
@@ -67,6 +72,7 @@ impl Order {
             authority: None,
             path: None,
             kept: None,
+            deadline: Deadline::default(),
             body,
             length: request.length,
             upgrade: request.upgrade,
@@ -77,11 +83,27 @@ impl Order {
     }
 
     /// Whether a further try can have the whole body.
-    fn replayable(&self) -> bool {
+    pub(crate) fn replayable(&self) -> bool {
         match &self.body {
             Source::Empty => true,
             Source::Once(body) => body.is_some(),
             Source::Kept(kept) => kept.is_whole(),
+        }
+    }
+
+    /// The same request without a body, for another try beside this one.
+    pub(crate) fn twin(&self) -> Self {
+        Self {
+            authority: self.authority.clone(),
+            path: self.path.clone(),
+            kept: None,
+            deadline: self.deadline,
+            body: Source::Empty,
+            length: self.length,
+            upgrade: false,
+            trailers: self.trailers,
+            expects: false,
+            informer: Informer::Nobody,
         }
     }
 
@@ -125,52 +147,65 @@ pub(crate) async fn forward(
         return Err(Failure::new(Reason::CircuitOpen, details));
     }
     exchange.count_towards(destination);
-    let deadline = limits
-        .request_timeout
-        .map(|limit| Instant::from_std(exchange.begun()) + limit);
+    let deadline = order.deadline.until;
     let mut tried = Vec::new();
+    let mut retries = 0;
     loop {
         let now = Instant::now();
+        deadline::passed(deadline, now)?;
         let picked = worker.with_balancer(destination.id, port.number, |b| {
             let kept = order.kept.filter(|_| tried.is_empty());
             let kept = kept.and_then(|place| port.kept(place, now.into_std()));
             kept.or_else(|| port.pick(b, &tried, now.into_std()))
         });
         let (endpoint, target) = picked.ok_or_else(|| nobody(destination, port))?;
-        let retry = tried.len() as u32;
-        exchange.attempt(endpoint, now.into_std());
-
-        let wire = wire_for(endpoint, port.protocol, exchange, order.upgrade);
-        let per_try = limits.per_try_timeout.map(|limit| now + limit);
-        let load = Load::on(&**endpoint);
-        let result = {
-            let attempt = pin!(send(
+        let retry = retries;
+        retries += 1;
+        let hedging = port.policy.hedging.filter(|_| {
+            retry == 0
+                && order.is_empty()
+                && !order.upgrade
+                && retry::is_idempotent(&exchange.head().method)
+        });
+        let (endpoint, result) = if let Some(hedging) = hedging {
+            let race = Race {
                 worker,
-                exchange,
-                endpoint,
-                target,
-                wire,
-                order,
-                &port.policy,
-            ));
-            within(deadline, per_try, attempt).await
+                destination,
+                port,
+                limits,
+                hedging,
+            };
+            let first = (Arc::clone(endpoint), target);
+            Box::pin(race.run(exchange, order, first, &mut tried)).await
+        } else {
+            exchange.attempt(endpoint, now.into_std());
+            let wire = wire_for(endpoint, port.protocol, exchange, order.upgrade);
+            let per_try = limits.per_try_timeout.map(|limit| now + limit);
+            let until = [deadline, per_try].into_iter().flatten().min();
+            deadline::tell(exchange, until, now);
+            let load = Load::on(&**endpoint);
+            let result = {
+                let attempt = pin!(send(
+                    worker,
+                    exchange,
+                    endpoint,
+                    target,
+                    wire,
+                    order,
+                    &port.policy,
+                ));
+                within(deadline, per_try, attempt).await
+            };
+            drop(load);
+            judge(destination, port, endpoint, &result);
+            (Arc::clone(endpoint), result)
         };
-        drop(load);
-
-        judge(endpoint, &result, &port.policy);
-        let outcome = match &result {
-            Ok(answer) => match Failure::of_peer(&answer.head.fields) {
-                Some(failure) => Outcome::Failed(failure),
-                None => Outcome::Answered {
-                    status: answer.head.status,
-                    fields: &answer.head.fields,
-                },
-            },
-            Err(failure) => Outcome::Failed(failure.clone()),
-        };
+        let outcome = Outcome::of(&result);
+        let asked = retry::asked_for(&outcome);
         let again = retry < limits.retry.attempts
             && order.replayable()
             && retry::wanted(limits.retry, &exchange.head().method, &outcome)
+            && asked.is_none_or(|pause| retry::may_wait(pause, deadline))
             && live.budget.allow(since_start(), &limits.retry.budget);
         if !again {
             return result.map_err(|failure| exhausted(failure, retry + 1));
@@ -178,6 +213,7 @@ pub(crate) async fn forward(
         let delivered =
             !matches!(&outcome, Outcome::Failed(failure) if failure.replay == Replay::Safe);
         let pause = retry::wait(limits.retry.backoff, retry + 1, delivered, &mut rand::rng());
+        let pause = pause.max(asked.unwrap_or_default());
         tracing::debug!(destination = %destination.name, workload = %endpoint.workload, ?pause, "trying again");
         // An answer that is not passed on takes its connection with it, unless it was complete.
         drop(result);
@@ -321,7 +357,7 @@ pub(crate) fn deliver(mut exchange: Exchange, answer: Response) -> Reply {
 }
 
 /// Runs a try within the request's and its own time.
-async fn within<T>(
+pub(crate) async fn within<T>(
     deadline: Option<Instant>,
     per_try: Option<Instant>,
     attempt: impl Future<Output = Result<T, Failure>> + Unpin,
@@ -343,13 +379,21 @@ async fn within<T>(
 }
 
 /// Tells outlier detection how the endpoint did.
-fn judge(endpoint: &Endpoint, result: &Result<Response, Failure>, policy: &Effective) {
-    let Some(settings) = &policy.outlier else {
+pub(crate) fn judge(
+    destination: &Destination,
+    port: &PortView,
+    endpoint: &Endpoint,
+    result: &Result<Response, Failure>,
+) {
+    let Some(settings) = &port.policy.outlier else {
         return;
     };
+    if settings.has_rates() {
+        destination.compare(settings);
+    }
     let verdict = match result {
         Ok(answer) => match Verdict::of_status(answer.head.status) {
-            Verdict::Success => return endpoint.live.outlier.succeeded(),
+            Verdict::Success => return endpoint.live.outlier.succeeded(settings),
             verdict => verdict,
         },
         // The proxy's own doing, or the client's: it says nothing of the endpoint.
@@ -358,7 +402,7 @@ fn judge(endpoint: &Endpoint, result: &Result<Response, Failure>, policy: &Effec
         {
             return;
         }
-        Err(_) => Verdict::GatewayError,
+        Err(_) => Verdict::NoAnswer,
     };
     if let Some(ejection) = endpoint
         .live

@@ -5,6 +5,7 @@
 //! passed on only where the port's mode allows it, and refused with a reason otherwise.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use telemetry::Direction;
 use tokio::net::TcpStream;
 use wire::{Fields, Method, RequestHead};
 
+use crate::deadline;
 use crate::error::{Failure, Replay};
 use crate::forward::{self, Order};
 use crate::headers::FORM;
@@ -410,25 +412,30 @@ async fn deliver(
     let application = &target.own.application;
     let wire = forward::wire_for(application, target.protocol, exchange, upgrade);
     let policy = &worker.inward;
+    let until = deadline::of(exchange, None).until;
+    exchange.set_limits(until, None);
     for retried in [false, true] {
         let now = if retried {
             Instant::now()
         } else {
             exchange.begun()
         };
+        deadline::passed(until, now.into())?;
         exchange.attempt(application, now);
         let replayable = order.is_empty();
         let load = Load::on(&**application);
-        let result = forward::send(
-            worker,
-            exchange,
-            application,
-            target.port,
-            wire,
-            &mut order,
-            policy,
-        )
-        .await;
+        let result = {
+            let attempt = pin!(forward::send(
+                worker,
+                exchange,
+                application,
+                target.port,
+                wire,
+                &mut order,
+                policy,
+            ));
+            forward::within(until, None, attempt).await
+        };
         drop(load);
         match result {
             Err(failure)

@@ -13,15 +13,18 @@ mod admin;
 mod behalf;
 mod bootstrap;
 mod connect;
+mod deadline;
 mod destination;
 mod dns;
 mod error;
 mod external;
+mod fallback;
 mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzed;
 mod gateway;
 mod headers;
+mod hedge;
 mod http;
 mod http1;
 mod http2;

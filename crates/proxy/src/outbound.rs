@@ -20,7 +20,7 @@ use policy::course::{self, Start};
 use policy::filter::{self, Origin};
 use policy::route::{Decision, RequestView, RouteTable};
 use policy::{gateway, path, split};
-use wire::{Fields, RequestHead, Scheme};
+use wire::{Fields, Method, RequestHead, Scheme};
 
 use crate::destination::{Destination, PortView, View};
 use crate::error::Failure;
@@ -32,7 +32,7 @@ use crate::record::{Caller, Exchange, NONE};
 use crate::session::{Place, Session};
 use crate::state::Lookup;
 use crate::worker::Worker;
-use crate::{external, mirror, reply};
+use crate::{deadline, external, fallback, mirror, reply};
 
 /// Where the requests of a connection go.
 #[derive(Clone)]
@@ -101,6 +101,11 @@ async fn serve(
                 return Ok(Served::Answer(answer));
             }
         },
+        Inlet::Listener(_) if head.method == Method::CONNECT && head.path.is_empty() => {
+            let details =
+                "a Gateway's listener opens no tunnels for CONNECT; ask for the host itself";
+            return Err(Failure::new(Reason::BadRequest, details));
+        }
         Inlet::Listener(entrance) => {
             let table = entrance.table(worker, head)?;
             exchange.set_shown(table.shown());
@@ -142,7 +147,7 @@ pub(crate) async fn send(
     worker: &Rc<Worker>,
     exchange: &mut Exchange,
     mut request: Request,
-    way: Way<'_>,
+    mut way: Way<'_>,
     backend: &Arc<Destination>,
     backend_port: u16,
 ) -> Result<Served, Failure> {
@@ -162,15 +167,31 @@ pub(crate) async fn send(
         exchange.set_grpc_web();
     }
     let websocket = websocket::enter(exchange.head_mut());
-    let mut order = Order::new(request, exchange, limits.retry.attempts > 0);
+    let fallback = backend_port.policy.fallback.as_deref();
+    let elsewhere = fallback.is_some_and(|fallback| fallback.backend.is_some());
+    let mut order = Order::new(request, exchange, limits.retry.attempts > 0 || elsewhere);
     // HTTP/1.0 may name no host; whoever serves the request is told one.
     let unnamed = exchange.head().authority.is_empty();
     let service = || unnamed.then(|| backend.host.to_string());
-    order.authority = way.authority.or_else(service);
-    order.path = way.path;
+    order.authority = way.authority.take().or_else(service);
+    order.path = way.path.take();
+    order.deadline = deadline::of(exchange, limits.request_timeout);
     let session = way.session.as_ref();
     order.kept = session.and_then(|s| s.endpoint(&backend.name, backend_port.number));
-    let mut answer = forward(worker, exchange, backend, backend_port, limits, &mut order).await?;
+    let result = forward(worker, exchange, backend, backend_port, limits, &mut order).await;
+    let mut answer = match fallback.filter(|fallback| fallback::is_for(fallback, &result)) {
+        None => result?,
+        Some(fallback) => {
+            let instead = fallback::answer(worker, exchange, fallback, &mut order, result);
+            match Box::pin(instead).await? {
+                Served::Answer(answer) => answer,
+                Served::Reply(mut reply) => {
+                    way.leave(&mut reply.head.fields);
+                    return Ok(Served::Reply(reply));
+                }
+            }
+        }
+    };
     if let Some(failure) = Failure::of_peer(&answer.head.fields) {
         exchange.told(failure);
     }
@@ -190,16 +211,8 @@ pub(crate) async fn send(
     if let Some(handshake) = websocket {
         handshake.leave(&mut answer)?;
     }
-    if let Some(fields) = &way.cors {
-        Answer::apply(fields, &mut answer.head.fields);
-    }
-    for change in way.response_headers {
-        filter::apply_headers(&mut answer.head.fields, change);
-    }
-    let until = limits
-        .request_timeout
-        .map(|limit| tokio::time::Instant::from_std(exchange.begun()) + limit);
-    exchange.set_limits(until, limits.stream_idle);
+    way.leave(&mut answer.head.fields);
+    exchange.set_limits(order.deadline.until, limits.stream_idle);
     Ok(Served::Answer(answer))
 }
 
@@ -241,6 +254,16 @@ pub(crate) struct Way<'v> {
 }
 
 impl<'v> Way<'v> {
+    /// What the route makes of an answer.
+    fn leave(&self, fields: &mut Fields) {
+        if let Some(cors) = &self.cors {
+            Answer::apply(cors, fields);
+        }
+        for change in &self.response_headers {
+            filter::apply_headers(fields, change);
+        }
+    }
+
     /// Of a request that goes where it is told to, under the bounds of a rule.
     pub(crate) fn under(
         rule: &'v route::Rule,

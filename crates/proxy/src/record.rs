@@ -263,6 +263,11 @@ impl Exchange {
         self.0.grpc && !self.0.web
     }
 
+    /// Whether it is a gRPC call, whatever its client speaks.
+    pub(crate) fn is_call(&self) -> bool {
+        self.0.grpc
+    }
+
     /// The client speaks gRPC-Web: a call like others for whoever counts them.
     pub(crate) fn set_grpc_web(&mut self) {
         self.0.grpc = true;
@@ -305,6 +310,11 @@ impl Exchange {
         self.0.request_bytes.get_or_insert_default()
     }
 
+    /// The host that the request is for.
+    pub(crate) fn destination(&self) -> Arc<str> {
+        Arc::clone(self.0.destination())
+    }
+
     /// The host that the request is for, once known.
     pub(crate) fn set_destination(&mut self, host: &Arc<str>) {
         self.0.destination = Some(Arc::clone(host));
@@ -334,6 +344,22 @@ impl Exchange {
         self.0.attempts += 1;
         self.0.endpoint = Some(Arc::clone(endpoint));
         self.0.sent = Some(now);
+    }
+
+    /// So many further tries were made beside this one; `by`, if it is not this one's own, was the best.
+    pub(crate) fn hedged(&mut self, further: u32, by: Option<&Self>) {
+        self.0.attempts += further;
+        if let Some(by) = by {
+            let (own, by) = (&mut *self.0, &*by.0);
+            own.endpoint.clone_from(&by.endpoint);
+            own.upstream = by.upstream;
+            own.mtls = by.mtls;
+            own.group = by.group;
+            own.status = by.status;
+            own.grpc_status = by.grpc_status;
+            own.sent = by.sent;
+            own.answered = by.answered;
+        }
     }
 
     /// The connection on which the try was sent.

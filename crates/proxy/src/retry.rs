@@ -1,14 +1,20 @@
 //! Whether a failed try is made again, and when.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Method;
 use model::Reason;
 use model::retry::{Backoff, Condition, Policy};
+use policy::deadline::retry_after;
 use rand::Rng;
+use tokio::time::Instant;
 use wire::Fields;
 
 use crate::error::{Failure, Replay};
+use crate::http1::client::Response;
+
+/// A client that a server lets wait longer is told so, and waits by itself.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// How a try came out, as far as retries care.
 pub(crate) enum Outcome<'a> {
@@ -18,6 +24,22 @@ pub(crate) enum Outcome<'a> {
         status: u16,
         fields: &'a Fields,
     },
+}
+
+impl<'a> Outcome<'a> {
+    /// How a try came out.
+    pub(crate) fn of(result: &'a Result<Response, Failure>) -> Self {
+        match result {
+            Ok(answer) => match Failure::of_peer(&answer.head.fields) {
+                Some(failure) => Self::Failed(failure),
+                None => Self::Answered {
+                    status: answer.head.status,
+                    fields: &answer.head.fields,
+                },
+            },
+            Err(failure) => Self::Failed(failure.clone()),
+        }
+    }
 }
 
 /// Whether the policy wants another try. A request whose method is not idempotent is sent again
@@ -62,6 +84,24 @@ pub(crate) fn wanted(policy: &Policy, method: &Method, outcome: &Outcome<'_>) ->
             Condition::ConnectFailure | Condition::Reset | Condition::RefusedStream => false,
         }),
     }
+}
+
+/// How long a server that answered asks to be left alone.
+pub(crate) fn asked_for(outcome: &Outcome<'_>) -> Option<Duration> {
+    let Outcome::Answered {
+        status: 300..,
+        fields,
+    } = outcome
+    else {
+        return None;
+    };
+    retry_after(fields.get("retry-after")?, SystemTime::now)
+}
+
+/// Whether a client is made to wait so long, instead of being told to.
+pub(crate) fn may_wait(pause: Duration, deadline: Option<Instant>) -> bool {
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+    pause <= LONGEST_WAIT && left.is_none_or(|left| pause < left)
 }
 
 /// How long to wait before retry number `retry` (from 1): evenly from nothing to the bound, which

@@ -25,6 +25,7 @@ mod mesh;
 mod mux;
 mod observe;
 mod protocols;
+mod resilience;
 mod routing;
 mod soak;
 mod tcp;

@@ -3,9 +3,10 @@
 //! One object becomes one policy of the model for each target; merging policies of several objects
 //! is the proxy's business, which of them wins a setting is reported on their status.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::traffic::{self, TrafficPolicy};
+use model::traffic::{self, FallbackOn, TrafficPolicy};
 use model::{ObjectName, ServiceName, retry};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,69 @@ pub struct TrafficPolicySpec {
     /// Retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<Retries>,
+    /// More than one try at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedging: Option<Hedging>,
+    /// What is answered instead of a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
+}
+
+/// What is answered instead of a failure: by another Service, or where that fails too (or none is
+/// named) always the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fallback {
+    /// Failures, any of which suffices.
+    #[serde(default)]
+    pub on: Vec<String>,
+    /// Another Service of the same namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_ref: Option<FallbackBackend>,
+    /// Always the same answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<StaticResponse>,
+}
+
+/// Another Service of the same namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FallbackBackend {
+    /// Its name.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// An answer that needs nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticResponse {
+    /// Its status.
+    #[serde(default = "ok")]
+    pub status: u16,
+    /// Its fields.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub headers: BTreeMap<String, String>,
+    /// Its content.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub body: String,
+}
+
+fn ok() -> u16 {
+    200
+}
+
+/// When a request without an answer is sent to a second endpoint beside the first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hedging {
+    /// Without an answer for so long.
+    pub delay: Span,
+    /// Tries beside the first.
+    #[serde(default = "one")]
+    pub max: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// How an endpoint is chosen.
@@ -91,7 +155,7 @@ pub enum ProxyVersion {
 }
 
 /// When an endpoint is left alone for a while.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OutlierDetection {
     /// Statuses of 500 to 599 in a row; 0 switches it off.
@@ -99,10 +163,67 @@ pub struct OutlierDetection {
     pub consecutive_5xx: u32,
     /// Failed connections, resets and 502, 503, 504 in a row; 0 switches it off.
     pub consecutive_gateway_errors: u32,
+    /// Failed connections, resets and timeouts in a row, told apart from answers; 0 switches it off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consecutive_local_origin_failures: Option<u32>,
+    /// How often rates are compared.
+    pub interval: Span,
+    /// Ejects those that succeed less often than the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub success_rate: Option<SuccessRate>,
+    /// Ejects those that fail more often than so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_percentage: Option<FailurePercentage>,
     /// Length of the first ejection.
     pub base_ejection_time: Span,
     /// Share of the endpoints that may be ejected at once.
     pub max_ejection_percent: u32,
+}
+
+/// Ejects endpoints that succeed less often than the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SuccessRate {
+    /// Endpoints with enough requests that there must be.
+    pub minimum_hosts: u32,
+    /// Requests in an interval without which an endpoint is not looked at.
+    pub minimum_requests: u32,
+    /// Standard deviations below the mean.
+    pub stdev_factor: f64,
+}
+
+/// Ejects endpoints that fail more often than so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FailurePercentage {
+    /// Share of failures, in percent.
+    pub threshold: u32,
+    /// Endpoints with enough requests that there must be.
+    pub minimum_hosts: u32,
+    /// Requests in an interval without which an endpoint is not looked at.
+    pub minimum_requests: u32,
+}
+
+impl Default for SuccessRate {
+    fn default() -> Self {
+        let model = traffic::SuccessRate::default();
+        Self {
+            minimum_hosts: model.minimum_hosts,
+            minimum_requests: model.minimum_requests,
+            stdev_factor: f64::from(model.stdev_factor) / 1000.0,
+        }
+    }
+}
+
+impl Default for FailurePercentage {
+    fn default() -> Self {
+        let model = traffic::FailurePercentage::default();
+        Self {
+            threshold: model.threshold,
+            minimum_hosts: model.minimum_hosts,
+            minimum_requests: model.minimum_requests,
+        }
+    }
 }
 
 impl Default for OutlierDetection {
@@ -111,6 +232,10 @@ impl Default for OutlierDetection {
         Self {
             consecutive_5xx: model.consecutive_5xx,
             consecutive_gateway_errors: model.consecutive_gateway_errors,
+            consecutive_local_origin_failures: None,
+            interval: Span::from(model.interval),
+            success_rate: None,
+            failure_percentage: None,
             base_ejection_time: Span::from(model.base_ejection_time),
             max_ejection_percent: model.max_ejection_percent,
         }
@@ -247,6 +372,8 @@ impl TrafficPolicySpec {
         created: u64,
         c: &mut Check<'_>,
     ) -> TrafficPolicy {
+        let namespace = name.namespace().to_owned();
+        let namespace = namespace.as_str();
         TrafficPolicy {
             name,
             target,
@@ -275,6 +402,14 @@ impl TrafficPolicySpec {
                 .retries
                 .as_ref()
                 .map(|x| c.at("retries", |c| x.to_model(c))),
+            hedging: self
+                .hedging
+                .as_ref()
+                .map(|x| c.at("hedging", |c| x.to_model(c))),
+            fallback: self
+                .fallback
+                .as_ref()
+                .map(|x| c.at("fallback", |c| x.to_model(namespace, c))),
         }
     }
 
@@ -315,6 +450,8 @@ impl TrafficPolicySpec {
             ),
             ("timeouts.idle", timeouts.is_some_and(|x| x.idle.is_some())),
             ("retries", self.retries.is_some()),
+            ("hedging", self.hedging.is_some()),
+            ("fallback", self.fallback.is_some()),
         ]
         .into_iter()
         .filter_map(|(name, made)| made.then_some(name))
@@ -367,11 +504,192 @@ impl OutlierDetection {
                 "to switch ejection off, write `maxEjectionPercent: 0`",
             );
         }
+        if self.interval.get().is_zero() {
+            c.error_at("interval", "must not be 0", "leave it out for 10s");
+        }
         traffic::OutlierDetection {
             consecutive_5xx: self.consecutive_5xx,
             consecutive_gateway_errors: self.consecutive_gateway_errors,
+            consecutive_local_origin_failures: self.consecutive_local_origin_failures,
+            interval: self.interval.get(),
+            success_rate: self
+                .success_rate
+                .as_ref()
+                .map(|x| c.at("successRate", |c| x.to_model(c))),
+            failure_percentage: self
+                .failure_percentage
+                .as_ref()
+                .map(|x| c.at("failurePercentage", |c| x.to_model(c))),
             base_ejection_time: self.base_ejection_time.get(),
             max_ejection_percent: self.max_ejection_percent,
+        }
+    }
+}
+
+impl SuccessRate {
+    fn to_model(&self, c: &mut Check<'_>) -> traffic::SuccessRate {
+        // More than so many deviations below the mean there is nobody (Samuelson's inequality).
+        if !(0.001..=100.0).contains(&self.stdev_factor) {
+            c.error_at(
+                "stdevFactor",
+                "must be from 0.001 to 100",
+                "1.9 is the default",
+            );
+        }
+        check_minimum(self.minimum_hosts, self.minimum_requests, c);
+        let hosts = f64::from(self.minimum_hosts.max(2));
+        if self.minimum_hosts > 0 && self.stdev_factor >= (hosts - 1.0).sqrt() {
+            c.warn_at(
+                "stdevFactor",
+                format!(
+                    "of {hosts} endpoints none can be {} standard deviations below the mean",
+                    self.stdev_factor
+                ),
+                "make it smaller, or minimumHosts larger",
+            );
+        }
+        traffic::SuccessRate {
+            minimum_hosts: self.minimum_hosts,
+            minimum_requests: self.minimum_requests,
+            stdev_factor: (self.stdev_factor.clamp(0.0, 100.0) * 1000.0).round() as u32,
+        }
+    }
+}
+
+impl FailurePercentage {
+    fn to_model(&self, c: &mut Check<'_>) -> traffic::FailurePercentage {
+        if !(1..=100).contains(&self.threshold) {
+            c.error_at("threshold", "must be from 1 to 100", "85 is the default");
+        }
+        check_minimum(self.minimum_hosts, self.minimum_requests, c);
+        traffic::FailurePercentage {
+            threshold: self.threshold,
+            minimum_hosts: self.minimum_hosts,
+            minimum_requests: self.minimum_requests,
+        }
+    }
+}
+
+fn check_minimum(hosts: u32, requests: u32, c: &mut Check<'_>) {
+    for (field, number) in [("minimumHosts", hosts), ("minimumRequests", requests)] {
+        if number == 0 {
+            c.error_at(field, "must be at least 1", "leave it out for the default");
+        }
+    }
+}
+
+impl Hedging {
+    fn to_model(&self, c: &mut Check<'_>) -> traffic::Hedging {
+        if self.delay.get().is_zero() {
+            c.error_at(
+                "delay",
+                "must not be 0: each request would be sent twice",
+                "write about the 95th percentile of how long an answer takes",
+            );
+        }
+        if !(1..=5).contains(&self.max) {
+            c.error_at("max", "must be from 1 to 5", "1 is the default");
+        }
+        traffic::Hedging {
+            delay: self.delay.get(),
+            max: self.max,
+        }
+    }
+}
+
+/// Words for failures that a fallback is for.
+const FAILURES: [(&str, FallbackOn); 5] = [
+    ("no-healthy-endpoint", FallbackOn::NoHealthyEndpoint),
+    ("circuit-open", FallbackOn::CircuitOpen),
+    ("timeout", FallbackOn::Timeout),
+    ("unreachable", FallbackOn::Unreachable),
+    ("5xx", FallbackOn::ServerError),
+];
+/// Of the content of an answer that is always the same, which each proxy keeps.
+const BODY_LIMIT: usize = 64 * 1024;
+
+impl Fallback {
+    fn to_model(&self, namespace: &str, c: &mut Check<'_>) -> traffic::Fallback {
+        if self.on.is_empty() {
+            let words: Vec<&str> = FAILURES.iter().map(|(word, _)| *word).collect();
+            let hint = format!("name some of {}", words.join(", "));
+            c.error_at("on", "without a failure it is never needed", hint);
+        }
+        if self.backend_ref.is_none() && self.response.is_none() {
+            c.error(
+                "says nothing to fall back to",
+                "add `backendRef` or `response`",
+            );
+        }
+        c.at_most("on", self.on.len(), FAILURES.len());
+        let on = c.each("on", &self.on, |c, word| {
+            let known = FAILURES.iter().find(|(known, _)| known == word);
+            if known.is_none() {
+                let message = format!("\"{}\" is not one of its values", shorten(word));
+                let words = FAILURES.map(|(word, _)| word);
+                let hint = suggest::hint(word, words);
+                c.error(
+                    message,
+                    if hint.is_empty() {
+                        format!("use {}", words.join(", "))
+                    } else {
+                        hint
+                    },
+                );
+            }
+            known.map(|(_, on)| *on)
+        });
+        let backend = self.backend_ref.as_ref().and_then(|backend| {
+            c.at("backendRef", |c| {
+                if backend.port == 0 {
+                    c.error_at("port", "must be from 1 to 65535", "");
+                }
+                match ObjectName::new(namespace, &backend.name) {
+                    Ok(name) => Some((name, backend.port)),
+                    Err(error) => {
+                        c.error_at("name", error.to_string(), "");
+                        None
+                    }
+                }
+            })
+        });
+        let response = self.response.as_ref();
+        traffic::Fallback {
+            on: on.into_iter().flatten().collect(),
+            backend,
+            response: response.map(|x| c.at("response", |c| x.to_model(c))),
+        }
+    }
+}
+
+impl StaticResponse {
+    fn to_model(&self, c: &mut Check<'_>) -> traffic::StaticResponse {
+        if !(200..=599).contains(&self.status) {
+            c.error_at("status", "must be from 200 to 599", "leave it out for 200");
+        }
+        if self.body.len() > BODY_LIMIT {
+            let message = format!(
+                "has {} bytes; at most {BODY_LIMIT} are kept",
+                self.body.len()
+            );
+            c.error_at("body", message, "let a Service answer: backendRef");
+        }
+        c.at_most("headers", self.headers.len(), 16);
+        let framing = ["content-length", "transfer-encoding", "connection"];
+        for (name, value) in &self.headers {
+            let lower = name.to_ascii_lowercase();
+            let valid = name.parse::<http::HeaderName>().is_ok()
+                && value.parse::<http::HeaderValue>().is_ok();
+            if !valid || framing.contains(&lower.as_str()) {
+                let message = format!("\"{}\" is no field that can be set", shorten(name));
+                c.error_at("headers", message, "take it out");
+            }
+        }
+        let header = |(name, value): (&String, &String)| (name.clone(), value.clone());
+        traffic::StaticResponse {
+            status: self.status,
+            headers: self.headers.iter().map(header).collect(),
+            body: self.body.clone(),
         }
     }
 }

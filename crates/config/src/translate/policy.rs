@@ -60,12 +60,33 @@ pub(super) fn traffic(
                 .push(condition.about(target.as_ancestor()));
             None
         });
+        fallback(object, spec, view, c);
         for (service, port) in attached.into_iter().flatten() {
             let created = object.metadata.created.unwrap_or(0);
             let policy = spec.to_model(name.clone(), service, port, created, c);
             output.resources.push(Resource::TrafficPolicy(policy));
         }
     });
+}
+
+/// Warns of a fallback to what is not there: requests would fail as without it.
+fn fallback(object: &Object, spec: &TrafficPolicySpec, view: &mut View<'_>, c: &mut Check<'_>) {
+    let backend = spec.fallback.as_ref().and_then(|f| f.backend_ref.as_ref());
+    let Some(backend) = backend else { return };
+    let (namespace, name) = (object.namespace(), &backend.name);
+    let found = match view.service(namespace, name) {
+        None => Err(missing_service(namespace, name, view)),
+        Some(service) if find_port(&service.ports, Some(backend.port), None).is_none() => {
+            let message = format!("Service \"{name}\" has no port {}", backend.port);
+            Err((message, String::new()))
+        }
+        Some(_) => Ok(()),
+    };
+    if let Err((message, hint)) = found {
+        c.at("fallback", |c| {
+            c.at("backendRef", |c| c.found(Severity::Warning, message, hint));
+        });
+    }
 }
 
 fn joined(message: &str, hint: &str) -> String {

@@ -11,6 +11,7 @@ fn settings(five: u32, gateway: u32, percent: u32) -> OutlierDetection {
         consecutive_gateway_errors: gateway,
         base_ejection_time: 30 * SECOND,
         max_ejection_percent: percent,
+        ..OutlierDetection::default()
     }
 }
 
@@ -193,4 +194,89 @@ proptest! {
             prop_assert!(ejected * 100 <= 5 * percent);
         }
     }
+}
+
+#[test]
+fn failures_without_an_answer_can_be_told_apart() {
+    let (_group, records) = records(4);
+    let mixed = settings(0, 2, 50);
+    assert_eq!(records[0].record(Verdict::NoAnswer, SECOND, &mixed), None);
+    let ejected = records[0].record(Verdict::GatewayError, SECOND, &mixed);
+    assert_eq!(ejected, Some(30 * SECOND), "they count as one kind");
+
+    let apart = OutlierDetection {
+        consecutive_local_origin_failures: Some(3),
+        ..settings(2, 2, 50)
+    };
+    let say = |verdict| records[1].record(verdict, 100 * SECOND, &apart);
+    assert_eq!(say(Verdict::NoAnswer), None);
+    assert_eq!(say(Verdict::NoAnswer), None);
+    assert_eq!(say(Verdict::ServerError), None, "an answer ends the row");
+    assert_eq!(say(Verdict::NoAnswer), None);
+    assert_eq!(say(Verdict::NoAnswer), None);
+    assert_eq!(say(Verdict::NoAnswer), Some(30 * SECOND));
+}
+
+/// Records of endpoints that answered so many of 100 requests well.
+fn with_rates(successes: &[u32], settings: &OutlierDetection) -> (Arc<Group>, Vec<Record>) {
+    let (group, records) = records(successes.len());
+    for (record, good) in records.iter().zip(successes) {
+        for n in 0..100 {
+            // Well mixed, so that no row of failures is long.
+            let verdict = if (n * 37) % 100 < *good {
+                Verdict::Success
+            } else {
+                Verdict::ServerError
+            };
+            record.record(verdict, SECOND, settings);
+        }
+    }
+    (group, records)
+}
+
+#[test]
+fn who_succeeds_far_less_often_than_the_others_is_ejected() {
+    let by = OutlierDetection {
+        success_rate: Some(SuccessRate::default()),
+        ..settings(0, 0, 50)
+    };
+    let outliers = |successes: &[u32]| {
+        let (_group, records) = with_rates(successes, &by);
+        let found = compare(records.iter(), 2 * SECOND, &by);
+        found
+            .into_iter()
+            .map(|(index, _)| index)
+            .collect::<Vec<_>>()
+    };
+    // Mean 85, deviation 22.1: below 43.
+    assert_eq!(outliers(&[96, 96, 96, 96, 96, 95, 20]), [6]);
+    assert!(outliers(&[60, 61, 62, 61, 60, 59]).is_empty(), "all alike");
+    assert!(outliers(&[99, 99, 99, 10]).is_empty(), "too few endpoints");
+}
+
+#[test]
+fn who_fails_more_often_than_is_allowed_is_ejected() {
+    let by = OutlierDetection {
+        failure_percentage: Some(FailurePercentage {
+            threshold: 40,
+            minimum_hosts: 2,
+            minimum_requests: 100,
+        }),
+        ..settings(0, 0, 50)
+    };
+    let (_group, records) = with_rates(&[61, 60, 100, 100], &by);
+    let found = compare(records.iter(), 2 * SECOND, &by);
+    assert_eq!(found, [(1, 30 * SECOND)]);
+    assert!(records[1].ejected(3 * SECOND));
+    let again = compare(records.iter(), 3 * SECOND, &by);
+    assert!(again.is_empty(), "another interval has begun: {again:?}");
+}
+
+#[test]
+fn an_interval_ends_once() {
+    let group = Group::new();
+    assert!(group.is_due(10 * SECOND, 10 * SECOND));
+    assert!(!group.is_due(10 * SECOND, 10 * SECOND));
+    assert!(!group.is_due(19 * SECOND, 10 * SECOND));
+    assert!(group.is_due(20 * SECOND, 10 * SECOND));
 }

@@ -90,6 +90,8 @@ fn policy() -> TrafficPolicy {
         outlier_detection: None,
         timeouts: model::traffic::Timeouts::default(),
         retries: None,
+        hedging: None,
+        fallback: None,
     }
 }
 

@@ -1,12 +1,13 @@
 //! Traffic policies.
 
 use model::traffic::{
-    Algorithm, Connections, OutlierDetection, ProxyVersion, Timeouts, TrafficPolicy,
+    Algorithm, Connections, FailurePercentage, Fallback, FallbackOn, Hedging, OutlierDetection,
+    ProxyVersion, StaticResponse, SuccessRate, Timeouts, TrafficPolicy,
 };
 
 use super::field::{
     Invalid, Result, Within, duration, duration_to_message, known, optional_duration,
-    optional_port, parse, required,
+    optional_port, parse, port, required,
 };
 use super::retry;
 use crate::proto::v1;
@@ -35,6 +36,18 @@ pub(super) fn to_message(policy: &TrafficPolicy) -> v1::TrafficPolicy {
             consecutive_gateway_errors: o.consecutive_gateway_errors,
             base_ejection_time: Some(duration_to_message(o.base_ejection_time)),
             max_ejection_percent: o.max_ejection_percent,
+            consecutive_local_origin_failures: o.consecutive_local_origin_failures,
+            interval: Some(duration_to_message(o.interval)),
+            success_rate: o.success_rate.map(|by| v1::SuccessRate {
+                minimum_hosts: by.minimum_hosts,
+                minimum_requests: by.minimum_requests,
+                stdev_factor: by.stdev_factor,
+            }),
+            failure_percentage: o.failure_percentage.map(|by| v1::FailurePercentage {
+                threshold: by.threshold,
+                minimum_hosts: by.minimum_hosts,
+                minimum_requests: by.minimum_requests,
+            }),
         }),
         timeouts: Some(v1::PolicyTimeouts {
             request: policy.timeouts.request.map(duration_to_message),
@@ -42,6 +55,11 @@ pub(super) fn to_message(policy: &TrafficPolicy) -> v1::TrafficPolicy {
             idle: policy.timeouts.idle.map(duration_to_message),
         }),
         retries: policy.retries.as_ref().map(retry::to_message),
+        hedging: policy.hedging.map(|hedging| v1::Hedging {
+            delay: Some(duration_to_message(hedging.delay)),
+            max: hedging.max,
+        }),
+        fallback: policy.fallback.as_ref().map(fallback_to_message),
     }
 }
 
@@ -90,6 +108,89 @@ pub(super) fn from_message(message: v1::TrafficPolicy) -> Result<TrafficPolicy> 
             .map(retry::from_message)
             .transpose()
             .within("retries")?,
+        hedging: message.hedging.map(hedging).transpose().within("hedging")?,
+        fallback: message
+            .fallback
+            .map(fallback)
+            .transpose()
+            .within("fallback")?,
+    })
+}
+
+fn fallback_to_message(fallback: &Fallback) -> v1::Fallback {
+    let on = fallback.on.iter().map(|on| match on {
+        FallbackOn::NoHealthyEndpoint => v1::FallbackOn::NoHealthyEndpoint,
+        FallbackOn::CircuitOpen => v1::FallbackOn::CircuitOpen,
+        FallbackOn::Timeout => v1::FallbackOn::Timeout,
+        FallbackOn::Unreachable => v1::FallbackOn::Unreachable,
+        FallbackOn::ServerError => v1::FallbackOn::ServerError,
+    });
+    let header = |(name, value): &(String, String)| v1::static_response::Header {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    let backend = fallback.backend.as_ref();
+    v1::Fallback {
+        on: on.map(Into::into).collect(),
+        backend: backend
+            .map(|(name, _)| name.to_string())
+            .unwrap_or_default(),
+        port: backend.map_or(0, |(_, port)| u32::from(*port)),
+        response: fallback
+            .response
+            .as_ref()
+            .map(|response| v1::StaticResponse {
+                status: u32::from(response.status),
+                headers: response.headers.iter().map(header).collect(),
+                body: response.body.clone(),
+            }),
+    }
+}
+
+fn fallback(message: v1::Fallback) -> Result<Fallback> {
+    let on = |value: i32| {
+        Ok(match known("on", value)? {
+            v1::FallbackOn::NoHealthyEndpoint => FallbackOn::NoHealthyEndpoint,
+            v1::FallbackOn::CircuitOpen => FallbackOn::CircuitOpen,
+            v1::FallbackOn::Timeout => FallbackOn::Timeout,
+            v1::FallbackOn::Unreachable => FallbackOn::Unreachable,
+            v1::FallbackOn::ServerError => FallbackOn::ServerError,
+        })
+    };
+    let backend = if message.backend.is_empty() {
+        None
+    } else {
+        let number = port("port", message.port)?;
+        Some((parse("backend", &message.backend)?, number))
+    };
+    Ok(Fallback {
+        on: message.on.into_iter().map(on).collect::<Result<_>>()?,
+        backend,
+        response: message
+            .response
+            .map(static_response)
+            .transpose()
+            .within("response")?,
+    })
+}
+
+fn static_response(message: v1::StaticResponse) -> Result<StaticResponse> {
+    let status = u16::try_from(message.status).ok();
+    let status = status.filter(|status| (200..600).contains(status));
+    let status = status
+        .ok_or_else(|| Invalid::new("status", format!("is {}, no status", message.status)))?;
+    let headers = message.headers.into_iter();
+    Ok(StaticResponse {
+        status,
+        headers: headers.map(|header| (header.name, header.value)).collect(),
+        body: message.body,
+    })
+}
+
+fn hedging(message: v1::Hedging) -> Result<Hedging> {
+    Ok(Hedging {
+        delay: duration("delay", required("delay", message.delay)?)?,
+        max: message.max,
     })
 }
 
@@ -116,5 +217,17 @@ fn outlier_detection(message: v1::OutlierDetection) -> Result<OutlierDetection> 
             required("base_ejection_time", message.base_ejection_time)?,
         )?,
         max_ejection_percent: message.max_ejection_percent,
+        consecutive_local_origin_failures: message.consecutive_local_origin_failures,
+        interval: duration("interval", required("interval", message.interval)?)?,
+        success_rate: message.success_rate.map(|by| SuccessRate {
+            minimum_hosts: by.minimum_hosts,
+            minimum_requests: by.minimum_requests,
+            stdev_factor: by.stdev_factor,
+        }),
+        failure_percentage: message.failure_percentage.map(|by| FailurePercentage {
+            threshold: by.threshold,
+            minimum_hosts: by.minimum_hosts,
+            minimum_requests: by.minimum_requests,
+        }),
     })
 }

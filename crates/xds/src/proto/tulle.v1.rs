@@ -254,6 +254,64 @@ pub struct TrafficPolicy {
     /// Retries.
     #[prost(message, optional, tag = "9")]
     pub retries: ::core::option::Option<RetryPolicy>,
+    /// More than one try at once.
+    #[prost(message, optional, tag = "20")]
+    pub hedging: ::core::option::Option<Hedging>,
+    /// What is answered instead of a failure.
+    #[prost(message, optional, tag = "21")]
+    pub fallback: ::core::option::Option<Fallback>,
+}
+/// What is answered instead of a failure.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Fallback {
+    /// Failures, any of which suffices.
+    #[prost(enumeration = "FallbackOn", repeated, tag = "1")]
+    pub on: ::prost::alloc::vec::Vec<i32>,
+    /// `namespace/name` of another service; empty for none.
+    #[prost(string, tag = "2")]
+    pub backend: ::prost::alloc::string::String,
+    /// Its port.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// Always the same answer.
+    #[prost(message, optional, tag = "4")]
+    pub response: ::core::option::Option<StaticResponse>,
+}
+/// An answer that needs nobody.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StaticResponse {
+    /// Its status.
+    #[prost(uint32, tag = "1")]
+    pub status: u32,
+    /// Its fields.
+    #[prost(message, repeated, tag = "2")]
+    pub headers: ::prost::alloc::vec::Vec<static_response::Header>,
+    /// Its content.
+    #[prost(string, tag = "3")]
+    pub body: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `StaticResponse`.
+pub mod static_response {
+    /// A field of an answer.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Header {
+        /// Its name.
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        /// Its value.
+        #[prost(string, tag = "2")]
+        pub value: ::prost::alloc::string::String,
+    }
+}
+/// When a request without an answer is sent to a second endpoint beside the first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hedging {
+    /// Without an answer for so long.
+    #[prost(message, optional, tag = "1")]
+    pub delay: ::core::option::Option<::prost_types::Duration>,
+    /// Tries beside the first.
+    #[prost(uint32, tag = "2")]
+    pub max: u32,
 }
 /// Bounds on connections.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -289,6 +347,44 @@ pub struct OutlierDetection {
     /// Share of the endpoints that may be ejected at once.
     #[prost(uint32, tag = "4")]
     pub max_ejection_percent: u32,
+    /// Failures without an answer in a row; 0 is off, unset: they are not told apart.
+    #[prost(uint32, optional, tag = "5")]
+    pub consecutive_local_origin_failures: ::core::option::Option<u32>,
+    /// How often rates are compared.
+    #[prost(message, optional, tag = "6")]
+    pub interval: ::core::option::Option<::prost_types::Duration>,
+    /// Ejects those that succeed less often than the others.
+    #[prost(message, optional, tag = "7")]
+    pub success_rate: ::core::option::Option<SuccessRate>,
+    /// Ejects those that fail more often than so.
+    #[prost(message, optional, tag = "8")]
+    pub failure_percentage: ::core::option::Option<FailurePercentage>,
+}
+/// Ejects endpoints that succeed less often than the others.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SuccessRate {
+    /// Endpoints with enough requests that there must be.
+    #[prost(uint32, tag = "1")]
+    pub minimum_hosts: u32,
+    /// Requests in an interval that there must be.
+    #[prost(uint32, tag = "2")]
+    pub minimum_requests: u32,
+    /// Standard deviations below the mean, in thousandths.
+    #[prost(uint32, tag = "3")]
+    pub stdev_factor: u32,
+}
+/// Ejects endpoints that fail more often than so.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FailurePercentage {
+    /// The share of failures, in percent.
+    #[prost(uint32, tag = "1")]
+    pub threshold: u32,
+    /// Endpoints with enough requests that there must be.
+    #[prost(uint32, tag = "2")]
+    pub minimum_hosts: u32,
+    /// Requests in an interval that there must be.
+    #[prost(uint32, tag = "3")]
+    pub minimum_requests: u32,
 }
 /// Bounds on time for requests to a service.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1359,6 +1455,47 @@ impl Health {
             "HEALTH_HEALTHY" => Some(Self::Healthy),
             "HEALTH_UNHEALTHY" => Some(Self::Unhealthy),
             "HEALTH_DRAINING" => Some(Self::Draining),
+            _ => None,
+        }
+    }
+}
+/// A failure that a fallback is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FallbackOn {
+    /// No endpoint may be chosen.
+    NoHealthyEndpoint = 0,
+    /// A limit was reached.
+    CircuitOpen = 1,
+    /// Time was over.
+    Timeout = 2,
+    /// The endpoint could not be reached, or broke the connection.
+    Unreachable = 3,
+    /// Statuses of 500 to 599.
+    ServerError = 4,
+}
+impl FallbackOn {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::NoHealthyEndpoint => "FALLBACK_ON_NO_HEALTHY_ENDPOINT",
+            Self::CircuitOpen => "FALLBACK_ON_CIRCUIT_OPEN",
+            Self::Timeout => "FALLBACK_ON_TIMEOUT",
+            Self::Unreachable => "FALLBACK_ON_UNREACHABLE",
+            Self::ServerError => "FALLBACK_ON_SERVER_ERROR",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FALLBACK_ON_NO_HEALTHY_ENDPOINT" => Some(Self::NoHealthyEndpoint),
+            "FALLBACK_ON_CIRCUIT_OPEN" => Some(Self::CircuitOpen),
+            "FALLBACK_ON_TIMEOUT" => Some(Self::Timeout),
+            "FALLBACK_ON_UNREACHABLE" => Some(Self::Unreachable),
+            "FALLBACK_ON_SERVER_ERROR" => Some(Self::ServerError),
             _ => None,
         }
     }

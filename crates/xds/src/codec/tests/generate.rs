@@ -20,7 +20,10 @@ use model::route::{
 };
 use model::service::{Port, Protocol, Service};
 use model::session::{Carrier, Persistence};
-use model::traffic::{self, Algorithm, Connections, OutlierDetection, ProxyVersion, TrafficPolicy};
+use model::traffic::{
+    self, Algorithm, Connections, FailurePercentage, Fallback, FallbackOn, Hedging,
+    OutlierDetection, ProxyVersion, StaticResponse, SuccessRate, TrafficPolicy,
+};
 use model::workload::{Locality, Mtls, MtlsMode, Tunnel, Workload, WorkloadPort};
 use model::{SpiffeId, TrustDomain};
 use proptest::collection::{btree_map, vec};
@@ -224,12 +227,37 @@ prop_compose! {
     fn outlier_detection()(
         consecutive_5xx in any::<u32>(),
         consecutive_gateway_errors in any::<u32>(),
+        consecutive_local_origin_failures in of(any::<u32>()),
+        interval in duration(),
+        success_rate in of(any::<[u32; 3]>()),
+        failure_percentage in of(any::<[u32; 3]>()),
         base_ejection_time in duration(),
         max_ejection_percent in 0..=100_u32,
     ) -> OutlierDetection {
         OutlierDetection {
-            consecutive_5xx, consecutive_gateway_errors, base_ejection_time, max_ejection_percent,
+            consecutive_5xx, consecutive_gateway_errors, consecutive_local_origin_failures, interval,
+            success_rate: success_rate.map(|[minimum_hosts, minimum_requests, stdev_factor]| {
+                SuccessRate { minimum_hosts, minimum_requests, stdev_factor }
+            }),
+            failure_percentage: failure_percentage.map(|[threshold, minimum_hosts, minimum_requests]| {
+                FailurePercentage { threshold, minimum_hosts, minimum_requests }
+            }),
+            base_ejection_time, max_ejection_percent,
         }
+    }
+}
+
+prop_compose! {
+    fn fallback()(
+        on in vec(select(vec![
+            FallbackOn::NoHealthyEndpoint, FallbackOn::CircuitOpen, FallbackOn::Timeout,
+            FallbackOn::Unreachable, FallbackOn::ServerError,
+        ]), 0..4),
+        backend in of((name(), port())),
+        response in of((200..600_u16, vec(("[a-z]{1,6}", ".{0,6}"), 0..3), ".{0,9}")),
+    ) -> Fallback {
+        let response = response.map(|(status, headers, body)| StaticResponse { status, headers, body });
+        Fallback { on, backend, response }
     }
 }
 
@@ -246,6 +274,8 @@ prop_compose! {
         proxy_protocol in of(select(vec![ProxyVersion::V1, ProxyVersion::V2])),
         outlier_detection in of(outlier_detection()),
         retries in of(retry()),
+        hedging in of((duration(), any::<u32>())),
+        fallback in of(fallback()),
     ) -> TrafficPolicy {
         let [connect_timeout, idle_timeout, request, per_try, idle] = times;
         let [max_connections, max_requests] = bounds;
@@ -261,6 +291,8 @@ prop_compose! {
             outlier_detection,
             timeouts: traffic::Timeouts { request, per_try, idle },
             retries,
+            hedging: hedging.map(|(delay, max)| Hedging { delay, max }),
+            fallback,
         }
     }
 }
