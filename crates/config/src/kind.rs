@@ -4,6 +4,7 @@ pub mod authentication_policy;
 pub mod backend;
 pub mod backend_tls_policy;
 pub mod endpoint_slice;
+pub mod fault_policy;
 pub mod filter;
 pub mod gateway;
 pub mod gateway_class;
@@ -15,7 +16,9 @@ pub mod listener_set;
 pub mod mesh_config;
 pub mod namespace;
 pub mod pod;
+pub mod rate_limit_policy;
 pub mod reference_grant;
+pub mod request_match;
 pub mod secret;
 pub mod service;
 pub mod service_import;
@@ -61,6 +64,8 @@ pub enum ObjectKind {
     #[serde(rename = "UDPRoute")]
     UdpRoute,
     TrafficPolicy,
+    FaultPolicy,
+    RateLimitPolicy,
     AuthenticationPolicy,
     #[serde(rename = "BackendTLSPolicy")]
     BackendTlsPolicy,
@@ -85,7 +90,7 @@ pub const MCS_GROUP: &str = "multicluster.x-k8s.io";
 
 impl ObjectKind {
     /// All kinds, what is referred to before what refers to it.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Namespace,
         Self::MeshConfig,
         Self::Service,
@@ -106,6 +111,8 @@ impl ObjectKind {
         Self::TcpRoute,
         Self::UdpRoute,
         Self::TrafficPolicy,
+        Self::FaultPolicy,
+        Self::RateLimitPolicy,
         Self::AuthenticationPolicy,
         Self::BackendTlsPolicy,
         Self::ListenerPolicy,
@@ -150,6 +157,22 @@ impl ObjectKind {
                 "v1alpha1",
                 "trafficpolicies",
                 &["tp"],
+                true,
+            ),
+            Self::FaultPolicy => (
+                "FaultPolicy",
+                TULLE_GROUP,
+                "v1alpha1",
+                "faultpolicies",
+                &["fp"],
+                true,
+            ),
+            Self::RateLimitPolicy => (
+                "RateLimitPolicy",
+                TULLE_GROUP,
+                "v1alpha1",
+                "ratelimitpolicies",
+                &["rlp"],
                 true,
             ),
             Self::BackendTlsPolicy => (

@@ -1,7 +1,7 @@
 //! Objects as users know them: kind, name, metadata and the specification with its defaults.
 
 mod read;
-mod timestamp;
+pub(crate) mod timestamp;
 
 pub(crate) use read::{Trust, read};
 
@@ -18,6 +18,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::kind::authentication_policy::AuthenticationPolicySpec;
 use crate::kind::backend_tls_policy::BackendTlsPolicySpec;
 use crate::kind::endpoint_slice::EndpointSliceSpec;
+use crate::kind::fault_policy::FaultPolicySpec;
 use crate::kind::gateway::{DefaultScope, GatewaySpec};
 use crate::kind::gateway_class::GatewayClassSpec;
 use crate::kind::grpc_route::GrpcRouteSpec;
@@ -27,6 +28,7 @@ use crate::kind::listener_set::ListenerSetSpec;
 use crate::kind::mesh_config::MeshConfigSpec;
 use crate::kind::namespace::NamespaceSpec;
 use crate::kind::pod::{NodeSpec, PodSpec};
+use crate::kind::rate_limit_policy::RateLimitPolicySpec;
 use crate::kind::reference_grant::ReferenceGrantSpec;
 use crate::kind::secret::{ConfigMapSpec, SecretSpec};
 use crate::kind::service::ServiceSpec;
@@ -35,7 +37,7 @@ use crate::kind::stream_route::{StreamRouteSpec, TlsRouteSpec};
 use crate::kind::traffic_policy::TrafficPolicySpec;
 use crate::kind::workload::WorkloadSpec;
 use crate::kind::{GATEWAY_GROUP, ObjectKind};
-use crate::reference::ParentRef;
+use crate::reference::{ParentRef, TargetRef};
 use crate::schema::Schemas;
 use crate::yaml::{Node, Place};
 
@@ -182,6 +184,8 @@ pub enum Spec {
     TcpRoute(StreamRouteSpec),
     UdpRoute(StreamRouteSpec),
     TrafficPolicy(Box<TrafficPolicySpec>),
+    FaultPolicy(Box<FaultPolicySpec>),
+    RateLimitPolicy(Box<RateLimitPolicySpec>),
     AuthenticationPolicy(AuthenticationPolicySpec),
     BackendTlsPolicy(BackendTlsPolicySpec),
     ListenerPolicy(ListenerPolicySpec),
@@ -196,6 +200,15 @@ impl Spec {
             Self::TlsRoute(route) => &route.parent_refs,
             Self::TcpRoute(route) | Self::UdpRoute(route) => &route.parent_refs,
             _ => &[],
+        }
+    }
+
+    /// The targets of a policy that takes effect in the workloads behind them.
+    pub(crate) fn targets_of_workloads(&self) -> Option<&[TargetRef]> {
+        match self {
+            Self::AuthenticationPolicy(policy) => Some(&policy.target_refs),
+            Self::RateLimitPolicy(policy) => Some(&policy.target_refs),
+            _ => None,
         }
     }
 

@@ -11,6 +11,7 @@ mod backend_tls;
 mod endpoint_slice;
 mod gateway;
 mod policy;
+mod request;
 mod route;
 mod status;
 mod store;
@@ -180,16 +181,16 @@ impl Translator {
             .get(object)
             .map(|unit| unit.resources.keys().cloned());
         let mut keys: Vec<Key> = own.into_iter().flatten().collect();
-        // An AuthenticationPolicy works through the workloads that have read its targets' list.
+        // Some policies work through the workloads that have read their targets' list.
         if let Some(policy) = self.store.get(object)
-            && let Spec::AuthenticationPolicy(spec) = &policy.spec
+            && let Some(targets) = policy.spec.targets_of_workloads()
         {
             let mut workloads = BTreeSet::new();
-            for target in &spec.target_refs {
+            for target in targets {
                 let kinds = ObjectKind::ALL.into_iter();
                 for kind in kinds.filter(|k| k.as_str() == target.kind) {
                     let target = ObjectKey::new(kind, &object.namespace, &target.name);
-                    let topic = Topic::Attached(ObjectKind::AuthenticationPolicy, target);
+                    let topic = Topic::Attached(object.kind, target);
                     let readers = self.readers.get(&topic).into_iter().flatten();
                     workloads.extend(readers.filter(|r| r.kind == ObjectKind::Workload));
                 }
@@ -451,6 +452,8 @@ fn translate_object(
             stream_route::translate(object, name, &parts, view, c, output);
         }
         Spec::TrafficPolicy(spec) => policy::traffic(object, name, spec, view, c, output),
+        Spec::FaultPolicy(spec) => request::faults(object, name, spec, view, c, output),
+        Spec::RateLimitPolicy(spec) => request::limits(object, name, spec, view, c, output),
         Spec::BackendTlsPolicy(spec) => {
             backend_tls::translate(object, name, spec, view, c, output);
         }

@@ -8,6 +8,7 @@ mod certificates;
 mod limits;
 mod listeners;
 mod references;
+mod requests;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -77,6 +78,7 @@ pub fn analyze(world: &World, read: &[Diagnostic], now: SystemTime) -> Vec<Findi
     backends::look(&mut notes);
     limits::look(&mut notes);
     references::look(&mut notes);
+    requests::look(&mut notes, now);
     let mut found = notes.found;
     let place = |f: &Finding| (f.severity, f.object.clone(), f.line, f.field.clone());
     found.sort_by_cached_key(place);

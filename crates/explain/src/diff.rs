@@ -160,6 +160,8 @@ fn has_part(change: &ObjectChange, worlds: [&World; 2], touched: &BTreeSet<Objec
             services.any(|service| touched.contains(&service))
         }
         ObjectKind::TrafficPolicy
+        | ObjectKind::FaultPolicy
+        | ObjectKind::RateLimitPolicy
         | ObjectKind::BackendTlsPolicy
         | ObjectKind::ListenerPolicy
         | ObjectKind::AuthenticationPolicy => {

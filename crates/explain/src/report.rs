@@ -29,6 +29,9 @@ pub struct Simulation {
     /// Where it may go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backends: Vec<BackendTaken>,
+    /// Faults and limits that it meets, in words, in the order in which it meets them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyMet>,
     /// Why it would not be served, or not always.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -122,6 +125,20 @@ pub struct BackendTaken {
     /// Why requests that go here are not served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+/// A fault or limit that a request meets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyMet {
+    /// Kind of the policy.
+    pub kind: String,
+    /// `namespace/name` of the policy.
+    pub name: String,
+    /// Where it holds.
+    pub place: String,
+    /// What it does.
+    pub effect: String,
 }
 
 /// An endpoint.

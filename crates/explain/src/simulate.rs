@@ -8,6 +8,7 @@ mod backend;
 mod gateway;
 mod http;
 mod mesh;
+mod policies;
 mod stream;
 
 pub(crate) use backend::nobody;
@@ -68,6 +69,7 @@ fn run(
             failure.status = None;
         }
     }
+    policies::note(world, request, caller, &mut said);
     said.served = said.failure.is_none();
     said
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::request::{Abort, Algorithm, Condition, Fault, Key, Limit};
 use model::retry;
 use model::route::{
     Filter, HeaderChange, Listed, Match, PathChange, PathMatch, Redirect, Rewrite, Target,
@@ -42,6 +43,74 @@ fn value(value: &ValueMatch) -> String {
         ValueMatch::Exact(exact) => format!("= \"{exact}\""),
         ValueMatch::Regex(pattern) => format!("like \"{}\"", pattern.source()),
     }
+}
+
+/// What a fault does, to how many, and until when.
+pub(crate) fn fault(fault: &Fault, until: Option<u64>) -> String {
+    let share = fault.share;
+    let part = f64::from(share.numerator()) * 100.0 / f64::from(share.denominator().max(1));
+    let mut does = Vec::new();
+    does.extend(fault.delay.map(|delay| format!("waits {delay:?}")));
+    does.extend(fault.abort.map(|abort| match abort {
+        Abort::Http(status) => format!("is answered {}", status.as_u16()),
+        Abort::Grpc(status) => {
+            let name = config::kind::fault_policy::grpc_name(status);
+            format!("is answered with gRPC status {name}")
+        }
+        Abort::Reset => "is broken off".to_owned(),
+    }));
+    does.extend(
+        fault
+            .bandwidth
+            .map(|bytes| format!("gets {bytes} bytes a second")),
+    );
+    let until = until.and_then(config::kind::fault_policy::written_time);
+    let until = until.map(|until| format!(", until {until}"));
+    format!(
+        "{} {}{}",
+        percent(part),
+        does.join(" and "),
+        until.unwrap_or_default()
+    )
+}
+
+/// How many requests a limit lets through.
+pub(crate) fn limit(limit: &Limit) -> String {
+    let keys: Vec<String> = limit.key.iter().map(key).collect();
+    let by = match keys.as_slice() {
+        [] => String::new(),
+        keys => format!(" for each {}", keys.join(" and ")),
+    };
+    let how = match limit.algorithm {
+        Algorithm::TokenBucket if limit.burst == limit.requests => String::new(),
+        Algorithm::TokenBucket => format!(", {} at once", limit.burst),
+        Algorithm::SlidingWindow => ", counted in a sliding window".to_owned(),
+    };
+    format!(
+        "limit \"{}\": {} requests in {:?}{by}{how}",
+        limit.name, limit.requests, limit.per
+    )
+}
+
+fn key(key: &Key) -> String {
+    match key {
+        Key::Header(name) => format!("value of header {name}"),
+        Key::Cookie(name) => format!("value of cookie {name}"),
+        Key::Identity => "identity".to_owned(),
+        Key::SourceIp => "address".to_owned(),
+        Key::Path => "path".to_owned(),
+        Key::Method => "method".to_owned(),
+    }
+}
+
+/// Which requests a condition of a policy is for.
+pub(crate) fn request_condition(written: &Condition) -> String {
+    let mut text = condition(&written.matched);
+    for identity in &written.identities {
+        text.push_str(", from ");
+        text.push_str(&identity.to_string());
+    }
+    text
 }
 
 /// What a filter does.

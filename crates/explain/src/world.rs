@@ -12,6 +12,7 @@ use model::backend_tls::BackendTls;
 use model::endpoint::{Endpoint, Health};
 use model::gateway::{self, GatewayName, StreamRoute};
 use model::mesh::Mesh;
+use model::request::RequestPolicy;
 use model::resource::Resource;
 use model::route::{Parent, Route};
 use model::service::{self, Service};
@@ -34,6 +35,8 @@ pub struct World {
     pub(crate) gateways: BTreeMap<GatewayName, Gateway>,
     pub(crate) services: BTreeMap<ServiceName, Destination>,
     pub(crate) workloads: BTreeMap<WorkloadName, Workload>,
+    /// Faults and limits, but for the limits of workloads.
+    pub(crate) requests: Vec<RequestPolicy>,
 }
 
 /// A Gateway.
@@ -111,6 +114,7 @@ impl World {
             gateways: BTreeMap::new(),
             services: BTreeMap::new(),
             workloads: BTreeMap::new(),
+            requests: Vec::new(),
         };
         let resources = outcome.resources.into_iter().filter_map(|(_, r)| r);
         world.compile(resources);
@@ -170,6 +174,7 @@ impl World {
                 Resource::BackendTls(b) => {
                     services.entry(b.target.clone()).or_default().tls.push(b);
                 }
+                Resource::RequestPolicy(policy) => self.requests.push(policy),
                 Resource::TrustBundle(_) => {}
             }
         }

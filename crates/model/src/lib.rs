@@ -17,6 +17,7 @@ pub mod mesh;
 pub mod name;
 pub mod pattern;
 pub mod reason;
+pub mod request;
 pub mod resource;
 pub mod retry;
 pub mod route;

@@ -16,6 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::gateway::{GatewayName, Listener, StreamRoute};
 use crate::mesh::{Mesh, TrustBundle};
 use crate::name::{ServiceName, WorkloadName};
+use crate::request::{self, RequestPolicy, Section};
 use crate::route::{Parent, Route};
 use crate::service::Service;
 use crate::traffic::TrafficPolicy;
@@ -37,6 +38,9 @@ pub enum Kind {
     Endpoint,
     /// [`TrafficPolicy`], `namespace/service/namespace.policy`, with `:port` where it is for one port.
     TrafficPolicy,
+    /// [`RequestPolicy`], `namespace/service/kind.namespace.policy` or
+    /// `namespace/gateway:name/kind.namespace.policy`, with `:part` where it is for a part of it.
+    RequestPolicy,
     /// [`BackendTls`], `namespace/service/namespace.policy`, with `:port` where it is for one port.
     BackendTls,
     /// [`Listener`], `namespace/gateway:name/listener`.
@@ -52,13 +56,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Mesh,
         Self::TrustBundle,
         Self::Workload,
         Self::Service,
         Self::Endpoint,
         Self::TrafficPolicy,
+        Self::RequestPolicy,
         Self::BackendTls,
         Self::Listener,
         Self::Route,
@@ -74,6 +79,7 @@ impl Kind {
             Self::Service => "Service",
             Self::Endpoint => "Endpoint",
             Self::TrafficPolicy => "TrafficPolicy",
+            Self::RequestPolicy => "RequestPolicy",
             Self::BackendTls => "BackendTls",
             Self::Listener => "Listener",
             Self::Route => "Route",
@@ -128,6 +134,8 @@ pub enum Resource {
     Endpoint(Endpoint),
     /// See [`TrafficPolicy`].
     TrafficPolicy(TrafficPolicy),
+    /// See [`RequestPolicy`].
+    RequestPolicy(RequestPolicy),
     /// See [`BackendTls`].
     BackendTls(BackendTls),
     /// See [`Listener`].
@@ -151,6 +159,7 @@ impl Resource {
             Self::Service(_) => Kind::Service,
             Self::Endpoint(_) => Kind::Endpoint,
             Self::TrafficPolicy(_) => Kind::TrafficPolicy,
+            Self::RequestPolicy(_) => Kind::RequestPolicy,
             Self::BackendTls(_) => Kind::BackendTls,
             Self::Listener(_) => Kind::Listener,
             Self::Route(_) => Kind::Route,
@@ -178,6 +187,15 @@ impl Resource {
                     p.name.namespace(),
                     p.name.name()
                 )
+            }
+            Self::RequestPolicy(p) => {
+                let parent = match &p.parent {
+                    request::Parent::Service(service) => service.to_string(),
+                    request::Parent::Gateway(gateway) => parent_of(gateway),
+                };
+                let (namespace, name) = (p.name.namespace(), p.name.name());
+                let section = section(&p.section);
+                format!("{parent}/{}.{namespace}.{name}{section}", p.effect.kind())
             }
             Self::BackendTls(b) => {
                 let (namespace, name) = (b.name.namespace(), b.name.name());
@@ -224,6 +242,20 @@ impl Resource {
 /// One route or policy may be attached to several ports of a service.
 fn at_port(port: Option<u16>) -> String {
     port.map(|p| format!(":{p}")).unwrap_or_default()
+}
+
+/// One policy may be attached to several parts of its parent. None of their names has a slash.
+fn section(section: &Section) -> String {
+    match section {
+        Section::Whole => String::new(),
+        Section::Port(port) => at_port(Some(*port)),
+        Section::Listener(name) => format!(":listener:{name}"),
+        Section::Route { kind, name, rule } => {
+            let (namespace, name) = (name.namespace(), name.name());
+            let rule = rule.as_ref().map(|r| format!(":{r}")).unwrap_or_default();
+            format!(":{kind}.{namespace}.{name}{rule}")
+        }
+    }
 }
 
 /// The alias of the listeners of all Gateways of a class that one proxy serves.

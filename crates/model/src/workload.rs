@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::name::WorkloadName;
+use crate::name::{ObjectName, WorkloadName};
+use crate::request::Limits;
 use crate::service::Protocol;
 use crate::spiffe::SpiffeId;
 
@@ -26,6 +27,19 @@ pub struct Workload {
     pub tunnel: Tunnel,
     /// What it demands of those who call it.
     pub mtls: Mtls,
+    /// How many requests it takes.
+    pub limits: Vec<PortLimits>,
+}
+
+/// How many requests some ports of a workload take: those of a service that has a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortLimits {
+    /// Name of the policy that says so.
+    pub policy: ObjectName,
+    /// The workload's ports, in order.
+    pub ports: Vec<u16>,
+    /// What it says.
+    pub limits: Limits,
 }
 
 /// A port of a workload.

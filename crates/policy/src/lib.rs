@@ -15,6 +15,7 @@ pub mod filter;
 pub mod gateway;
 pub mod host;
 pub mod path;
+pub mod request;
 pub mod route;
 pub mod split;
 

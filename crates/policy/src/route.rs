@@ -272,6 +272,11 @@ impl RouteTable {
     }
 }
 
+/// Whether a match holds for a request, whatever others do.
+pub fn holds(matched: &Match, request: &RequestView<'_>) -> bool {
+    condition::path_holds(&matched.path, request.path) && condition::others_hold(matched, request)
+}
+
 /// The route itself, or a copy with the paths that requests really have: `/%7Ebob` is `/~bob`.
 fn with_normal_paths(route: &Arc<Route>) -> Arc<Route> {
     let mut route = Arc::clone(route);

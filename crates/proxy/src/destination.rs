@@ -15,15 +15,18 @@ use lb::outlier::{self, Group, Record};
 use lb::{Balancer, Candidates, Standing};
 use model::backend_tls::BackendTls;
 use model::endpoint::{self, Health};
+use model::request::RequestPolicy;
 use model::route::Route;
 use model::service::{Protocol, Service};
 use model::traffic::{OutlierDetection, TrafficPolicy};
 use model::workload::Tunnel;
 use model::{ServiceName, SpiffeId};
 use policy::effective::Effective;
+use policy::request::Here;
 use policy::route::RouteTable;
 
 use crate::outside::Outside;
+use crate::request::{Compiled, Limiters, Policies};
 
 /// A service that this proxy talks to.
 pub(crate) struct Destination {
@@ -58,6 +61,7 @@ pub(crate) struct View {
     pub(crate) service: Service,
     ports: Vec<PortView>,
     endpoints: Vec<Arc<Endpoint>>,
+    limiters: Vec<Arc<Limiters>>,
 }
 
 /// One port of a destination.
@@ -70,6 +74,8 @@ pub(crate) struct PortView {
     /// Where datagrams do.
     pub(crate) datagrams: Option<Arc<Route>>,
     pub(crate) policy: Effective,
+    /// Faults and limits.
+    pub(crate) requests: Policies,
     /// Those that serve this port.
     pub(crate) endpoints: Vec<Candidate>,
     heaviest: u32,
@@ -121,6 +127,7 @@ impl Destination {
                 service,
                 ports: Vec::new(),
                 endpoints: Vec::new(),
+                limiters: Vec::new(),
             }),
             live: Live {
                 budget: Budget::new(),
@@ -143,11 +150,13 @@ impl Destination {
         &self,
         service: &Service,
         endpoints: &[Arc<endpoint::Endpoint>],
-        policies: &[Arc<TrafficPolicy>],
+        policies: (&[Arc<TrafficPolicy>], &[Arc<RequestPolicy>]),
         routes: &[Arc<Route>],
         outside: &[Arc<BackendTls>],
     ) {
         let before = self.view.load();
+        let (policies, requests) = policies;
+        let requests = Compiled::new(requests.iter().map(Arc::as_ref), &before.limiters);
         let known: HashMap<_, _> = before
             .endpoints
             .iter()
@@ -200,6 +209,7 @@ impl Destination {
                     stream: policy::route::stream(routes, port.number, false).cloned(),
                     datagrams: policy::route::stream(routes, port.number, true).cloned(),
                     policy: Effective::merge(policies, port.number),
+                    requests: requests.at(Here::Port(port.number)),
                     heaviest: serving.iter().map(|c| c.weight).max().unwrap_or(1),
                     endpoints: serving,
                 }
@@ -210,6 +220,7 @@ impl Destination {
             service: service.clone(),
             ports,
             endpoints,
+            limiters: requests.limiters(),
         }));
     }
 
@@ -563,7 +574,13 @@ mod tests {
         ];
         let destination = Destination::new(service.clone());
         let update = |policies: &[Arc<BackendTls>]| {
-            destination.update(&service, &[Arc::clone(&endpoint)], &[], &[], policies);
+            destination.update(
+                &service,
+                &[Arc::clone(&endpoint)],
+                (&[], &[]),
+                &[],
+                policies,
+            );
             let view = Arc::clone(&destination.view());
             [443, 8443].map(|number| {
                 let port = view.port(number).expect("it has it");

@@ -47,6 +47,20 @@ pub(crate) struct Failure {
     pub(crate) details: String,
     /// The HTTP status, where it is not the reason's own.
     pub(crate) own_status: Option<u16>,
+    pub(crate) manner: Manner,
+}
+
+/// How a client is told, where its reason does not say.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Manner {
+    #[default]
+    Usual,
+    /// With this gRPC status, if it speaks gRPC.
+    Grpc(u8),
+    /// With these fields beside the usual ones.
+    With(Box<Fields>),
+    /// Not at all: its stream or connection ends.
+    Reset,
 }
 
 impl Failure {
@@ -58,6 +72,7 @@ impl Failure {
             replay: Replay::No,
             details: details.into(),
             own_status: None,
+            manner: Manner::Usual,
         }
     }
 
@@ -110,6 +125,8 @@ impl Failure {
         let replay = match self.replay {
             Replay::IfIdempotent => "if-idempotent",
             Replay::No if self.side == Side::Upstream => "no",
+            // Whoever asks for too much does not ask again at once, nor elsewhere.
+            Replay::No if self.reason == Reason::RateLimited => "no",
             // Refused by the proxy itself: the application has not seen it.
             Replay::Safe | Replay::No => "safe",
         };

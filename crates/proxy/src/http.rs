@@ -153,6 +153,8 @@ pub(crate) enum Outgoing {
     Own(Bytes),
     /// Passed on, and recorded when it ends.
     Stream(Box<Streamed>),
+    /// There is no response, not even a head: the stream, or in HTTP/1 the connection, ends.
+    Reset,
 }
 
 /// A response's body on its way from an endpoint, with what is to be done when it ends.
@@ -210,6 +212,14 @@ impl Reply {
         }
     }
 
+    /// A reply whose body is this.
+    pub(crate) fn bare_of(status: u16, fields: Fields, body: Outgoing) -> Self {
+        Self {
+            body,
+            ..Self::own(status, fields, "")
+        }
+    }
+
     /// Passes a response on; `exchange` is closed with its end.
     pub(crate) fn stream(
         head: ResponseHead,
@@ -263,7 +273,8 @@ impl Outgoing {
     pub(crate) fn is_end(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_empty(),
-            Self::Stream(streamed) => streamed.incoming.is_end(),
+            Self::Stream(streamed) => streamed.is_end(),
+            Self::Reset => false,
         }
     }
 
@@ -271,10 +282,12 @@ impl Outgoing {
     pub(crate) fn may_be_spliced(&self) -> bool {
         match self {
             Self::Stream(streamed) => match &streamed.incoming {
-                Incoming::Response(body) => body.may_be_spliced(),
+                Incoming::Response(body) => {
+                    body.may_be_spliced() && !streamed.exchange.has_a_pace()
+                }
                 _ => false,
             },
-            Self::Own(_) => false,
+            Self::Own(_) | Self::Reset => false,
         }
     }
 
@@ -322,10 +335,18 @@ impl Outgoing {
             Self::Own(bytes) if bytes.is_empty() => return Poll::Ready(None),
             Self::Own(bytes) => return Poll::Ready(Some(Ok(Frame::Data(std::mem::take(bytes))))),
             Self::Stream(streamed) => streamed,
+            Self::Reset => return Poll::Ready(Some(Err(Broken))),
         };
+        if streamed.exchange.holds_back() {
+            return streamed.poll_held(cx).map(Some);
+        }
         match streamed.incoming.poll_frame(cx) {
             Poll::Ready(Some(Ok(Frame::Data(data)))) => {
                 streamed.exchange.response_bytes(data.len() as u64);
+                if streamed.exchange.has_a_pace() {
+                    streamed.exchange.hold_back(data);
+                    return streamed.poll_held(cx).map(Some);
+                }
                 if streamed.incoming.is_end() {
                     streamed.exchange.complete(streamed.incoming.trailers());
                 }
@@ -347,6 +368,25 @@ impl Outgoing {
                 Poll::Ready(()) => Poll::Ready(Some(Err(Broken))),
                 Poll::Pending => Poll::Pending,
             },
+        }
+    }
+}
+
+impl Streamed {
+    fn is_end(&self) -> bool {
+        self.incoming.is_end() && !self.exchange.holds_back()
+    }
+
+    /// The next piece of what is held to a pace.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Broken>> {
+        match self.exchange.poll_held(cx) {
+            Poll::Ready(data) => {
+                if self.is_end() {
+                    self.exchange.complete(self.incoming.trailers());
+                }
+                Poll::Ready(Ok(Frame::Data(data)))
+            }
+            Poll::Pending => self.exchange.poll_expired(cx).map(|()| Err(Broken)),
         }
     }
 }

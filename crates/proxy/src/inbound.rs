@@ -31,6 +31,7 @@ use crate::options::Mode;
 use crate::peers;
 use crate::pool::{Link, Wire};
 use crate::record::{Caller, Exchange, Load, NONE};
+use crate::request::{self, Told};
 use crate::retry::is_idempotent;
 use crate::state::Own;
 use crate::tcp::{self, Connection, Opened, Spoken};
@@ -146,6 +147,9 @@ async fn carried(worker: Rc<Worker>, stream: Io, form: Form, name: &str, caller:
     };
     let target = port.and_then(|port| target(&worker, port));
     match (form, target) {
+        (Form::Tcp, Ok(target)) if is_limited(&worker, &target) => {
+            Box::pin(counted(worker, stream, caller, target)).await;
+        }
         (Form::Tcp, Ok(target)) => bytes(&worker, stream, &caller, &target).await,
         (Form::Udp, Ok(target)) => udp::inbound(&worker, stream, &caller, &target).await,
         (Form::Tcp | Form::Udp, Err(failure)) => refuse_bytes(&worker, &caller, &failure),
@@ -159,6 +163,30 @@ async fn carried(worker: Rc<Worker>, stream: Io, form: Form, name: &str, caller:
             serve(worker, stream, wire, bounds, caller, target).await;
         }
     }
+}
+
+/// Whether requests to a port that is declared to take them are limited.
+fn is_limited(worker: &Worker, target: &Target) -> bool {
+    let http = matches!(
+        target.protocol,
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc
+    );
+    let snapshot = worker.snapshot();
+    let own = snapshot.own.as_ref().filter(|_| http);
+    own.is_some_and(|own| own.limits(target.port).next().is_some())
+}
+
+/// Requests that come as mere bytes are read all the same where they are counted: else whoever sends
+/// them so would get around the limit.
+async fn counted(worker: Rc<Worker>, stream: Io, caller: Rc<Caller>, target: Target) {
+    let read = tokio::time::timeout(PATIENCE, tcp::read_http(stream));
+    let Ok(Ok(Spoken::Http(stream, wire))) = read.await else {
+        return;
+    };
+    let (stream, ahead) = stream.into_parts();
+    let stream = stream.with_ahead(ahead);
+    let bounds = shared(&worker);
+    serve(worker, stream, wire, bounds, caller, Ok(target)).await;
 }
 
 /// Where a request to a port of this workload goes.
@@ -407,6 +435,7 @@ async fn deliver(
     exchange.set_destination(&target.own.host);
     let upgrade = request.upgrade;
     let path = outbound::normal_path(exchange.head())?;
+    let told = count(worker, exchange, target.port, path.as_deref())?;
     let mut order = Order::new(request, exchange, false);
     order.path = path;
     let application = &target.own.application;
@@ -446,13 +475,42 @@ async fn deliver(
             {
                 tracing::debug!("the application closed a kept connection: trying a new one");
             }
-            result => return result,
+            Ok(mut answer) => {
+                for told in &told {
+                    told.write(&mut answer.head.fields);
+                }
+                return Ok(answer);
+            }
+            Err(failure) => return Err(failure),
         }
     }
     Err(Failure::new(
         Reason::UpstreamReset,
         "the application closed the connection twice",
     ))
+}
+
+/// Counts a request towards the limits of its port, as they are now: the connection may be older.
+fn count(
+    worker: &Worker,
+    exchange: &Exchange,
+    port: u16,
+    path: Option<&str>,
+) -> Result<Vec<Told>, Failure> {
+    let mut told = Vec::new();
+    let snapshot = worker.snapshot();
+    let Some(own) = &snapshot.own else {
+        return Ok(told);
+    };
+    for limiters in own.limits(port) {
+        let view = outbound::view(exchange.head(), path);
+        told.extend(
+            limiters
+                .count(&view, request::asker(exchange))?
+                .map(|told| *told),
+        );
+    }
+    Ok(told)
 }
 
 /// `tulle-mux`: each stream is a connection of a direct form.
@@ -508,11 +566,21 @@ impl Service for Hbone {
                 .port()
                 .ok_or_else(|| Failure::new(Reason::BadRequest, "CONNECT names no port"))?;
             let target = target(&self.worker, port)?;
+            if is_limited(&self.worker, &target) {
+                return Ok((target, None));
+            }
             let application = application(&self.worker, &target).await?;
-            Ok((target, application))
+            Ok((target, Some(application)))
         };
         match opened.await {
-            Ok((target, (app, link))) => {
+            Ok((target, None)) => {
+                exchange.forget();
+                let (worker, caller) = (Rc::clone(&self.worker), Rc::clone(&self.caller));
+                Reply::own(200, Fields::new(), "").then(Box::new(move |client| {
+                    Box::pin(counted(worker, client, caller, target))
+                }))
+            }
+            Ok((target, Some((app, link)))) => {
                 // From here on it is a connection, and recorded as one.
                 exchange.forget();
                 let (worker, caller) = (Rc::clone(&self.worker), Rc::clone(&self.caller));

@@ -41,6 +41,7 @@ mod peers;
 mod pool;
 mod record;
 mod reply;
+mod request;
 mod retry;
 mod server;
 mod session;

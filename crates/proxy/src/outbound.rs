@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use model::mesh::Mesh;
@@ -29,6 +30,7 @@ use crate::gateway::{Entrance, forwarded};
 use crate::http::{Reply, Request, grpc_web, websocket};
 use crate::http1::client::Response;
 use crate::record::{Caller, Exchange, NONE};
+use crate::request::{self, Met, Policies};
 use crate::session::{Place, Session};
 use crate::state::Lookup;
 use crate::worker::Worker;
@@ -112,7 +114,8 @@ async fn serve(
             exchange.set_entered();
             let tables = table.tables().map(Arc::as_ref);
             let (whose, port) = (table.name(), entrance.port);
-            let way = match decide(tables, whose, port, &worker.snapshot().mesh, exchange)? {
+            let policies = table.policies();
+            let mut way = match decide(tables, whose, port, policies, &worker.snapshot().mesh, exchange)? {
                 Routed::Reply(reply) => return Ok(Served::Reply(reply)),
                 Routed::Send(way) => way,
             };
@@ -123,19 +126,26 @@ async fn serve(
                 let details = format!("a route of {} leads nowhere", table.name());
                 return Err(Failure::no_backend(details));
             };
+            way.suffer().await?;
             let backend = service(worker, name).await?;
             exchange.set_destination(&backend.host);
+            way.meet(&backend, port, exchange).await?;
             return send(worker, exchange, request, way, &backend, port).await;
         }
     };
     exchange.set_destination(&destination.host);
     let view = Arc::clone(&destination.view());
-    let way = match route(&view, &destination, port, &worker.snapshot().mesh, exchange)? {
+    let mut way = match route(&view, &destination, port, &worker.snapshot().mesh, exchange)? {
         Routed::Reply(reply) => return Ok(Served::Reply(reply)),
         Routed::Send(way) => way,
     };
+    way.suffer().await?;
     let (backend, backend_port) = match way.backend {
-        Some((name, port)) if *name != destination.name => (service(worker, name).await?, port),
+        Some((name, port)) if *name != destination.name => {
+            let backend = service(worker, name).await?;
+            way.meet(&backend, port, exchange).await?;
+            (backend, port)
+        }
         Some((_, port)) => (destination, port),
         None => (destination, port),
     };
@@ -175,7 +185,8 @@ pub(crate) async fn send(
     let service = || unnamed.then(|| backend.host.to_string());
     order.authority = way.authority.take().or_else(service);
     order.path = way.path.take();
-    order.deadline = deadline::of(exchange, limits.request_timeout);
+    let limit = limits.request_timeout.map(|limit| limit + way.waited);
+    order.deadline = deadline::of(exchange, limit);
     let session = way.session.as_ref();
     order.kept = session.and_then(|s| s.endpoint(&backend.name, backend_port.number));
     let result = forward(worker, exchange, backend, backend_port, limits, &mut order).await;
@@ -213,6 +224,9 @@ pub(crate) async fn send(
     }
     way.leave(&mut answer.head.fields);
     exchange.set_limits(order.deadline.until, limits.stream_idle);
+    if let Some(bytes) = way.bandwidth {
+        exchange.set_pace(bytes);
+    }
     Ok(Served::Answer(answer))
 }
 
@@ -251,17 +265,63 @@ pub(crate) struct Way<'v> {
     pub(crate) mirrors: Vec<&'v Mirror>,
     /// Whose endpoint it is, where sessions are kept.
     session: Option<Session<'v>>,
+    /// Faults and limits.
+    met: Met,
+    /// For how long faults have held it up, which no bound on time counts.
+    waited: Duration,
+    /// Bytes a second in which the response comes.
+    bandwidth: Option<u64>,
 }
 
 impl<'v> Way<'v> {
     /// What the route makes of an answer.
     fn leave(&self, fields: &mut Fields) {
+        if let Some(told) = &self.met.told {
+            told.write(fields);
+        }
         if let Some(cors) = &self.cors {
             Answer::apply(cors, fields);
         }
         for change in &self.response_headers {
             filter::apply_headers(fields, change);
         }
+    }
+
+    /// Waits, and fails, as the faults of where the request came to say.
+    async fn suffer(&mut self) -> Result<(), Failure> {
+        if self.met.is_harmless() {
+            return Ok(());
+        }
+        let met = std::mem::take(&mut self.met);
+        // In a box: seldom done.
+        self.waited += Box::pin(met.suffer()).await?;
+        self.bandwidth = met
+            .bandwidth()
+            .min(self.bandwidth)
+            .or(met.bandwidth())
+            .or(self.bandwidth);
+        self.met.told = met.told;
+        Ok(())
+    }
+
+    /// The same for the faults of the service that it goes to, where that is another.
+    async fn meet(
+        &mut self,
+        backend: &Destination,
+        port: u16,
+        exchange: &Exchange,
+    ) -> Result<(), Failure> {
+        let view = backend.view();
+        let policies = view.port(port).map(|port| &port.requests);
+        let Some(policies) = policies.filter(|policies| !policies.is_empty()) else {
+            return Ok(());
+        };
+        let normal = normal_path(exchange.head())?;
+        let path = self.path.as_deref().or(normal.as_deref());
+        let request = self::view(exchange.head(), path);
+        policies.meet(None, &request, request::asker(exchange), &mut self.met);
+        drop(view);
+        self.suffer().await
     }
 
     /// Of a request that goes where it is told to, under the bounds of a rule.
@@ -296,15 +356,24 @@ fn route<'v>(
         .ok_or_else(|| no_port(destination, view, port))?;
     // No route: the service itself is the backend (GAMMA).
     if port_view.routes.is_empty() {
-        return Ok(Routed::Send(Way {
+        let mut way = Way {
             path: normal_path(exchange.head())?,
             ..Way::default()
-        }));
+        };
+        let policies = &port_view.requests;
+        if !policies.is_empty() {
+            let request = self::view(exchange.head(), way.path.as_deref());
+            let asker = request::asker(exchange);
+            way.met.told = policies.count(None, &request, asker)?;
+            policies.meet(None, &request, asker, &mut way.met);
+        }
+        return Ok(Routed::Send(way));
     }
     decide(
         std::iter::once(&port_view.routes),
         &format_args!("service {}", destination.name),
         port,
+        &port_view.requests,
         mesh,
         exchange,
     )
@@ -323,12 +392,26 @@ pub(crate) fn normal_path(head: &RequestHead) -> Result<Option<String>, Failure>
     }
 }
 
+/// The request as conditions look at it; `path` is its path with query where that is another than it
+/// came with.
+pub(crate) fn view<'a>(head: &'a RequestHead, path: Option<&'a str>) -> RequestView<'a> {
+    let path = path.map(|path| path.split_once('?').map_or(path, |(path, _)| path));
+    RequestView {
+        method: &head.method,
+        path: path.unwrap_or_else(|| head.path_only()),
+        query: head.query(),
+        authority: &head.authority,
+        headers: &head.fields,
+    }
+}
+
 /// Asks each table in turn which of its rules takes the request, and does what that says. `whose` and
 /// `port` are those of what the request came to.
 fn decide<'v>(
     tables: impl Iterator<Item = &'v RouteTable>,
     whose: &dyn Display,
     port: u16,
+    policies: &Policies,
     mesh: &Mesh,
     exchange: &mut Exchange,
 ) -> Result<Routed<'v>, Failure> {
@@ -357,6 +440,18 @@ fn decide<'v>(
         name,
         ..
     } = decision;
+    let asker = request::asker(exchange);
+    let decided = Some((&**decision.route, rule));
+    if !policies.is_empty() {
+        let counted = policies.count(decided, &request, asker);
+        way.met.told = match counted {
+            Ok(told) => told,
+            Err(failure) => {
+                exchange.set_route(name);
+                return Err(failure);
+            }
+        };
+    }
     let origin = Origin {
         scheme: head.scheme.map_or("http", Scheme::as_str),
         authority: &head.authority,
@@ -380,6 +475,9 @@ fn decide<'v>(
             return Ok(Routed::Reply(reply));
         }
         Start::Backend(cors) => way.cors = cors,
+    }
+    if !policies.is_empty() {
+        policies.meet(decided, &request, asker, &mut way.met);
     }
     way.session = Session::find(&decision, mesh, &head.fields);
     let kept = way.session.as_ref().and_then(|s| s.backend(&rule.backends));

@@ -15,6 +15,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use model::Reason;
 use model::traffic::ProxyVersion;
 use telemetry::Direction;
@@ -29,6 +30,7 @@ use crate::destination::{self, Destination, Endpoint};
 use crate::error::Failure;
 use crate::headers::{self, REQUEST_ID};
 use crate::pool::Link;
+use crate::request::pace::Paced;
 use crate::spare;
 use crate::worker::{SeriesKey, Worker};
 
@@ -86,6 +88,8 @@ struct BodyLimits {
     idle: Option<Duration>,
     last: Option<tokio::time::Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Of a body that comes more slowly than it could.
+    pace: Option<Box<Paced>>,
 }
 
 impl BodyLimits {
@@ -278,6 +282,16 @@ impl Exchange {
         self.0.begun
     }
 
+    /// Whom it came from.
+    pub(crate) fn caller(&self) -> SocketAddr {
+        self.0.caller
+    }
+
+    /// Identity of the caller; empty if nothing proves one.
+    pub(crate) fn principal(&self) -> &str {
+        &self.0.principal
+    }
+
     /// Somebody who is believed says that the request came from there.
     pub(crate) fn set_caller(&mut self, address: SocketAddr) {
         self.0.caller = address;
@@ -388,6 +402,35 @@ impl Exchange {
     ) {
         self.0.limits.deadline = deadline;
         self.0.limits.idle = idle;
+    }
+
+    /// Lets the body come no faster than this many bytes a second.
+    pub(crate) fn set_pace(&mut self, bytes: u64) {
+        self.0.limits.pace = Some(Box::new(Paced::new(bytes)));
+    }
+
+    pub(crate) fn has_a_pace(&self) -> bool {
+        self.0.limits.pace.is_some()
+    }
+
+    /// Whether some of the body has come and may not pass yet.
+    pub(crate) fn holds_back(&self) -> bool {
+        let pace = self.0.limits.pace.as_ref();
+        pace.is_some_and(|paced| !paced.held.is_empty())
+    }
+
+    pub(crate) fn hold_back(&mut self, data: Bytes) {
+        if let Some(paced) = &mut self.0.limits.pace {
+            paced.held = data;
+        }
+    }
+
+    /// The next piece of what is held back.
+    pub(crate) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        match &mut self.0.limits.pace {
+            Some(paced) => paced.poll_piece(cx),
+            None => Poll::Ready(Bytes::new()),
+        }
     }
 
     pub(crate) fn response_bytes(&mut self, bytes: u64) {

@@ -4,9 +4,9 @@
 use model::Reason;
 use wire::Fields;
 
-use crate::error::Failure;
+use crate::error::{Failure, Manner};
 use crate::headers::{PEER_FAILURE, PROXY_STATUS};
-use crate::http::Reply;
+use crate::http::{Outgoing, Reply};
 
 /// Longest `details`, so that no peer's text makes a header too large.
 const DETAILS_LIMIT: usize = 400;
@@ -29,6 +29,15 @@ pub(crate) fn failure(failure: &Failure, grpc: bool) -> Reply {
         (failure.status(), text)
     };
     fields.append(PROXY_STATUS, proxy_status(failure).as_bytes());
+    match &failure.manner {
+        Manner::With(more) => {
+            for (name, value) in more.iter() {
+                fields.append(&String::from_utf8_lossy(name), value);
+            }
+        }
+        Manner::Reset => return Reply::bare_of(status, fields, Outgoing::Reset),
+        Manner::Usual | Manner::Grpc(_) => {}
+    }
     Reply::own(status, fields, text)
 }
 
@@ -77,6 +86,9 @@ fn grpc_fields(failure: &Failure, fields: &mut Fields) {
 
 /// The gRPC status for a reason, as Envoy maps the HTTP status it would have sent.
 fn grpc_status(failure: &Failure) -> u16 {
+    if let Manner::Grpc(status) = failure.manner {
+        return status.into();
+    }
     match failure.reason {
         Reason::RequestTimeout | Reason::TryTimeout | Reason::StreamIdleTimeout => 4,
         Reason::NoRoute if failure.status() == 404 => 12,

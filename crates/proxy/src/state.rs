@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use crate::destination::{Destination, Endpoint, EndpointLive, seconds};
 use crate::gateway::Listeners;
 use crate::options::Mode;
+use crate::request::Limiters;
 use crate::worker::Map;
 
 pub(crate) use updater::Updater;
@@ -62,6 +63,8 @@ pub(crate) struct Own {
     /// several services and a caller may write what it likes into `Host`.
     pub(crate) host: Arc<str>,
     pub(crate) application: Arc<Endpoint>,
+    /// How many requests its ports take.
+    limits: Vec<(Vec<u16>, Arc<Limiters>)>,
 }
 
 #[derive(Clone)]
@@ -213,7 +216,7 @@ impl Snapshot {
 }
 
 impl Own {
-    fn new(workload: &Workload, mode: Mode) -> Self {
+    fn new(workload: &Workload, mode: Mode, before: Option<&Self>) -> Self {
         let address = match mode {
             Mode::Explicit => Some(IpAddr::from([127, 0, 0, 1])),
             Mode::Transparent => workload.addresses.first().copied(),
@@ -233,8 +236,28 @@ impl Own {
             .into(),
             workload: Arc::new(workload.clone()),
             application: Arc::new(Endpoint::new(&config, EndpointLive::alone())),
+            limits: limits(workload, before),
         }
     }
+
+    /// The limits on requests to one of its ports.
+    pub(crate) fn limits(&self, port: u16) -> impl Iterator<Item = &Limiters> {
+        let own = self
+            .limits
+            .iter()
+            .filter(move |(ports, _)| ports.contains(&port));
+        own.map(|(_, limiters)| limiters.as_ref())
+    }
+}
+
+/// What was counted stays.
+fn limits(workload: &Workload, before: Option<&Own>) -> Vec<(Vec<u16>, Arc<Limiters>)> {
+    let before = before.map_or(&[][..], |own| own.limits.as_slice());
+    let known: Vec<Arc<Limiters>> = before.iter().map(|(_, l)| Arc::clone(l)).collect();
+    let limits = workload.limits.iter();
+    limits
+        .map(|limits| (limits.ports.clone(), Limiters::of_workload(limits, &known)))
+        .collect()
 }
 
 fn service_of_workload(workload: &Workload, address: IpAddr) -> Service {

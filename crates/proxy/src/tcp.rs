@@ -33,6 +33,8 @@ use crate::error::Failure;
 use crate::outbound::{no_port, service};
 use crate::pool::Wire;
 use crate::record::{Caller, Load, NONE};
+use crate::request;
+use crate::request::pace::Slow;
 use crate::tunnel::Form;
 use crate::worker::Worker;
 
@@ -196,13 +198,27 @@ where
         .port(port)
         .ok_or_else(|| no_port(destination, &view, port))?;
     let connection = Connection::begin(worker, Direction::Outbound, caller, &destination.host);
+    let mut bandwidth = None;
+    if !port_view.requests.is_empty() {
+        let asker = request::connected(&caller.principal, caller.address);
+        let met = port_view.requests.meet_connection(asker);
+        // In a box: seldom done.
+        if let Err(failure) = Box::pin(met.suffer()).await {
+            connection.failed(&failure);
+            return Err(failure);
+        }
+        bandwidth = met.bandwidth();
+    }
     let opened = match opened {
         Some(opened) => Ok(opened),
         None => open(worker, caller, destination, port_view).await,
     };
     match opened {
         Ok(opened) => {
-            connection.join(client, opened).await;
+            match bandwidth {
+                None => connection.join(client, opened).await,
+                Some(bytes) => connection.join(Slow::new(client, bytes), opened).await,
+            }
             Ok(())
         }
         Err(failure) => {

@@ -11,6 +11,7 @@ mod field;
 mod gateway;
 mod limits;
 mod mesh;
+mod request;
 mod retry;
 mod route;
 mod service;
@@ -62,6 +63,7 @@ pub fn type_url(kind: Kind) -> &'static str {
         Kind::Service => "type.googleapis.com/tulle.v1.Service",
         Kind::Endpoint => "type.googleapis.com/tulle.v1.Endpoint",
         Kind::TrafficPolicy => "type.googleapis.com/tulle.v1.TrafficPolicy",
+        Kind::RequestPolicy => "type.googleapis.com/tulle.v1.RequestPolicy",
         Kind::BackendTls => "type.googleapis.com/tulle.v1.BackendTls",
         Kind::Listener => "type.googleapis.com/tulle.v1.Listener",
         Kind::StreamRoute => "type.googleapis.com/tulle.v1.StreamRoute",
@@ -83,6 +85,7 @@ pub fn encode(resource: &Resource) -> Vec<u8> {
         Resource::Service(service) => service::to_message(service).encode_to_vec(),
         Resource::Endpoint(endpoint) => endpoint::to_message(endpoint).encode_to_vec(),
         Resource::TrafficPolicy(policy) => traffic::to_message(policy).encode_to_vec(),
+        Resource::RequestPolicy(policy) => request::to_message(policy).encode_to_vec(),
         Resource::BackendTls(policy) => backend_tls::to_message(policy).encode_to_vec(),
         Resource::Listener(listener) => gateway::listener_to_message(listener).encode_to_vec(),
         Resource::Route(route) => route::to_message(route).encode_to_vec(),
@@ -117,6 +120,7 @@ fn read(kind: Kind, bytes: &[u8]) -> Result<Resource, field::Invalid> {
         Kind::Service => Resource::Service(service::from_message(message(bytes)?)?),
         Kind::Endpoint => Resource::Endpoint(endpoint::from_message(message(bytes)?)?),
         Kind::TrafficPolicy => Resource::TrafficPolicy(traffic::from_message(message(bytes)?)?),
+        Kind::RequestPolicy => Resource::RequestPolicy(request::from_message(message(bytes)?)?),
         Kind::BackendTls => Resource::BackendTls(backend_tls::from_message(message(bytes)?)?),
         Kind::Listener => Resource::Listener(gateway::listener_from_message(message(bytes)?)?),
         Kind::Route => Resource::Route(route::from_message(message(bytes)?)?),

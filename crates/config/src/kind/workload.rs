@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use model::endpoint::{Endpoint, Health};
-use model::workload::{Locality, Mtls, Tunnel, Workload, WorkloadPort};
+use model::workload::{Locality, Mtls, PortLimits, Tunnel, Workload, WorkloadPort};
 use model::{ServiceName, SpiffeId, WorkloadName};
 use serde::{Deserialize, Serialize};
 
@@ -220,6 +220,7 @@ impl WorkloadSpec {
         labels: &BTreeMap<String, String>,
         identity: SpiffeId,
         mtls: Mtls,
+        limits: Vec<PortLimits>,
     ) -> Workload {
         Workload {
             name,
@@ -238,6 +239,7 @@ impl WorkloadSpec {
             locality: self.locality(),
             tunnel: self.tunnel(),
             mtls,
+            limits,
         }
     }
 

@@ -206,6 +206,8 @@ fn decode_spec(kind: ObjectKind, node: &Node, problems: &mut Vec<Problem>) -> Op
         ObjectKind::ReferenceGrant => Spec::ReferenceGrant(decode(node, at, problems)?),
         ObjectKind::HttpRoute => Spec::HttpRoute(decode(node, at, problems)?),
         ObjectKind::GrpcRoute => Spec::GrpcRoute(decode(node, at, problems)?),
+        ObjectKind::FaultPolicy => Spec::FaultPolicy(decode(node, at, problems)?),
+        ObjectKind::RateLimitPolicy => Spec::RateLimitPolicy(decode(node, at, problems)?),
         ObjectKind::TrafficPolicy => Spec::TrafficPolicy(decode(node, at, problems)?),
         ObjectKind::AuthenticationPolicy => Spec::AuthenticationPolicy(decode(node, at, problems)?),
     })
@@ -233,6 +235,8 @@ fn check_spec(spec: &mut Spec, key: &ObjectKey, c: &mut Check<'_>) {
         Spec::HttpRoute(spec) => spec.check(c),
         Spec::GrpcRoute(spec) => spec.check(c),
         Spec::TrafficPolicy(spec) => spec.check(c),
+        Spec::FaultPolicy(spec) => spec.check(c),
+        Spec::RateLimitPolicy(spec) => spec.check(c),
         Spec::AuthenticationPolicy(spec) => spec.check(&key.namespace, c),
     }
 }

@@ -3,12 +3,12 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-pub(super) fn parse(text: &str) -> Option<u64> {
+pub(crate) fn parse(text: &str) -> Option<u64> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(time.unix_timestamp()).ok()
 }
 
-pub(super) fn format(seconds: u64) -> Option<String> {
+pub(crate) fn format(seconds: u64) -> Option<String> {
     let seconds = i64::try_from(seconds).ok()?;
     OffsetDateTime::from_unix_timestamp(seconds)
         .ok()?

@@ -21,7 +21,7 @@ use crate::object::{Object, ObjectKey, Spec};
 use crate::reference::TargetRef;
 
 /// The older wins, then the one whose name comes first (GEP-713).
-fn rank(object: &Object) -> (u64, &ObjectKey) {
+pub(super) fn rank(object: &Object) -> (u64, &ObjectKey) {
     (object.metadata.created.unwrap_or(0), &object.key)
 }
 
@@ -89,7 +89,7 @@ fn fallback(object: &Object, spec: &TrafficPolicySpec, view: &mut View<'_>, c: &
     }
 }
 
-fn joined(message: &str, hint: &str) -> String {
+pub(super) fn joined(message: &str, hint: &str) -> String {
     if hint.is_empty() {
         message.to_owned()
     } else {

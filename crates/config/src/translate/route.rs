@@ -152,7 +152,7 @@ fn said(fault: &Fault) -> String {
 }
 
 /// The service and port that a parent reference means.
-fn service(
+pub(super) fn service(
     object: &Object,
     parent: &ParentRef,
     view: &mut View<'_>,

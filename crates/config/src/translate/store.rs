@@ -12,6 +12,7 @@ use crate::kind::backend::{BackendRef, BackendTarget, service_kind};
 use crate::kind::service::{ServicePort, ServiceSpec};
 use crate::kind::stream_route::{StreamBackendRef, StreamRouteSpec, TlsRouteSpec};
 use crate::object::{Object, ObjectKey, Spec};
+use crate::reference::TargetRef;
 
 /// Something that a translation can read and a change can touch. A translation is done again
 /// when a change touches a topic that it has read, whether or not there was anything to read.
@@ -140,8 +141,14 @@ fn topics(object: &Object) -> Vec<Topic> {
                 found.push(Topic::Attached(key.kind, target));
             }
         }
-        Spec::AuthenticationPolicy(policy) => {
-            for target in &policy.target_refs {
+        Spec::AuthenticationPolicy(_) | Spec::FaultPolicy(_) | Spec::RateLimitPolicy(_) => {
+            let targets: &[TargetRef] = match &object.spec {
+                Spec::AuthenticationPolicy(policy) => &policy.target_refs,
+                Spec::FaultPolicy(policy) => &policy.target_refs,
+                Spec::RateLimitPolicy(policy) => &policy.target_refs,
+                _ => &[],
+            };
+            for target in targets {
                 if let Some(kind) = ObjectKind::ALL
                     .into_iter()
                     .find(|k| k.as_str() == target.kind)

@@ -7,6 +7,7 @@ use model::resource::Resource;
 use model::{ObjectName, SpiffeId};
 
 use super::policy::mtls_of;
+use super::request::limits_of;
 use super::store::{Topic, View};
 use super::{Condition, Defaults, Output};
 use crate::check::Check;
@@ -44,6 +45,7 @@ pub(super) fn translate(
     let labels = &object.metadata.labels;
     let services = selecting(&object.key.namespace, labels, view);
     let mtls = mtls_of(name.namespace(), &services, view, defaults, output);
+    let limits = limits_of(&services, spec, view);
     for service_object in services {
         let Spec::Service(service) = &service_object.spec else {
             continue;
@@ -55,7 +57,7 @@ pub(super) fn translate(
         let endpoint = spec.to_endpoint(name, labels, &identity, service_name, service);
         output.resources.extend(endpoint.map(Resource::Endpoint));
     }
-    let workload = spec.to_model(name.clone(), labels, identity, mtls);
+    let workload = spec.to_model(name.clone(), labels, identity, mtls, limits);
     output.resources.push(Resource::Workload(workload));
     output.conditions.push(Condition::accepted());
 }

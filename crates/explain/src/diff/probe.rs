@@ -4,8 +4,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use http::Method;
+use model::WorkloadName;
 use model::gateway::{GatewayName, Protocol};
 use model::hostname::Hostname;
+use model::request::{self, Effect};
 use model::route::{Match, PathMatch, RouteKind, ValueMatch};
 use model::service;
 use policy::route::RouteTable;
@@ -55,7 +57,9 @@ pub(super) fn all(worlds: [&World; 2]) -> (Vec<Probe>, bool) {
     for world in worlds {
         for (name, gateway) in &world.gateways {
             for listener in gateway.listeners() {
-                of_listener(name, listener, &mut probes);
+                let parent = request::Parent::Gateway(name.clone());
+                let policies = matches_of(world, &parent, &[]);
+                of_listener(name, listener, &policies, &mut probes);
             }
         }
         for (name, destination) in &world.services {
@@ -81,6 +85,13 @@ pub(super) fn all(worlds: [&World; 2]) -> (Vec<Probe>, bool) {
                 probes.connection(&target);
                 if !bytes {
                     probes.of_table(&target, &port.ways.routes);
+                    let parent = request::Parent::Service(name.clone());
+                    let behind: Vec<_> = destination.endpoints(*number).collect();
+                    let workloads = behind.iter().map(|(endpoint, ..)| &endpoint.workload);
+                    let workloads: Vec<_> = workloads.collect();
+                    for matched in matches_of(world, &parent, &workloads) {
+                        probes.of_match(&target, &matched, RouteKind::Http);
+                    }
                 }
                 for (namespace, ways) in &port.consumers {
                     target.clients = namespace;
@@ -98,7 +109,35 @@ pub(super) fn all(worlds: [&World; 2]) -> (Vec<Probe>, bool) {
     (probes.list, probes.truncated)
 }
 
-fn of_listener(gateway: &GatewayName, listener: &Arc<Listener>, probes: &mut Probes) {
+/// What the conditions of faults and limits ask of requests to a parent.
+fn matches_of(world: &World, parent: &request::Parent, workloads: &[&WorkloadName]) -> Vec<Match> {
+    let mut found: Vec<Match> = Vec::new();
+    let mut add = |condition: &request::Condition| {
+        if !found.contains(&condition.matched) {
+            found.push(condition.matched.clone());
+        }
+    };
+    for policy in world.requests.iter().filter(|p| p.parent == *parent) {
+        match &policy.effect {
+            Effect::Faults(faults) => faults.faults.iter().for_each(|f| add(&f.condition)),
+            Effect::Limits(limits) => limits.limits.iter().for_each(|l| add(&l.condition)),
+        }
+    }
+    let workloads = workloads
+        .iter()
+        .filter_map(|name| world.workloads.get(*name));
+    for limits in workloads.flat_map(|workload| &workload.limits) {
+        limits.limits.limits.iter().for_each(|l| add(&l.condition));
+    }
+    found
+}
+
+fn of_listener(
+    gateway: &GatewayName,
+    listener: &Arc<Listener>,
+    policies: &[Match],
+    probes: &mut Probes,
+) {
     let config = &listener.config;
     let mut target = Target {
         gateway: Some(gateway),
@@ -121,6 +160,9 @@ fn of_listener(gateway: &GatewayName, listener: &Arc<Listener>, probes: &mut Pro
         target.set_host(host.as_ref());
         probes.connection(&target);
         probes.of_table(&target, tables.own().table());
+        for matched in policies {
+            probes.of_match(&target, matched, RouteKind::Http);
+        }
     }
     let streams = listener.streams.values().flat_map(|r| &r.attachments);
     let hosts: BTreeSet<&Hostname> = streams

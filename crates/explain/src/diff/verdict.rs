@@ -43,6 +43,7 @@ impl Verdict {
             && a.answer == b.answer
             && a.filters == b.filters
             && settings(a) == settings(b)
+            && a.policies == b.policies
             && a.backends.len() == b.backends.len()
             && a.backends.iter().zip(&b.backends).all(|(a, b)| {
                 a.service == b.service
@@ -103,6 +104,10 @@ impl Verdict {
         let said = &self.said;
         for setting in said.listener.iter().flat_map(|l| &l.settings) {
             add(&mut list, setting, "listener");
+        }
+        for (at, met) in said.policies.iter().enumerate() {
+            let name = format!("{} {} ({})", met.kind, met.name, at + 1);
+            list.insert(name, format!("{}, {}", met.effect, met.place));
         }
         let backends = |s: &Simulation| {
             s.backends

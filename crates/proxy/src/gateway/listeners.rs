@@ -11,15 +11,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use model::gateway::{self, Protocol, ProxyProtocol, StreamRoute, Tls};
 use model::limits::Limits;
+use model::request::{self, RequestPolicy};
 use model::route::Route;
 use policy::gateway::{Conflict, Tables, Transport};
 use policy::host::HostMap;
+use policy::request::Here;
 use policy::route::RouteTable;
 use rustls::ServerConfig;
 
 use crate::behalf::Shown;
 use crate::error::chain;
 use crate::http3;
+use crate::request::{Compiled, Limiters, Policies};
 
 /// What HTTP clients are offered inside TLS.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -30,6 +33,7 @@ pub(crate) struct Listeners {
     ports: BTreeMap<u16, Arc<Port>>,
     /// Those for datagrams, which share no numbers with the others.
     datagrams: BTreeMap<u16, Arc<Port>>,
+    limiters: Vec<Arc<Limiters>>,
 }
 
 /// One port.
@@ -76,6 +80,7 @@ pub(crate) struct Listener {
 pub(crate) struct Table {
     name: Arc<str>,
     shown: Option<Arc<Shown>>,
+    policies: Arc<Policies>,
     tables: Tables,
 }
 
@@ -84,6 +89,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) listeners: &'a [Arc<gateway::Listener>],
     pub(crate) routes: &'a [Arc<Route>],
     pub(crate) streams: &'a [Arc<StreamRoute>],
+    pub(crate) policies: &'a [Arc<RequestPolicy>],
 }
 
 impl Listeners {
@@ -91,6 +97,7 @@ impl Listeners {
     pub(crate) fn compile(inputs: &Inputs<'_>, before: &Self) -> Self {
         let mut ports: BTreeMap<u16, Port> = BTreeMap::new();
         let mut datagrams: BTreeMap<u16, Port> = BTreeMap::new();
+        let requests = RequestPolicies::compile(inputs, before);
         let mut shown: Vec<Arc<Shown>> = before.shown().cloned().collect();
         for config in inputs.listeners {
             let transport = Transport::of(config.protocol);
@@ -116,7 +123,7 @@ impl Listeners {
             }
             let old = before.find(config).map(Arc::as_ref);
             let shown = intern(config, &mut shown);
-            let Some(listener) = Listener::compile(config, inputs, shown, old) else {
+            let Some(listener) = Listener::compile(config, inputs, &requests, shown, old) else {
                 continue;
             };
             port.bind_to(&config.addresses);
@@ -146,6 +153,7 @@ impl Listeners {
         Self {
             ports: shared(ports),
             datagrams: shared(datagrams),
+            limiters: requests.limiters(),
         }
     }
 
@@ -241,6 +249,7 @@ impl Listener {
     fn compile(
         config: &Arc<gateway::Listener>,
         inputs: &Inputs<'_>,
+        requests: &RequestPolicies<'_>,
         shown: Option<Arc<Shown>>,
         before: Option<&Self>,
     ) -> Option<Self> {
@@ -265,7 +274,12 @@ impl Listener {
             format!("h3=\":{}\"; ma={age}", http3.port).into()
         });
         let name = format!("Gateway {}", config.gateway).into();
-        let hosts = tables(config, &name, shown.as_ref(), inputs.routes, before);
+        let whose = Whose {
+            name: &name,
+            shown: shown.as_ref(),
+            policies: Arc::new(requests.at(config)),
+        };
+        let hosts = tables(config, &whose, inputs.routes, before);
         Some(Self {
             config: Arc::clone(config),
             name,
@@ -320,10 +334,43 @@ fn intern(config: &gateway::Listener, known: &mut Vec<Arc<Shown>>) -> Option<Arc
     Some(new)
 }
 
+/// What all tables of a listener have in common.
+struct Whose<'a> {
+    name: &'a Arc<str>,
+    shown: Option<&'a Arc<Shown>>,
+    policies: Arc<Policies>,
+}
+
+/// The policies about requests, by Gateway.
+struct RequestPolicies<'a>(BTreeMap<&'a gateway::GatewayName, Compiled<'a>>);
+
+impl<'a> RequestPolicies<'a> {
+    fn compile(inputs: &Inputs<'a>, before: &Listeners) -> Self {
+        let mut by_gateway: BTreeMap<&gateway::GatewayName, Vec<&RequestPolicy>> = BTreeMap::new();
+        for policy in inputs.policies {
+            if let request::Parent::Gateway(name) = &policy.parent {
+                by_gateway.entry(name).or_default().push(policy);
+            }
+        }
+        let compile = |(name, policies): (_, Vec<&'a RequestPolicy>)| {
+            (name, Compiled::new(policies.into_iter(), &before.limiters))
+        };
+        Self(by_gateway.into_iter().map(compile).collect())
+    }
+
+    fn at(&self, listener: &gateway::Listener) -> Policies {
+        let compiled = self.0.get(&listener.gateway);
+        compiled.map_or_else(Policies::default, |c| c.at(Here::Listener(&listener.name)))
+    }
+
+    fn limiters(&self) -> Vec<Arc<Limiters>> {
+        self.0.values().flat_map(Compiled::limiters).collect()
+    }
+}
+
 fn tables(
     config: &gateway::Listener,
-    name: &Arc<str>,
-    shown: Option<&Arc<Shown>>,
+    whose: &Whose<'_>,
     routes: &[Arc<Route>],
     before: Option<&Listener>,
 ) -> HostMap<Arc<Table>> {
@@ -331,8 +378,9 @@ fn tables(
     let known = |host: Option<&_>| Some(before?.hosts.get(host)?.tables.own());
     for (host, tables) in policy::gateway::tables(config, routes, known) {
         let table = Table {
-            name: Arc::clone(name),
-            shown: shown.cloned(),
+            name: Arc::clone(whose.name),
+            shown: whose.shown.cloned(),
+            policies: Arc::clone(&whose.policies),
             tables,
         };
         hosts.insert(host.as_ref(), Arc::new(table));
@@ -349,6 +397,11 @@ impl Table {
     /// What their Gateway shows to backends.
     pub(crate) fn shown(&self) -> Option<&Arc<Shown>> {
         self.shown.as_ref()
+    }
+
+    /// Faults and limits.
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// Whose routes they are.

@@ -399,6 +399,9 @@ impl Conn {
 
     /// Writes a reply.
     async fn respond(&self, mut reply: Reply, method: &Method, keep: bool) -> Next {
+        if matches!(reply.body, Outgoing::Reset) {
+            return Next::Close;
+        }
         let takeover = reply.takeover.take();
         let mut ended = takeover.is_some() || reply.body.is_end();
         let (chunked, keep) = {

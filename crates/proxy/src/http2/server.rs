@@ -295,6 +295,10 @@ fn length(head: &RequestHead, recv: &RecvStream, bounds: &Bounds) -> Result<Leng
 
 /// Writes a reply; `recv` is the stream's other half, for what takes it over.
 async fn deliver(respond: &Responder, mut reply: Reply, method: &Method, recv: Option<RecvStream>) {
+    if matches!(reply.body, Outgoing::Reset) {
+        respond.borrow_mut().send_reset(h2::Reason::INTERNAL_ERROR);
+        return;
+    }
     let takeover = reply.takeover.take();
     let bodiless = reply.length_for(method) == Length::None || reply.body.is_end();
     let ended = takeover.is_none() && bodiless;

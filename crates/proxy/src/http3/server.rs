@@ -270,6 +270,10 @@ async fn deliver(
     method: &Method,
     bounds: &Bounds,
 ) {
+    if matches!(reply.body, Outgoing::Reset) {
+        send.stop_stream(Code::H3_INTERNAL_ERROR);
+        return;
+    }
     let bodiless = reply.length_for(method) == Length::None || reply.body.is_end();
     let map = spare::header_map(&mut reply.head.fields);
     let Ok(response) = wire::map::response_to_http(&reply.head, map) else {

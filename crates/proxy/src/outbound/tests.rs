@@ -75,7 +75,7 @@ pub(crate) fn destination(
     };
     let policies: Vec<_> = policy.into_iter().map(Arc::new).collect();
     let destination = Arc::new(Destination::new(service.clone()));
-    destination.update(&service, &endpoints, &policies, &routes, &[]);
+    destination.update(&service, &endpoints, (&policies, &[]), &routes, &[]);
     destination
 }
 

@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::mesh::TrustBundle;
+use model::request;
 use model::resource::{
     Key, Kind, Resource, SINGLETON, address_alias, class_alias, collection_of,
     collection_of_consumers, collection_of_gateway, is_for_consumers,
@@ -60,10 +61,11 @@ enum Part {
 }
 
 /// The parts that every proxy needs.
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     Part::All(Kind::Service),
     Part::All(Kind::Endpoint),
     Part::All(Kind::TrafficPolicy),
+    Part::All(Kind::RequestPolicy),
     Part::All(Kind::Route),
 ];
 
@@ -222,7 +224,8 @@ impl Updater {
                     if let Role::Sidecar(mode) = self.role
                         && workload.name == self.own
                     {
-                        self.next.own = Some(Arc::new(Own::new(workload, mode)));
+                        let before = self.next.own.as_deref();
+                        self.next.own = Some(Arc::new(Own::new(workload, mode, before)));
                     }
                     addresses.extend(workload.addresses.iter().copied());
                 }
@@ -235,6 +238,11 @@ impl Updater {
                 }
                 Resource::TrafficPolicy(policy) => {
                     touched.insert(policy.target.clone());
+                }
+                Resource::RequestPolicy(policy) => {
+                    if let request::Parent::Service(service) = &policy.parent {
+                        touched.insert(service.clone());
+                    }
                 }
                 Resource::Route(route) => {
                     touched.extend(route.parent.service().cloned());
@@ -370,6 +378,10 @@ impl Updater {
             Resource::TrafficPolicy(p) => Some(Arc::new(p.clone())),
             _ => None,
         });
+        let requests = self.members(Kind::RequestPolicy, name, |r| match r {
+            Resource::RequestPolicy(p) => Some(Arc::new(p.clone())),
+            _ => None,
+        });
         let routes = self.members(Kind::Route, name, |r| match r {
             Resource::Route(route) => Some(Arc::new(route.clone())),
             _ => None,
@@ -378,7 +390,8 @@ impl Updater {
             Resource::BackendTls(policy) => Some(Arc::new(policy.clone())),
             _ => None,
         });
-        destination.update(service, &endpoints, &policies, &routes, &outside);
+        let policies = (policies.as_slice(), requests.as_slice());
+        destination.update(service, &endpoints, policies, &routes, &outside);
         for address in &service.addresses {
             if self.addresses.contains_key(address) {
                 self.next
@@ -437,7 +450,7 @@ impl Updater {
                 _ => Arc::new(Destination::new(service.clone())),
             };
             let endpoint = Arc::new(endpoint_config(workload, Some(address)));
-            destination.update(&service, &[endpoint], &[], &[], &[]);
+            destination.update(&service, &[endpoint], (&[], &[]), &[], &[]);
             self.next
                 .addresses
                 .insert(address, Entry::Present(destination));

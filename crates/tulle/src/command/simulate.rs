@@ -132,6 +132,14 @@ fn page(ui: &Ui, said: &Simulation) -> String {
     for filter in &said.filters {
         line(&mut out, "filter", filter);
     }
+    for met in &said.policies {
+        line(
+            &mut out,
+            "policy",
+            &format!("{} {}: {}", met.kind, met.name, met.effect),
+        );
+        line(&mut out, "", &met.place);
+    }
     if let Some(answer) = &said.answer {
         line(&mut out, "answer", &format!("status {}", answer.status));
         for (name, value) in &answer.headers {

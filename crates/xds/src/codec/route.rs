@@ -1,7 +1,7 @@
 //! Routes.
 
 mod filter;
-mod matches;
+pub(super) mod matches;
 mod session;
 
 use model::resource::gateway_of;
@@ -15,13 +15,6 @@ use super::{gateway, retry};
 use crate::proto::v1;
 
 pub(super) fn to_message(route: &Route) -> v1::Route {
-    let kind = match route.kind {
-        RouteKind::Http => v1::route::Kind::Http,
-        RouteKind::Grpc => v1::route::Kind::Grpc,
-        RouteKind::Tls => v1::route::Kind::Tls,
-        RouteKind::Tcp => v1::route::Kind::Tcp,
-        RouteKind::Udp => v1::route::Kind::Udp,
-    };
     let (parent, attachments) = match &route.parent {
         Parent::Service(service) => (service.to_string(), Vec::new()),
         Parent::Gateway {
@@ -33,7 +26,7 @@ pub(super) fn to_message(route: &Route) -> v1::Route {
         ),
     };
     v1::Route {
-        kind: kind.into(),
+        kind: kind_to_message(route.kind).into(),
         name: route.name.to_string(),
         parent,
         attachments,
@@ -41,6 +34,29 @@ pub(super) fn to_message(route: &Route) -> v1::Route {
         created: route.created,
         rules: route.rules.iter().map(rule_to_message).collect(),
     }
+}
+
+pub(super) fn kind_to_message(kind: RouteKind) -> v1::route::Kind {
+    match kind {
+        RouteKind::Http => v1::route::Kind::Http,
+        RouteKind::Grpc => v1::route::Kind::Grpc,
+        RouteKind::Tls => v1::route::Kind::Tls,
+        RouteKind::Tcp => v1::route::Kind::Tcp,
+        RouteKind::Udp => v1::route::Kind::Udp,
+    }
+}
+
+pub(super) fn kind(value: i32) -> Result<RouteKind> {
+    Ok(match known("kind", value)? {
+        v1::route::Kind::Unspecified => {
+            return Err(Invalid::new("kind", "is not specified"));
+        }
+        v1::route::Kind::Http => RouteKind::Http,
+        v1::route::Kind::Grpc => RouteKind::Grpc,
+        v1::route::Kind::Tls => RouteKind::Tls,
+        v1::route::Kind::Tcp => RouteKind::Tcp,
+        v1::route::Kind::Udp => RouteKind::Udp,
+    })
 }
 
 fn rule_to_message(rule: &Rule) -> v1::RouteRule {
@@ -81,16 +97,7 @@ fn target_to_message(target: &Target) -> v1::RouteBackend {
 
 pub(super) fn from_message(message: v1::Route) -> Result<Route> {
     Ok(Route {
-        kind: match known("kind", message.kind)? {
-            v1::route::Kind::Unspecified => {
-                return Err(Invalid::new("kind", "is not specified"));
-            }
-            v1::route::Kind::Http => RouteKind::Http,
-            v1::route::Kind::Grpc => RouteKind::Grpc,
-            v1::route::Kind::Tls => RouteKind::Tls,
-            v1::route::Kind::Tcp => RouteKind::Tcp,
-            v1::route::Kind::Udp => RouteKind::Udp,
-        },
+        kind: kind(message.kind)?,
         name: parse("name", &message.name)?,
         parent: parent(&message.parent, message.attachments)?,
         port: optional_port("port", message.port)?,

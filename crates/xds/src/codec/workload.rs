@@ -1,12 +1,13 @@
 //! Workloads.
 
 use model::service::Protocol;
-use model::workload::{Mtls, MtlsMode, Workload, WorkloadPort};
+use model::workload::{Mtls, MtlsMode, PortLimits, Workload, WorkloadPort};
 
 use super::field::{
     Result, Within, addresses, addresses_to_message, by_port, each, known, locality,
-    locality_to_message, parse, port, tunnel, tunnel_to_message,
+    locality_to_message, parse, port, required, tunnel, tunnel_to_message,
 };
+use super::request;
 use crate::proto::v1;
 
 pub(super) fn to_message(workload: &Workload) -> v1::Workload {
@@ -31,7 +32,24 @@ pub(super) fn to_message(workload: &Workload) -> v1::Workload {
                 .map(|(port, mode)| (u32::from(*port), mode_to_message(*mode).into()))
                 .collect(),
         }),
+        limits: workload.limits.iter().map(limits_to_message).collect(),
     }
+}
+
+fn limits_to_message(limits: &PortLimits) -> v1::PortLimits {
+    v1::PortLimits {
+        policy: limits.policy.to_string(),
+        ports: limits.ports.iter().map(|port| u32::from(*port)).collect(),
+        limits: Some(request::limits_to_message(&limits.limits)),
+    }
+}
+
+fn limits(message: v1::PortLimits) -> Result<PortLimits> {
+    Ok(PortLimits {
+        policy: parse("policy", &message.policy)?,
+        ports: each("ports", message.ports, |number| port("", number))?,
+        limits: request::limits(required("limits", message.limits)?).within("limits")?,
+    })
 }
 
 pub(super) fn from_message(message: v1::Workload) -> Result<Workload> {
@@ -56,6 +74,7 @@ pub(super) fn from_message(message: v1::Workload) -> Result<Workload> {
             .transpose()
             .within("mtls")?
             .unwrap_or_default(),
+        limits: each("limits", message.limits, limits)?,
     })
 }
 

@@ -120,6 +120,22 @@ pub struct Workload {
     /// What it demands of its callers.
     #[prost(message, optional, tag = "8")]
     pub mtls: ::core::option::Option<Mtls>,
+    /// How many requests it takes.
+    #[prost(message, repeated, tag = "9")]
+    pub limits: ::prost::alloc::vec::Vec<PortLimits>,
+}
+/// How many requests some ports of a workload take.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PortLimits {
+    /// `namespace/name` of the policy.
+    #[prost(string, tag = "1")]
+    pub policy: ::prost::alloc::string::String,
+    /// The workload's ports.
+    #[prost(uint32, repeated, tag = "2")]
+    pub ports: ::prost::alloc::vec::Vec<u32>,
+    /// What it says.
+    #[prost(message, optional, tag = "3")]
+    pub limits: ::core::option::Option<RateLimits>,
 }
 /// A port of a workload or service.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -312,6 +328,235 @@ pub struct Hedging {
     /// Tries beside the first.
     #[prost(uint32, tag = "2")]
     pub max: u32,
+}
+/// A policy about single requests and connections; named
+/// `<parent>/<kind>.<namespace>.<name>`, with `:<section>` where it is for a part of its parent.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RequestPolicy {
+    /// `namespace/name` of the policy.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Creation, in seconds since 1970.
+    #[prost(uint64, tag = "2")]
+    pub created: u64,
+    /// `namespace/name` of a service, or `namespace/gateway:name`.
+    #[prost(string, tag = "3")]
+    pub parent: ::prost::alloc::string::String,
+    /// A part of the parent; unset for all of it.
+    #[prost(oneof = "request_policy::Section", tags = "4, 5, 6")]
+    pub section: ::core::option::Option<request_policy::Section>,
+    /// What is done.
+    #[prost(oneof = "request_policy::Effect", tags = "7, 8")]
+    pub effect: ::core::option::Option<request_policy::Effect>,
+}
+/// Nested message and enum types in `RequestPolicy`.
+pub mod request_policy {
+    /// A part of the parent; unset for all of it.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Section {
+        /// A port of a service.
+        #[prost(uint32, tag = "4")]
+        Port(u32),
+        /// A listener of a Gateway.
+        #[prost(string, tag = "5")]
+        Listener(::prost::alloc::string::String),
+        /// A route, or one rule of it.
+        #[prost(message, tag = "6")]
+        Route(super::RouteSection),
+    }
+    /// What is done.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Effect {
+        /// Faults made on purpose.
+        #[prost(message, tag = "7")]
+        Faults(super::Faults),
+        /// Limits on requests.
+        #[prost(message, tag = "8")]
+        Limits(super::RateLimits),
+    }
+}
+/// A route, or one rule of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RouteSection {
+    /// What it was written as.
+    #[prost(enumeration = "route::Kind", tag = "1")]
+    pub kind: i32,
+    /// `namespace/name`.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// The rule's name; unset for all rules.
+    #[prost(string, optional, tag = "3")]
+    pub rule: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Which requests are meant.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RequestCondition {
+    /// As routes match.
+    #[prost(message, optional, tag = "1")]
+    pub matched: ::core::option::Option<RouteMatch>,
+    /// SPIFFE IDs of callers, perhaps ended by `*`; empty for all.
+    #[prost(string, repeated, tag = "2")]
+    pub identities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Faults made on purpose.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Faults {
+    /// All that match take effect, in this order.
+    #[prost(message, repeated, tag = "1")]
+    pub faults: ::prost::alloc::vec::Vec<Fault>,
+    /// Seconds since 1970 from which on there are none.
+    #[prost(uint64, optional, tag = "2")]
+    pub until: ::core::option::Option<u64>,
+}
+/// A fault.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Fault {
+    /// Which requests it is for.
+    #[prost(message, optional, tag = "1")]
+    pub condition: ::core::option::Option<RequestCondition>,
+    /// Of so many requests so many meet it.
+    #[prost(uint32, tag = "2")]
+    pub numerator: u32,
+    /// So many requests.
+    #[prost(uint32, tag = "3")]
+    pub denominator: u32,
+    /// They wait.
+    #[prost(message, optional, tag = "4")]
+    pub delay: ::core::option::Option<::prost_types::Duration>,
+    /// Bytes of the response in a second.
+    #[prost(uint64, optional, tag = "8")]
+    pub bandwidth: ::core::option::Option<u64>,
+    /// They are answered in the application's stead.
+    #[prost(oneof = "fault::Abort", tags = "5, 6, 7")]
+    pub abort: ::core::option::Option<fault::Abort>,
+}
+/// Nested message and enum types in `Fault`.
+pub mod fault {
+    /// They are answered in the application's stead.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Abort {
+        /// With this HTTP status.
+        #[prost(uint32, tag = "5")]
+        HttpStatus(u32),
+        /// With this gRPC status.
+        #[prost(uint32, tag = "6")]
+        GrpcStatus(u32),
+        /// Not at all: the stream or connection breaks off.
+        #[prost(message, tag = "7")]
+        Reset(super::Reset),
+    }
+}
+/// Breaks a stream or connection off.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reset {}
+/// How many requests there may be.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RateLimits {
+    /// A request must be within all that match.
+    #[prost(message, repeated, tag = "1")]
+    pub limits: ::prost::alloc::vec::Vec<RateLimit>,
+    /// Whether responses say how much is left.
+    #[prost(bool, tag = "2")]
+    pub headers: bool,
+}
+/// How many requests of a kind there may be, counted by each proxy for itself.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RateLimit {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Which requests are counted.
+    #[prost(message, optional, tag = "2")]
+    pub condition: ::core::option::Option<RequestCondition>,
+    /// What tells those apart that are counted apart.
+    #[prost(message, repeated, tag = "3")]
+    pub key: ::prost::alloc::vec::Vec<RateLimitKey>,
+    /// So many.
+    #[prost(uint32, tag = "4")]
+    pub requests: u32,
+    /// In so much time.
+    #[prost(message, optional, tag = "5")]
+    pub per: ::core::option::Option<::prost_types::Duration>,
+    /// As many at once.
+    #[prost(uint32, tag = "6")]
+    pub burst: u32,
+    /// How it is counted.
+    #[prost(enumeration = "RateLimitAlgorithm", tag = "7")]
+    pub algorithm: i32,
+}
+/// A part of what tells requests apart.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RateLimitKey {
+    /// One of them.
+    #[prost(oneof = "rate_limit_key::Key", tags = "1, 2, 3")]
+    pub key: ::core::option::Option<rate_limit_key::Key>,
+}
+/// Nested message and enum types in `RateLimitKey`.
+pub mod rate_limit_key {
+    /// Parts of every request.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Part {
+        /// Not valid.
+        Unspecified = 0,
+        /// Who asks.
+        Identity = 1,
+        /// The address that it came from.
+        SourceIp = 2,
+        /// The path, without query.
+        Path = 3,
+        /// The method.
+        Method = 4,
+    }
+    impl Part {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "PART_UNSPECIFIED",
+                Self::Identity => "PART_IDENTITY",
+                Self::SourceIp => "PART_SOURCE_IP",
+                Self::Path => "PART_PATH",
+                Self::Method => "PART_METHOD",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "PART_UNSPECIFIED" => Some(Self::Unspecified),
+                "PART_IDENTITY" => Some(Self::Identity),
+                "PART_SOURCE_IP" => Some(Self::SourceIp),
+                "PART_PATH" => Some(Self::Path),
+                "PART_METHOD" => Some(Self::Method),
+                _ => None,
+            }
+        }
+    }
+    /// One of them.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Key {
+        /// The value of this header.
+        #[prost(string, tag = "1")]
+        Header(::prost::alloc::string::String),
+        /// The value of this cookie.
+        #[prost(string, tag = "2")]
+        Cookie(::prost::alloc::string::String),
+        /// A part that every request has.
+        #[prost(enumeration = "Part", tag = "3")]
+        Part(i32),
+    }
 }
 /// Bounds on connections.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1496,6 +1741,35 @@ impl FallbackOn {
             "FALLBACK_ON_TIMEOUT" => Some(Self::Timeout),
             "FALLBACK_ON_UNREACHABLE" => Some(Self::Unreachable),
             "FALLBACK_ON_SERVER_ERROR" => Some(Self::ServerError),
+            _ => None,
+        }
+    }
+}
+/// How requests are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RateLimitAlgorithm {
+    /// A bucket of tokens.
+    TokenBucket = 0,
+    /// This window and a share of the last one.
+    SlidingWindow = 1,
+}
+impl RateLimitAlgorithm {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::TokenBucket => "RATE_LIMIT_ALGORITHM_TOKEN_BUCKET",
+            Self::SlidingWindow => "RATE_LIMIT_ALGORITHM_SLIDING_WINDOW",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RATE_LIMIT_ALGORITHM_TOKEN_BUCKET" => Some(Self::TokenBucket),
+            "RATE_LIMIT_ALGORITHM_SLIDING_WINDOW" => Some(Self::SlidingWindow),
             _ => None,
         }
     }

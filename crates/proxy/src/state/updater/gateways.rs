@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use model::gateway::{GatewayName, Listener, StreamRoute};
+use model::request::{self, RequestPolicy};
 use model::resource::{Key, Kind, Resource, collection_of_gateway, gateway_of};
 use model::route::Route;
 use xds::client::Handle;
@@ -11,7 +12,7 @@ use xds::client::Handle;
 use crate::gateway::{Inputs, Listeners};
 
 /// A Gateway is complete when each of these has been answered.
-const PARTS: [Kind; 2] = [Kind::Route, Kind::StreamRoute];
+const PARTS: [Kind; 3] = [Kind::RequestPolicy, Kind::Route, Kind::StreamRoute];
 
 /// What is known of Gateways.
 #[derive(Default)]
@@ -19,6 +20,7 @@ pub(super) struct Gateways {
     listeners: BTreeMap<Key, Arc<Listener>>,
     routes: BTreeMap<Key, Arc<Route>>,
     streams: BTreeMap<Key, Arc<StreamRoute>>,
+    policies: BTreeMap<Key, Arc<RequestPolicy>>,
     /// Those that have listeners, and what of their routes has been answered.
     answered: HashMap<GatewayName, HashSet<Kind>>,
     /// Whether it has been answered which listeners there are.
@@ -40,9 +42,15 @@ impl Gateways {
             Some(Resource::StreamRoute(route)) => {
                 self.streams.insert(key.clone(), Arc::new(route.clone()));
             }
+            Some(Resource::RequestPolicy(policy))
+                if matches!(policy.parent, request::Parent::Gateway(_)) =>
+            {
+                self.policies.insert(key.clone(), Arc::new(policy.clone()));
+            }
             Some(_) => {}
             None => {
                 self.streams.remove(key);
+                self.policies.remove(key);
                 self.listeners.remove(key);
                 self.routes.remove(key);
             }
@@ -94,10 +102,12 @@ impl Gateways {
         }
         let routes: Vec<Arc<Route>> = self.routes.values().cloned().collect();
         let streams: Vec<Arc<StreamRoute>> = self.streams.values().cloned().collect();
+        let policies: Vec<Arc<RequestPolicy>> = self.policies.values().cloned().collect();
         let inputs = Inputs {
             listeners: &listeners,
             routes: &routes,
             streams: &streams,
+            policies: &policies,
         };
         Listeners::compile(&inputs, before)
     }

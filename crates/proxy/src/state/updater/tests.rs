@@ -68,6 +68,14 @@ fn keyed(resource: Resource) -> (Key, Arc<Resource>) {
     (resource.key(), Arc::new(resource))
 }
 
+/// What belongs to a service.
+const COLLECTIONS: [Kind; 4] = [
+    Kind::Endpoint,
+    Kind::TrafficPolicy,
+    Kind::RequestPolicy,
+    Kind::Route,
+];
+
 fn empty(kind: Kind, of: &str) -> Key {
     Key::new(kind, collection_of(&name(of)))
 }
@@ -78,7 +86,11 @@ fn tell(updater: &mut Updater, of: &str, address: &str, endpoints: Vec<Resource>
     upserts.extend(endpoints.into_iter().map(keyed));
     updater.apply(
         &upserts,
-        &[empty(Kind::TrafficPolicy, of), empty(Kind::Route, of)],
+        &[
+            empty(Kind::TrafficPolicy, of),
+            empty(Kind::RequestPolicy, of),
+            empty(Kind::Route, of),
+        ],
     );
 }
 
@@ -101,7 +113,10 @@ async fn a_service_is_served_only_when_all_of_it_is_known() {
     );
     updater.apply(
         &[keyed(endpoint("shop/a", "shop/a-0", 1))],
-        &[empty(Kind::TrafficPolicy, "shop/a")],
+        &[
+            empty(Kind::TrafficPolicy, "shop/a"),
+            empty(Kind::RequestPolicy, "shop/a"),
+        ],
     );
     assert!(
         found(&state, "shop/a").is_none(),
@@ -125,8 +140,7 @@ async fn a_lookup_waits_for_the_answer_and_remembers_that_there_is_none() {
         );
     let want = wants.recv().await.expect("asked");
     updater.want(&want);
-    let missing =
-        [Kind::Endpoint, Kind::TrafficPolicy, Kind::Route].map(|kind| empty(kind, "shop/none"));
+    let missing = COLLECTIONS.map(|kind| empty(kind, "shop/none"));
     updater.apply(&[], &missing);
     updater.apply(&[], &[Key::new(Kind::Service, "shop/none")]);
     assert!(asked.await.expect("no panic"));
@@ -218,6 +232,7 @@ async fn an_address_leads_to_its_service_or_workload() {
         locality: Locality::default(),
         tunnel: Tunnel::Tulle { port: 15008 },
         mtls: Mtls::default(),
+        limits: Vec::new(),
     });
     updater.apply(
         &[keyed(workload)],
@@ -254,8 +269,7 @@ async fn names_that_do_not_exist_take_up_bounded_room() {
     for n in 0..3 * ABSENT_LIMIT {
         let of = format!("shop/none-{n}");
         updater.want_service(&name(&of));
-        let missing =
-            [Kind::Endpoint, Kind::TrafficPolicy, Kind::Route].map(|kind| empty(kind, &of));
+        let missing = COLLECTIONS.map(|kind| empty(kind, &of));
         updater.apply(&[], &missing);
         updater.apply(&[], &[Key::new(Kind::Service, of.as_str())]);
     }

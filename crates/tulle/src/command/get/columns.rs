@@ -46,6 +46,8 @@ fn columns(kind: ObjectKind) -> &'static [&'static str] {
         | ObjectKind::TlsRoute
         | ObjectKind::TcpRoute
         | ObjectKind::UdpRoute => &["PARENTS", "BACKENDS", "ACCEPTED", "RESOLVED", "PROGRAMMED"],
+        ObjectKind::FaultPolicy => &["TARGETS", "FAULTS", "UNTIL", "ACCEPTED", "PROGRAMMED"],
+        ObjectKind::RateLimitPolicy => &["TARGETS", "LIMITS", "ACCEPTED", "PROGRAMMED"],
         ObjectKind::TrafficPolicy
         | ObjectKind::AuthenticationPolicy
         | ObjectKind::BackendTlsPolicy
@@ -88,6 +90,22 @@ fn cells(kind: ObjectKind, object: &Value) -> Vec<String> {
             backends(object),
             condition(object, "Accepted"),
             condition(object, "ResolvedRefs"),
+            condition(object, "Programmed"),
+        ],
+        ObjectKind::FaultPolicy => vec![
+            join(array(object, "/spec/targetRefs").map(reference)),
+            join(array(object, "/spec/faults").map(fault)),
+            until(object),
+            condition(object, "Accepted"),
+            condition(object, "Programmed"),
+        ],
+        ObjectKind::RateLimitPolicy => vec![
+            join(array(object, "/spec/targetRefs").map(reference)),
+            join(
+                array(object, "/spec/limits")
+                    .map(|limit| format!("{}/{}", text(limit, "/requests"), text(limit, "/per"))),
+            ),
+            condition(object, "Accepted"),
             condition(object, "Programmed"),
         ],
         ObjectKind::TrafficPolicy
@@ -177,6 +195,36 @@ fn reference(value: &Value) -> String {
     match value.get("kind").and_then(Value::as_str) {
         Some("Service") | None => name,
         Some(kind) => format!("{kind}/{name}"),
+    }
+}
+
+/// `10%:delay+abort`.
+fn fault(value: &Value) -> String {
+    let does = ["delay", "abort", "bandwidth"];
+    let does: Vec<&str> = does
+        .into_iter()
+        .filter(|field| value.get(field).is_some())
+        .collect();
+    let percent = value.get("percent").and_then(Value::as_f64);
+    format!("{}%:{}", percent.unwrap_or(100.0), does.join("+"))
+}
+
+/// When it ends: for good, that is, if it has.
+fn until(object: &Value) -> String {
+    let parse = |text: &str| {
+        time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()
+    };
+    let said = conditions(object).into_iter().find_map(|c| {
+        let message = c.get("message")?.as_str()?;
+        let (_, until) = message.split_once("in force until ")?;
+        Some(until.to_owned())
+    });
+    match said {
+        Some(until) if parse(&until).is_some_and(|at| at <= time::OffsetDateTime::now_utc()) => {
+            format!("{until} (over)")
+        }
+        Some(until) => until,
+        None => "-".to_owned(),
     }
 }
 

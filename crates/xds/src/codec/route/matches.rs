@@ -9,7 +9,7 @@ use crate::proto::v1;
 use v1::route_match::Path;
 use v1::value_match::Value;
 
-pub(super) fn to_message(m: &Match) -> v1::RouteMatch {
+pub(in crate::codec) fn to_message(m: &Match) -> v1::RouteMatch {
     v1::RouteMatch {
         path: Some(match &m.path {
             PathMatch::Exact(path) => Path::PathExact(path.clone()),
@@ -41,7 +41,7 @@ fn value_to_message(name: &str, value: &ValueMatch) -> v1::ValueMatch {
     }
 }
 
-pub(super) fn from_message(message: v1::RouteMatch) -> Result<Match> {
+pub(in crate::codec) fn from_message(message: v1::RouteMatch) -> Result<Match> {
     let headers = each("headers", message.headers, |header| {
         Ok(HeaderMatch {
             name: parse::<HeaderName>("name", &header.name)?,

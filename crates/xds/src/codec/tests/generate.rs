@@ -1,6 +1,7 @@
 //! Generated resources of all kinds.
 
 mod gateway;
+mod request;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use model::traffic::{
     self, Algorithm, Connections, FailurePercentage, Fallback, FallbackOn, Hedging,
     OutlierDetection, ProxyVersion, StaticResponse, SuccessRate, TrafficPolicy,
 };
-use model::workload::{Locality, Mtls, MtlsMode, Tunnel, Workload, WorkloadPort};
+use model::workload::{Locality, Mtls, MtlsMode, PortLimits, Tunnel, Workload, WorkloadPort};
 use model::{SpiffeId, TrustDomain};
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
@@ -39,6 +40,7 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
         service().prop_map(Resource::Service),
         endpoint().prop_map(Resource::Endpoint),
         policy().prop_map(Resource::TrafficPolicy),
+        request::policy().prop_map(Resource::RequestPolicy),
         route().prop_map(Resource::Route),
         gateway::backend_tls().prop_map(Resource::BackendTls),
         gateway::listener().prop_map(Resource::Listener),
@@ -150,13 +152,18 @@ prop_compose! {
         tunnel in tunnel(),
         mode in mode(),
         port_modes in btree_map(port(), mode(), 0..3),
+        limits in vec((name(), vec(port(), 0..3), request::limits()), 0..2),
     ) -> Workload {
         let ports = ports
             .into_iter()
             .map(|(name, number, protocol)| WorkloadPort { name, number, protocol })
             .collect();
         let mtls = Mtls { mode, ports: port_modes };
-        Workload { name, addresses, ports, identity, labels, locality, tunnel, mtls }
+        let limits = limits
+            .into_iter()
+            .map(|(policy, ports, limits)| PortLimits { policy, ports, limits })
+            .collect();
+        Workload { name, addresses, ports, identity, labels, locality, tunnel, mtls, limits }
     }
 }
 
