@@ -115,7 +115,14 @@ async fn serve(
             let tables = table.tables().map(Arc::as_ref);
             let (whose, port) = (table.name(), entrance.port);
             let policies = table.policies();
-            let mut way = match decide(tables, whose, port, policies, &worker.snapshot().mesh, exchange)? {
+            let mut way = match decide(
+                tables,
+                whose,
+                port,
+                policies,
+                &worker.snapshot().mesh,
+                exchange,
+            )? {
                 Routed::Reply(reply) => return Ok(Served::Reply(reply)),
                 Routed::Send(way) => way,
             };

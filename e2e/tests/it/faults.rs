@@ -251,3 +251,49 @@ fn a_policy_that_comes_and_goes_costs_no_request() {
     }
     load.stop_without_failures();
 }
+
+#[test]
+fn a_gateway_tells_grpc_clients_of_faults_and_limits_in_their_words() {
+    let mesh = Mesh::start();
+    let (_echo, listener) = mesh.bound("echo", "echo", "/grpc", &[]);
+    let to = listener.local_addr().unwrap().port();
+    grpc::serve(listener, grpc::Echo("a"));
+    mesh.wait_ready("echo");
+    let port = free_port();
+    mesh.apply(&entrance("web", port, "echo", to));
+    let _edge = Edge::start(&mesh, "edge");
+    mesh.apply(&policy(
+        "{group: gateway.networking.k8s.io, kind: Gateway, name: web, sectionName: http}",
+        "faults: [{match: {path: /test.Echo/Unary}, abort: {httpStatus: 404}}]",
+    ));
+    mesh.apply(
+        "{apiVersion: tulle.dev/v1alpha1, kind: RateLimitPolicy, metadata: {name: few}, spec: \
+         {targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: all}], \
+         limits: [{match: {path: /test.Echo/Who}, requests: 1, per: 1h}]}}",
+    );
+    grpc::runtime().block_on(async {
+        let deadline = std::time::Instant::now() + SOON;
+        for (method, code, reason) in [
+            ("Unary", tonic::Code::Unimplemented, "fault_injected"),
+            ("Who", tonic::Code::ResourceExhausted, "rate_limited"),
+        ] {
+            loop {
+                let asked = match grpc::client_at(([127, 0, 0, 1], port).into(), "a").await {
+                    Ok(mut client) => grpc::unary(&mut client, method, "x").await,
+                    Err(error) => Err(tonic::Status::unavailable(error)),
+                };
+                match asked {
+                    Err(status) if status.code() == code => {
+                        assert!(status.message().contains(reason), "{status}");
+                        break;
+                    }
+                    other => assert!(std::time::Instant::now() < deadline, "{other:?}"),
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        let address = ([127, 0, 0, 1], port).into();
+        let mut client = grpc::client_at(address, "a").await.unwrap();
+        assert_eq!(grpc::unary(&mut client, "WhoElse", "x").await.unwrap(), "a");
+    });
+}

@@ -233,7 +233,11 @@ fn a_window_says_when_there_is_more() {
     assert!(!refused.allowed);
     assert_eq!(refused.retry_after, Duration::from_secs(6));
     let just = Duration::from_secs(90);
-    assert!(!state.take(&limit, Duration::from_nanos(89_999_999_999)).allowed);
+    assert!(
+        !state
+            .take(&limit, Duration::from_nanos(89_999_999_999))
+            .allowed
+    );
     assert!(state.take(&limit, just).allowed);
 }
 
