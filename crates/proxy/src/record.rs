@@ -278,6 +278,11 @@ impl Exchange {
         self.0.begun
     }
 
+    /// Whom it came from, as far as that is believed.
+    pub(crate) fn caller(&self) -> SocketAddr {
+        self.0.caller
+    }
+
     /// Somebody who is believed says that the request came from there.
     pub(crate) fn set_caller(&mut self, address: SocketAddr) {
         self.0.caller = address;
