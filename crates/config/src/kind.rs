@@ -3,6 +3,7 @@
 pub mod authentication_policy;
 pub mod backend;
 pub mod backend_tls_policy;
+pub mod balancing;
 pub mod endpoint_slice;
 pub mod fault_policy;
 pub mod filter;

@@ -21,20 +21,13 @@ pub(crate) const KINDS: &[&str] = &[
 
 /// Fields by the shape (the Rust struct) that would have them.
 const FIELDS: &[(&str, &[&str])] = &[
-    (
-        "ServiceSpec",
-        &[
-            "externalName",
-            "publishNotReadyAddresses",
-            "trafficDistribution",
-        ],
-    ),
+    ("ServiceSpec", &["externalName", "publishNotReadyAddresses"]),
     ("WorkloadSpec", &["healthCheck"]),
     ("HttpFilter", &["externalAuth", "extensionRef"]),
     ("GrpcFilter", &["extensionRef"]),
     ("TrafficPolicySpec", &["healthCheck", "adaptiveConcurrency"]),
     ("Fallback", &["cache"]),
-    ("LoadBalancer", &["hash", "slowStart", "locality"]),
+    ("LocalityPreference", &["priorities", "failover"]),
     (
         "Connections",
         &["maxPendingRequests", "maxRequestsPerConnection"],
@@ -50,8 +43,8 @@ const FIELDS: &[(&str, &[&str])] = &[
 const VALUES: &[(&str, &[&str])] = &[
     ("HttpFilterType", &["ExternalAuth", "ExtensionRef"]),
     ("GrpcFilterType", &["ExtensionRef"]),
-    ("Algorithm", &["PeakEwma", "RingHash", "Maglev"]),
     ("LimitScope", &["Global"]),
+    ("TrafficDistribution", &["PreferSameNode"]),
     ("ServiceType", &["ExternalName"]),
     ("Transport", &["SCTP"]),
     ("SessionAffinity", &["ClientIP"]),

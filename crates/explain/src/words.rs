@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::balancing::{HashKey, LoadBalancer, LocalityMode};
 use model::request::{Abort, Algorithm, Condition, Fault, Key, Limit};
 use model::retry;
 use model::route::{
@@ -272,8 +273,8 @@ pub(crate) fn limits(
         ),
         (
             "load balancing",
-            format!("{:?}", policy.algorithm),
-            format!("{:?}", usual.algorithm),
+            balancer(&policy.balancer),
+            balancer(&usual.balancer),
         ),
         ("outlier detection", outlier(policy), outlier(&usual)),
         ("hedging", hedging(policy), hedging(&usual)),
@@ -317,6 +318,47 @@ fn failure(on: FallbackOn) -> &'static str {
         FallbackOn::Timeout => "timeout",
         FallbackOn::Unreachable => "unreachable",
         FallbackOn::ServerError => "5xx",
+    }
+}
+
+/// The algorithm and all that is said with it.
+fn balancer(balancer: &LoadBalancer) -> String {
+    let mut text = balancer.algorithm.as_str().to_owned();
+    let mut add = |more: &str| {
+        text.push_str(", ");
+        text.push_str(more);
+    };
+    if balancer.algorithm.hashes() {
+        let keys: Vec<String> = balancer.hash.iter().map(hash_key).collect();
+        add(&format!("by {}", keys.join(", else ")));
+    }
+    if let Some(slow) = &balancer.slow_start {
+        let part = slow.min_weight_percent;
+        add(&format!("slow start from {part} % in {:?}", slow.window));
+    }
+    match balancer.panic_threshold {
+        None => {}
+        Some(0) => add("never in panic"),
+        Some(percent) => add(&format!("panic below {percent} % usable")),
+    }
+    match &balancer.locality {
+        None => {}
+        Some(LocalityMode::None) => add("wherever they are"),
+        Some(LocalityMode::Failover) => add("the nearest first"),
+        Some(LocalityMode::Weighted(_)) => add("localities by weight"),
+    }
+    text
+}
+
+fn hash_key(key: &HashKey) -> String {
+    match key {
+        HashKey::Header(name) => format!("header {name}"),
+        HashKey::Cookie(cookie) => match cookie.ttl {
+            None => format!("cookie {}", cookie.name),
+            Some(ttl) => format!("cookie {} (given for {ttl:?})", cookie.name),
+        },
+        HashKey::Query(name) => format!("query parameter {name}"),
+        HashKey::SourceIp => "client address".to_owned(),
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Group {
     ejected: AtomicU32,
     /// Milliseconds at which rates were last compared.
     compared: AtomicU64,
+    /// Counts ejections and their ends.
+    changes: AtomicU32,
 }
 
 impl Group {
@@ -88,6 +90,11 @@ impl Group {
                 .is_ok()
     }
 
+    /// Another number whenever an ejection has begun or been found over.
+    pub fn changes(&self) -> u32 {
+        self.changes.load(Relaxed)
+    }
+
     /// Takes a place among the ejected, if the share allows for one more.
     fn take_place(&self, max_percent: u32) -> bool {
         let members = u64::from(self.members.load(Relaxed));
@@ -100,6 +107,7 @@ impl Group {
 
     fn free_place(&self) {
         self.ejected.fetch_sub(1, Relaxed);
+        self.changes.fetch_add(1, Relaxed);
     }
 }
 
@@ -160,6 +168,12 @@ impl Record {
             self.forgive();
         }
         false
+    }
+
+    /// When the ejection ends that it holds a place for.
+    pub fn back(&self) -> Option<Duration> {
+        let (until, holds) = unpack(self.ejection.load(Relaxed));
+        holds.then(|| Duration::from_millis(until))
     }
 
     /// Adds a success; costs three loads as long as all goes well, where no rates are compared.
@@ -248,6 +262,7 @@ impl Record {
             return None;
         }
         self.count.store(count, Relaxed);
+        self.group.changes.fetch_add(1, Relaxed);
         self.forgive();
         Some(length)
     }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend_tls;
+pub mod balancing;
 pub mod endpoint;
 pub mod gateway;
 pub mod hostname;

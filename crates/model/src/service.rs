@@ -16,6 +16,9 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// `None` for an ordinary service; clients of a headless one reach its endpoints' addresses.
     pub headless: bool,
+    /// Whether clients go to the nearest endpoints where no policy says otherwise
+    /// (`trafficDistribution`).
+    pub near: bool,
 }
 
 /// A port of a service.

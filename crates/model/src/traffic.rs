@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::balancing::LoadBalancer;
 use crate::name::{ObjectName, ServiceName};
 use crate::retry;
 
@@ -18,7 +19,7 @@ pub struct TrafficPolicy {
     /// Seconds since 1970 at which it was created: older policies win.
     pub created: u64,
     /// How an endpoint is chosen.
-    pub load_balancer: Option<Algorithm>,
+    pub load_balancer: Option<LoadBalancer>,
     /// Bounds on connections.
     pub connections: Connections,
     /// When an endpoint is left alone for a while.
@@ -77,18 +78,6 @@ pub struct Hedging {
     pub delay: Duration,
     /// Tries beside the first.
     pub max: u32,
-}
-
-/// How an endpoint is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Algorithm {
-    /// Of two drawn at random, the one with fewer requests in flight for its weight.
-    #[default]
-    LeastRequest,
-    /// One after the other.
-    RoundRobin,
-    /// Any.
-    Random,
 }
 
 /// Bounds on connections and requests, for each proxy.

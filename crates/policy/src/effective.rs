@@ -9,9 +9,11 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::balancing::{LoadBalancer, LocalityMode};
 use model::retry;
 use model::route::Rule;
-use model::traffic::{Algorithm, Fallback, Hedging, OutlierDetection, ProxyVersion, TrafficPolicy};
+use model::service::Service;
+use model::traffic::{Fallback, Hedging, OutlierDetection, ProxyVersion, TrafficPolicy};
 
 /// To connect and finish the TLS handshake, where nobody said otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,8 +27,8 @@ pub const MAX_REQUESTS: u32 = 8192;
 /// Everything that governs requests to one port of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
-    /// How an endpoint is chosen.
-    pub algorithm: Algorithm,
+    /// How an endpoint is chosen: all of it from one policy, whose parts are made for each other.
+    pub balancer: LoadBalancer,
     /// To connect and finish the TLS handshake.
     pub connect_timeout: Duration,
     /// After which an unused connection is closed; `None`: never.
@@ -70,7 +72,7 @@ impl Default for Effective {
     /// What holds where there is no policy. Requests have no time limit, as in Gateway API.
     fn default() -> Self {
         Self {
-            algorithm: Algorithm::default(),
+            balancer: LoadBalancer::default(),
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout: Some(IDLE_TIMEOUT),
             max_connections: MAX_CONNECTIONS,
@@ -103,7 +105,10 @@ impl Effective {
         let idle_timeout = pick(&ranked, |p| p.connections.idle_timeout);
         let outlier = pick(&ranked, |p| p.outlier_detection);
         Self {
-            algorithm: pick(&ranked, |p| p.load_balancer).unwrap_or(first.algorithm),
+            balancer: ranked
+                .iter()
+                .find_map(|p| p.load_balancer.clone())
+                .unwrap_or(first.balancer),
             connect_timeout: connect_timeout
                 .and_then(positive)
                 .unwrap_or(first.connect_timeout),
@@ -123,6 +128,16 @@ impl Effective {
                 .unwrap_or(first.retry),
             hedging: pick(&ranked, |p| p.hedging).filter(|hedging| hedging.max > 0),
             fallback: ranked.iter().find_map(|p| p.fallback.clone()).map(Box::new),
+        }
+    }
+
+    /// Where the endpoints of a service are looked for: where the policy says, else where the Service
+    /// does.
+    pub fn locality(&self, service: &Service) -> &LocalityMode {
+        match &self.balancer.locality {
+            Some(mode) => mode,
+            None if service.near => &LocalityMode::Failover,
+            None => &LocalityMode::None,
         }
     }
 
@@ -162,6 +177,7 @@ fn can_eject(settings: OutlierDetection) -> Option<OutlierDetection> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::balancing::Algorithm;
     use model::name::ObjectName;
     use model::route::Timeouts as RuleTimeouts;
     use model::traffic::{Connections, Timeouts};
@@ -232,11 +248,14 @@ mod tests {
         let mut second = policy("b", None, 1);
         second.connections.max_connections = Some(9);
         second.connections.max_requests = Some(0);
-        second.load_balancer = Some(Algorithm::Random);
+        second.load_balancer = Some(LoadBalancer {
+            algorithm: Algorithm::Random,
+            ..LoadBalancer::default()
+        });
         let merged = Effective::merge(&[Arc::new(second), Arc::new(first)], 80);
         assert_eq!(merged.max_connections, 7);
         assert_eq!(merged.max_requests, u32::MAX);
-        assert_eq!(merged.algorithm, Algorithm::Random);
+        assert_eq!(merged.balancer.algorithm, Algorithm::Random);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod effective;
 pub mod filter;
 pub mod gateway;
 pub mod host;
+pub mod locality;
 pub mod path;
 pub mod request;
 pub mod route;

@@ -32,6 +32,7 @@ use wire::Fields;
 
 use index::Index;
 
+pub use condition::query_value;
 pub use impossible::impossible;
 pub use stream::stream;
 

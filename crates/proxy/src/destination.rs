@@ -6,22 +6,28 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use lb::budget::Budget;
+use lb::ewma::Peak;
 use lb::outlier::{self, Group, Record};
-use lb::{Balancer, Candidates, Standing};
+use lb::slow_start;
+use lb::spread::{Rule, Spread};
+use lb::table::Table;
+use lb::{Balancer, Candidates, Choice, Lookup, Standing};
 use model::backend_tls::BackendTls;
+use model::balancing::{Algorithm, LocalityMode, SlowStart};
 use model::endpoint::{self, Health};
 use model::request::RequestPolicy;
 use model::route::Route;
 use model::service::{Protocol, Service};
 use model::traffic::{OutlierDetection, TrafficPolicy};
-use model::workload::Tunnel;
+use model::workload::{Locality, Tunnel};
 use model::{ServiceName, SpiffeId};
 use policy::effective::Effective;
+use policy::locality;
 use policy::request::Here;
 use policy::route::RouteTable;
 
@@ -46,6 +52,8 @@ pub(crate) struct Live {
     outliers: Arc<Group>,
     connections: Arc<Connections>,
     last_used: AtomicU64,
+    /// Whether its endpoints have ever been known.
+    known: AtomicBool,
 }
 
 /// Connections to the endpoints of a destination, those of all workers.
@@ -76,9 +84,16 @@ pub(crate) struct PortView {
     pub(crate) policy: Effective,
     /// Faults and limits.
     pub(crate) requests: Policies,
-    /// Those that serve this port.
+    /// Those that serve this port; those of one group of [`PortView::spread`] side by side.
     pub(crate) endpoints: Vec<Candidate>,
     heaviest: u32,
+    /// Never used twice.
+    id: u64,
+    /// For algorithms that hash.
+    table: Option<Arc<Table>>,
+    /// How traffic is spread over them by where they are, and when health counts for nothing.
+    spread: Option<Spread>,
+    outliers: Arc<Group>,
 }
 
 /// An endpoint of a port. What choosing asks stands side by side for all of them: with many endpoints
@@ -88,7 +103,7 @@ pub(crate) struct Candidate {
     weight: u32,
     /// The endpoint's own number of the port.
     pub(crate) port: u16,
-    healthy: bool,
+    health: Health,
     pub(crate) endpoint: Arc<Endpoint>,
 }
 
@@ -110,9 +125,16 @@ pub(crate) struct Endpoint {
 pub(crate) struct EndpointLive {
     pub(crate) in_flight: AtomicU32,
     pub(crate) outlier: Record,
+    /// How soon it answers; kept only where it is asked for.
+    pub(crate) latency: Peak,
+    /// Milliseconds at which it came, or was well again; [`ALWAYS`] where it was there first.
+    since: AtomicU64,
     /// To all endpoints of the destination.
     connections: Arc<Connections>,
 }
+
+/// An endpoint that the proxy found when it came to know the destination is not new for that.
+const ALWAYS: u64 = u64::MAX;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -135,6 +157,7 @@ impl Destination {
                 outliers: Group::new(),
                 connections: Arc::default(),
                 last_used: AtomicU64::new(seconds()),
+                known: AtomicBool::new(false),
             },
         }
     }
@@ -145,9 +168,10 @@ impl Destination {
     }
 
     /// Puts a new configuration in force. Endpoints that are still there keep their live state,
-    /// and those that did not change at all their connections.
+    /// and those that did not change at all their connections. `own` is where this proxy is.
     pub(crate) fn update(
         &self,
+        own: &Locality,
         service: &Service,
         endpoints: &[Arc<endpoint::Endpoint>],
         policies: (&[Arc<TrafficPolicy>], &[Arc<RequestPolicy>]),
@@ -157,6 +181,7 @@ impl Destination {
         let before = self.view.load();
         let (policies, requests) = policies;
         let requests = Compiled::new(requests.iter().map(Arc::as_ref), &before.limiters);
+        let first = !self.live.known.swap(true, Ordering::Relaxed);
         let known: HashMap<_, _> = before
             .endpoints
             .iter()
@@ -181,8 +206,14 @@ impl Destination {
                     old.config.addresses == config.addresses && old.config.tunnel == config.tunnel
                 };
                 let live = match old.filter(stays) {
-                    Some(old) => Arc::clone(&old.live),
-                    None => EndpointLive::new(&self.live.outliers, &self.live.connections),
+                    Some(old) => {
+                        old.live.note_health(old.config.health, config.health);
+                        Arc::clone(&old.live)
+                    }
+                    None => {
+                        let since = if first { ALWAYS } else { millis() };
+                        EndpointLive::new(&self.live.outliers, &self.live.connections, since)
+                    }
                 };
                 let mut endpoint = Endpoint::new(config, live);
                 endpoint.outside = tls;
@@ -194,7 +225,7 @@ impl Destination {
             .iter()
             .map(|port| {
                 let before = before.port(port.number);
-                let serving: Vec<_> = endpoints
+                let mut serving: Vec<_> = endpoints
                     .iter()
                     .filter_map(|e| {
                         let target = *e.config.ports.get(&port.number)?;
@@ -202,15 +233,24 @@ impl Destination {
                         Some(Candidate::new(&own, target))
                     })
                     .collect();
+                let policy = Effective::merge(policies, port.number);
+                let mode = policy.locality(service);
+                let spread = group(&mut serving, mode, policy.balancer.panic_threshold, own);
+                let slow = policy.balancer.slow_start.is_some();
+                let heaviest = serving.iter().map(|c| c.whole(slow)).max().unwrap_or(1);
                 PortView {
                     number: port.number,
                     protocol: port.protocol,
                     routes: RouteTable::compile(routes, port.number),
                     stream: policy::route::stream(routes, port.number, false).cloned(),
                     datagrams: policy::route::stream(routes, port.number, true).cloned(),
-                    policy: Effective::merge(policies, port.number),
                     requests: requests.at(Here::Port(port.number)),
-                    heaviest: serving.iter().map(|c| c.weight).max().unwrap_or(1),
+                    heaviest,
+                    id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+                    table: table(policy.balancer.algorithm, &serving, before),
+                    spread,
+                    outliers: Arc::clone(&self.live.outliers),
+                    policy,
                     endpoints: serving,
                 }
             })
@@ -272,10 +312,11 @@ impl View {
 
 impl PortView {
     /// Picks an endpoint, none of `tried` (by id) while another is left. `None`: there is none that
-    /// may be chosen at all.
+    /// may be chosen at all. `hash` is what the request is told from others by, if it can be.
     pub(crate) fn pick<'a>(
         &'a self,
         balancer: &mut Balancer,
+        hash: Option<u64>,
         tried: &[u64],
         now: Instant,
     ) -> Option<(&'a Arc<Endpoint>, u16)> {
@@ -285,7 +326,19 @@ impl PortView {
             port: self,
             now: at(now),
         };
-        let index = balancer.choose(self.policy.algorithm, &hosts, &tried, &mut rand::rng())?;
+        let lookup = self.table.as_ref().map(|table| Lookup {
+            table,
+            // What has nothing to be told by goes anywhere, as in Envoy.
+            hash: hash.unwrap_or_else(rand::random),
+        });
+        let choice = match (self.policy.balancer.algorithm, &lookup) {
+            (Algorithm::LeastRequest, _) => Choice::LeastRequest,
+            (Algorithm::RoundRobin, _) => Choice::RoundRobin,
+            (Algorithm::PeakEwma, _) => Choice::PeakEwma,
+            (_, Some(lookup)) => Choice::Hashed(lookup),
+            (_, None) => Choice::Random,
+        };
+        let index = balancer.choose(choice, &hosts, &tried, &mut rand::rng())?;
         let candidate = self.endpoints.get(index)?;
         Some((&candidate.endpoint, candidate.port))
     }
@@ -302,6 +355,70 @@ impl PortView {
         let usable = hosts.standing(index) == Standing::Usable;
         usable.then_some((&candidate.endpoint, candidate.port))
     }
+}
+
+/// Brings endpoints of one group together, and says how traffic is spread over the groups. `None`
+/// where there is nothing to say: then health is looked at endpoint by endpoint.
+fn group(
+    serving: &mut [Candidate],
+    mode: &LocalityMode,
+    panic_threshold: Option<u32>,
+    own: &Locality,
+) -> Option<Spread> {
+    fn place(candidate: &Candidate) -> &Locality {
+        &candidate.endpoint.config.locality
+    }
+    match mode {
+        LocalityMode::Failover if locality::is_known(own) => {
+            let distance = |c: &Candidate| locality::distance(own, place(c));
+            serving.sort_by_key(distance);
+            let size = |group| serving.iter().filter(|c| distance(c) == group).count();
+            let sizes: Vec<_> = (0..locality::DISTANCES).map(size).collect();
+            Some(Spread::new(sizes, Rule::Failover, panic_threshold))
+        }
+        LocalityMode::Weighted(given) => {
+            serving.sort_by(|a, b| {
+                let key = |c| (&place(c).region, &place(c).zone);
+                key(a).cmp(&key(b))
+            });
+            let weights = locality::weights(given, serving.iter().map(place));
+            let size = |(region, zone): &(&str, &str)| {
+                let here = |c: &&Candidate| place(c).region == *region && place(c).zone == *zone;
+                serving.iter().filter(here).count()
+            };
+            let sizes: Vec<_> = weights.keys().map(size).collect();
+            let rule = Rule::Weighted(weights.into_values().collect());
+            Some(Spread::new(sizes, rule, panic_threshold))
+        }
+        _ if panic_threshold.is_some() => {
+            let sizes = [serving.len()];
+            Some(Spread::new(sizes, Rule::Failover, panic_threshold))
+        }
+        _ => None,
+    }
+}
+
+/// The table that an algorithm needs; the one before where nothing has changed that it is made of.
+fn table(
+    algorithm: Algorithm,
+    serving: &[Candidate],
+    before: Option<&PortView>,
+) -> Option<Arc<Table>> {
+    if !algorithm.hashes() {
+        return None;
+    }
+    // Names alone: where the endpoints are, and since when, must not matter.
+    let names: Vec<String> = serving
+        .iter()
+        .map(|c| c.endpoint.config.workload.to_string())
+        .collect();
+    let weights = serving.iter().map(|c| c.weight);
+    let members: Vec<_> = names.iter().map(String::as_str).zip(weights).collect();
+    let known = before.and_then(|before| before.table.as_ref());
+    if let Some(known) = known.filter(|table| table.is_of(algorithm, &members)) {
+        return Some(Arc::clone(known));
+    }
+    Table::build(algorithm, &members).map(Arc::new)
 }
 
 /// The endpoint as one port of the service has it. Ports that lead to the same port of an endpoint
@@ -377,7 +494,11 @@ impl Candidates for Hosts<'_> {
     }
 
     fn weight(&self, index: usize) -> u32 {
-        self.port.endpoints[index].weight
+        let candidate = &self.port.endpoints[index];
+        match &self.port.policy.balancer.slow_start {
+            None => candidate.weight,
+            Some(settings) => candidate.warmed(settings, self.now),
+        }
     }
 
     fn load(&self, index: usize) -> u32 {
@@ -387,17 +508,37 @@ impl Candidates for Hosts<'_> {
 
     fn standing(&self, index: usize) -> Standing {
         let candidate = &self.port.endpoints[index];
-        if !candidate.healthy {
-            Standing::Excluded
-        } else if candidate.live.outlier.ejected(self.now) {
-            Standing::Ejected
-        } else {
-            Standing::Usable
+        match candidate.health {
+            Health::Healthy if candidate.live.outlier.ejected(self.now) => Standing::Ejected,
+            Health::Healthy => Standing::Usable,
+            Health::Unhealthy => Standing::Unhealthy,
+            Health::Draining => Standing::Excluded,
         }
     }
 
     fn heaviest(&self) -> u32 {
         self.port.heaviest
+    }
+
+    fn cost(&self, index: usize) -> f64 {
+        let live = &self.port.endpoints[index].live;
+        live.latency.cost(self.load(index), self.now)
+    }
+
+    fn spread(&self) -> Option<&Spread> {
+        self.port.spread.as_ref()
+    }
+
+    fn stamp(&self) -> (u64, u32) {
+        (self.port.id, self.port.outliers.changes())
+    }
+
+    fn back(&self, index: usize) -> Option<Duration> {
+        self.port.endpoints[index].live.outlier.back()
+    }
+
+    fn now(&self) -> Duration {
+        self.now
     }
 }
 
@@ -407,24 +548,51 @@ impl Candidate {
             live: Arc::clone(&endpoint.live),
             weight: endpoint.config.weight,
             port,
-            healthy: endpoint.config.health == Health::Healthy,
+            health: endpoint.config.health,
             endpoint: Arc::clone(endpoint),
         }
+    }
+
+    /// Its weight once it is warm; where some are not, all are told in parts.
+    fn whole(&self, parts: bool) -> u32 {
+        let parts = if parts { slow_start::WHOLE } else { 1 };
+        self.weight.max(1).saturating_mul(parts)
+    }
+
+    /// Its weight now, in the same parts.
+    fn warmed(&self, settings: &SlowStart, now: Duration) -> u32 {
+        let factor = match self.live.since.load(Ordering::Relaxed) {
+            ALWAYS => slow_start::WHOLE,
+            since => {
+                let age = now.saturating_sub(Duration::from_millis(since));
+                slow_start::factor(age, settings)
+            }
+        };
+        self.weight.max(1).saturating_mul(factor)
     }
 }
 
 impl EndpointLive {
-    fn new(group: &Arc<Group>, connections: &Arc<Connections>) -> Arc<Self> {
+    fn new(group: &Arc<Group>, connections: &Arc<Connections>, since: u64) -> Arc<Self> {
         Arc::new(Self {
             in_flight: AtomicU32::new(0),
             outlier: Record::new(Arc::clone(group)),
+            latency: Peak::new(),
+            since: AtomicU64::new(since),
             connections: Arc::clone(connections),
         })
     }
 
     /// For an endpoint that stands alone.
     pub(crate) fn alone() -> Arc<Self> {
-        Self::new(&Group::new(), &Arc::default())
+        Self::new(&Group::new(), &Arc::default(), ALWAYS)
+    }
+
+    /// An endpoint that is well again is as one that is new.
+    fn note_health(&self, before: Health, now: Health) {
+        if before != Health::Healthy && now == Health::Healthy {
+            self.since.store(millis(), Ordering::Relaxed);
+        }
     }
 
     /// Counts one more connection, if fewer than `limit` are in use, or whatever their number. Those
@@ -516,6 +684,11 @@ pub(crate) fn at(moment: Instant) -> Duration {
     moment.saturating_duration_since(*START.get_or_init(Instant::now))
 }
 
+/// The same in whole milliseconds.
+fn millis() -> u64 {
+    u64::try_from(since_start().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The same in whole seconds.
 pub(crate) fn seconds() -> u64 {
     since_start().as_secs()
@@ -524,6 +697,7 @@ pub(crate) fn seconds() -> u64 {
 #[cfg(test)]
 mod tests {
     use model::backend_tls::Roots;
+    use model::balancing::LoadBalancer;
     use model::service::Port;
     use model::tls::TlsOptions;
     use model::workload::Locality;
@@ -543,6 +717,158 @@ mod tests {
         })
     }
 
+    fn of(name: &str, zone: &str, weight: u32, health: Health) -> Arc<endpoint::Endpoint> {
+        Arc::new(endpoint::Endpoint {
+            service: "shop/s".parse().expect("valid"),
+            workload: format!("shop/{name}").parse().expect("valid"),
+            addresses: vec!["127.0.0.1".parse().expect("valid")],
+            ports: [(80, 8080)].into(),
+            tunnel: Tunnel::None,
+            identity: "spiffe://mesh.local/ns/shop/sa/x".parse().expect("valid"),
+            health,
+            weight,
+            locality: Locality {
+                region: "eu".to_owned(),
+                zone: zone.to_owned(),
+            },
+            version: String::new(),
+        })
+    }
+
+    /// A destination with this balancer, after each of these sets of endpoints.
+    fn views(
+        balancer: &LoadBalancer,
+        sets: &[&[Arc<endpoint::Endpoint>]],
+    ) -> (Arc<Destination>, Vec<Arc<View>>) {
+        let service = Service {
+            name: "shop/s".parse().expect("valid"),
+            addresses: Vec::new(),
+            ports: vec![Port {
+                name: "http".to_owned(),
+                number: 80,
+                protocol: Protocol::Http,
+            }],
+            headless: false,
+            near: false,
+        };
+        let policy = Arc::new(TrafficPolicy {
+            name: "shop/p".parse().expect("valid"),
+            target: service.name.clone(),
+            port: None,
+            created: 0,
+            load_balancer: Some(balancer.clone()),
+            connections: model::traffic::Connections::default(),
+            outlier_detection: None,
+            timeouts: model::traffic::Timeouts::default(),
+            retries: None,
+            hedging: None,
+            fallback: None,
+        });
+        let own = Locality {
+            region: "eu".to_owned(),
+            zone: "b".to_owned(),
+        };
+        let destination = Arc::new(Destination::new(service.clone()));
+        let views = sets.iter().map(|endpoints| {
+            let policies = [Arc::clone(&policy)];
+            destination.update(&own, &service, endpoints, (&policies, &[]), &[], &[]);
+            Arc::clone(&destination.view())
+        });
+        let views = views.collect();
+        (destination, views)
+    }
+
+    #[test]
+    fn a_table_is_made_anew_only_where_names_or_weights_change() {
+        let balancer = LoadBalancer {
+            algorithm: Algorithm::Maglev { table: 251 },
+            hash: vec![model::balancing::HashKey::SourceIp],
+            ..LoadBalancer::default()
+        };
+        let a = of("a", "a", 1, Health::Healthy);
+        let b = of("b", "b", 1, Health::Healthy);
+        let away = of("b", "b", 1, Health::Unhealthy);
+        let heavy = of("b", "b", 2, Health::Healthy);
+        let sets: [&[_]; 4] = [
+            &[Arc::clone(&a), b],
+            &[Arc::clone(&a), away],
+            &[Arc::clone(&a), heavy],
+            &[a],
+        ];
+        let (_, views) = views(&balancer, &sets);
+        let tables: Vec<_> = views
+            .iter()
+            .map(|view| {
+                view.port(80)
+                    .and_then(|p| p.table.clone())
+                    .expect("a table")
+            })
+            .collect();
+        assert!(Arc::ptr_eq(&tables[0], &tables[1]));
+        assert!(!Arc::ptr_eq(&tables[1], &tables[2]));
+        assert!(!Arc::ptr_eq(&tables[2], &tables[3]));
+    }
+
+    #[test]
+    fn an_endpoint_is_new_when_it_comes_later_or_is_well_again() {
+        let balancer = LoadBalancer {
+            slow_start: Some(SlowStart {
+                window: Duration::from_hours(1),
+                aggression_milli: 1000,
+                min_weight_percent: 10,
+            }),
+            ..LoadBalancer::default()
+        };
+        let a = of("a", "a", 3, Health::Healthy);
+        let b = of("b", "b", 1, Health::Healthy);
+        let away = of("a", "a", 3, Health::Unhealthy);
+        let sets: [&[_]; 4] = [
+            &[Arc::clone(&a)],
+            &[Arc::clone(&a), Arc::clone(&b)],
+            &[away, Arc::clone(&b)],
+            &[a, b],
+        ];
+        let (_, first) = views(&balancer, &sets[..1]);
+        let (_, views) = views(&balancer, &sets);
+        let weights = |view: &View| -> Vec<u32> {
+            let port = view.port(80).expect("it has it");
+            let hosts = Hosts {
+                port,
+                now: since_start(),
+            };
+            (0..hosts.len()).map(|i| hosts.weight(i)).collect()
+        };
+        assert_eq!(weights(&first[0]), [3000]);
+        // Views share what lives: it is the last that is looked at.
+        assert_eq!(weights(&views[3]), [300, 100]);
+    }
+
+    #[test]
+    fn those_of_the_own_zone_come_first_and_without_a_zone_of_its_own_there_is_no_order() {
+        let near = LoadBalancer {
+            locality: Some(LocalityMode::Failover),
+            ..LoadBalancer::default()
+        };
+        let endpoints = ["a", "b", "c", "b"]
+            .iter()
+            .zip(["w1", "w2", "w3", "w4"])
+            .map(|(zone, name)| of(name, zone, 1, Health::Healthy))
+            .collect::<Vec<_>>();
+        let (_, views) = views(&near, &[&endpoints]);
+        let port = views[0].port(80).expect("it has it");
+        let names: Vec<&str> = port
+            .endpoints
+            .iter()
+            .map(|c| &*c.endpoint.workload)
+            .collect();
+        assert_eq!(names, ["w2", "w4", "w1", "w3"]);
+        let spread = port.spread.as_ref().expect("levels");
+        assert_eq!((spread.range(0), spread.range(1)), (0..2, 2..4));
+        let mut serving: Vec<_> = Vec::new();
+        let unknown = Locality::default();
+        assert!(group(&mut serving, &LocalityMode::Failover, None, &unknown).is_none());
+    }
+
     #[test]
     fn ports_that_lead_to_one_port_of_an_endpoint_have_each_its_own_tls() {
         let port = |number| Port {
@@ -555,6 +881,7 @@ mod tests {
             addresses: Vec::new(),
             ports: vec![port(443), port(8443)],
             headless: false,
+            near: false,
         };
         let endpoint = Arc::new(endpoint::Endpoint {
             service: service.name.clone(),
@@ -575,6 +902,7 @@ mod tests {
         let destination = Destination::new(service.clone());
         let update = |policies: &[Arc<BackendTls>]| {
             destination.update(
+                &Locality::default(),
                 &service,
                 &[Arc::clone(&endpoint)],
                 (&[], &[]),

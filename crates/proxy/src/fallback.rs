@@ -13,6 +13,7 @@ use wire::Fields;
 use crate::deadline;
 use crate::error::{Failure, Side};
 use crate::forward::{Order, forward};
+use crate::hash::Told;
 use crate::headers::PROXY_STATUS;
 use crate::http::Reply;
 use crate::http1::client::Response;
@@ -96,6 +97,8 @@ async fn elsewhere(
         let port = view.port(number)?;
         let limits = port.policy.limits(None);
         order.kept = None;
+        let client = exchange.caller().ip();
+        order.hash = Told::by(&port.policy.balancer, exchange.head(), client, rand::random).hash;
         deadline::renew(exchange, &mut order.deadline, limits.request_timeout);
         let result = forward(worker, exchange, &backend, port, limits, order).await;
         let own = port.policy.fallback.as_deref();

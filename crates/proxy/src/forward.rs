@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use lb::outlier::Verdict;
 use model::Reason;
+use model::balancing::Algorithm;
 use model::service::Protocol;
 use model::workload::Tunnel;
 use net::copy;
@@ -19,7 +20,7 @@ use wire::h1::{Length, Target};
 
 use crate::connect;
 use crate::deadline::{self, Deadline};
-use crate::destination::{Destination, Endpoint, PortView, since_start};
+use crate::destination::{Destination, Endpoint, PortView, at, since_start};
 use crate::error::{Failure, Replay, Side};
 use crate::headers::PEER_FAILURE;
 use crate::hedge::Race;
@@ -45,6 +46,8 @@ pub(crate) struct Order {
     pub(crate) kept: Option<SocketAddr>,
     /// Until when all tries together may take.
     pub(crate) deadline: Deadline,
+    /// What the request is told from others by, where that counts.
+    pub(crate) hash: Option<u64>,
     body: Source,
     length: Length,
     /// Asks for a change of protocol.
@@ -73,6 +76,7 @@ impl Order {
             path: None,
             kept: None,
             deadline: Deadline::default(),
+            hash: None,
             body,
             length: request.length,
             upgrade: request.upgrade,
@@ -97,6 +101,7 @@ impl Order {
             authority: self.authority.clone(),
             path: self.path.clone(),
             kept: None,
+            hash: self.hash,
             deadline: self.deadline,
             body: Source::Empty,
             length: self.length,
@@ -156,7 +161,7 @@ pub(crate) async fn forward(
         let picked = worker.with_balancer(destination.id, port.number, |b| {
             let kept = order.kept.filter(|_| tried.is_empty());
             let kept = kept.and_then(|place| port.kept(place, now.into_std()));
-            kept.or_else(|| port.pick(b, &tried, now.into_std()))
+            kept.or_else(|| port.pick(b, order.hash, &tried, now.into_std()))
         });
         let (endpoint, target) = picked.ok_or_else(|| nobody(destination, port))?;
         let retry = retries;
@@ -197,6 +202,7 @@ pub(crate) async fn forward(
                 within(deadline, per_try, attempt).await
             };
             drop(load);
+            time(port, endpoint, now, &result);
             judge(destination, port, endpoint, &result);
             (Arc::clone(endpoint), result)
         };
@@ -376,6 +382,23 @@ pub(crate) async fn within<T>(
                 "no response's head within the time allowed",
             ))
         })
+}
+
+/// Notes how long the endpoint took, where that counts. A failure counts as well: where it comes of waiting it costs as
+/// much, and endpoints that fail at once are for outlier detection to see.
+pub(crate) fn time(
+    port: &PortView,
+    endpoint: &Endpoint,
+    begun: Instant,
+    result: &Result<Response, Failure>,
+) {
+    let counts = port.policy.balancer.algorithm == Algorithm::PeakEwma;
+    if !counts || result.as_ref().is_err_and(|f| f.side != Side::Upstream) {
+        return;
+    }
+    let now = Instant::now();
+    let latency = &endpoint.live.latency;
+    latency.observe(now.saturating_duration_since(begun), at(now.into_std()));
 }
 
 /// Tells outlier detection how the endpoint did.

@@ -85,7 +85,7 @@ impl Race<'_> {
                     }
                     () = &mut sleep, if more < self.hedging.max => {
                         more += 1;
-                        let next = self.next(&asked);
+                        let next = self.next(&asked, twin_order.hash);
                         if let Some((endpoint, target)) = next {
                             asked.push(endpoint.id);
                             running.push(self.another(twin.copy(), twin_order.twin(), endpoint, target));
@@ -109,11 +109,11 @@ impl Race<'_> {
     }
 
     /// Another endpoint, if there is one that nobody asked yet and the budget allows for one more try.
-    fn next(&self, asked: &[u64]) -> Option<(Arc<Endpoint>, u16)> {
+    fn next(&self, asked: &[u64], hash: Option<u64>) -> Option<(Arc<Endpoint>, u16)> {
         let now = Instant::now().into_std();
         let (worker, destination, port) = (self.worker, self.destination, self.port);
         let (endpoint, target) = worker.with_balancer(destination.id, port.number, |balancer| {
-            port.pick(balancer, asked, now)
+            port.pick(balancer, hash, asked, now)
         })?;
         let allowed = !asked.contains(&endpoint.id)
             && destination
@@ -169,6 +169,7 @@ impl Race<'_> {
             within(deadline, per_try, attempt).await
         };
         drop(load);
+        forward::time(self.port, endpoint, now, &result);
         judge(self.destination, self.port, endpoint, &result);
         result
     }

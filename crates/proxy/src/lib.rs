@@ -23,6 +23,7 @@ mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzed;
 mod gateway;
+mod hash;
 mod headers;
 mod hedge;
 mod http;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::WorkloadName;
 use model::gateway::GatewayName;
+use model::workload::Locality;
 pub use telemetry::access_log::Target as AccessLog;
 use xds::local::Feed;
 
@@ -99,6 +100,8 @@ pub struct Options {
     pub workload: WorkloadName,
     /// What it stands for.
     pub role: Role,
+    /// Where it is; beside a workload, what is known of the workload comes first.
+    pub locality: Locality,
     /// Where its configuration comes from.
     pub source: Source,
     /// Where a line for each request goes; `None` for nowhere.

@@ -27,6 +27,7 @@ use crate::destination::{Destination, PortView, View};
 use crate::error::Failure;
 use crate::forward::{self, Order, forward};
 use crate::gateway::{Entrance, forwarded};
+use crate::hash::Told;
 use crate::http::{Reply, Request, grpc_web, websocket};
 use crate::http1::client::Response;
 use crate::record::{Caller, Exchange, NONE};
@@ -196,6 +197,10 @@ pub(crate) async fn send(
     order.deadline = deadline::of(exchange, limit);
     let session = way.session.as_ref();
     order.kept = session.and_then(|s| s.endpoint(&backend.name, backend_port.number));
+    let balancer = &backend_port.policy.balancer;
+    let client = exchange.caller().ip();
+    let told = Told::by(balancer, exchange.head(), client, rand::random);
+    order.hash = told.hash;
     let result = forward(worker, exchange, backend, backend_port, limits, &mut order).await;
     let mut answer = match fallback.filter(|fallback| fallback::is_for(fallback, &result)) {
         None => result?,
@@ -213,6 +218,7 @@ pub(crate) async fn send(
     if let Some(failure) = Failure::of_peer(&answer.head.fields) {
         exchange.told(failure);
     }
+    told.give(exchange.head().scheme, &mut answer.head.fields);
     if let Some(session) = session {
         keep(
             worker,

@@ -282,7 +282,7 @@ impl Exchange {
         self.0.begun
     }
 
-    /// Whom it came from.
+    /// Whom it came from, as far as that is believed.
     pub(crate) fn caller(&self) -> SocketAddr {
         self.0.caller
     }

@@ -154,6 +154,7 @@ async fn serve(mut options: Options) -> Result<(), ProxyError> {
         supply.handle,
         options.workload.clone(),
         &options.role,
+        options.locality.clone(),
         trust,
     );
     for upstream in &options.upstreams {
@@ -560,7 +561,7 @@ fn start_workers(
 async fn datagrams(worker: Rc<Worker>, host: String, port: u16, listener: Arc<TcpListener>) {
     let socket = listener.local_addr().and_then(socket::share_udp);
     let picker = Rc::clone(&worker);
-    let pick = move |_| udp::pick_of(&picker, &host, port);
+    let pick = move |client: SocketAddr| udp::pick_of(&picker, &host, port, client.ip());
     let served = match socket {
         Ok(socket) => udp::serve(worker, socket, pick).await,
         Err(error) => Err(error),

@@ -149,7 +149,7 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 /// The values of the cookies of this name (RFC 6265 5.4).
-fn cookies<'f>(fields: &'f Fields, name: &'f str) -> impl Iterator<Item = &'f [u8]> {
+pub(crate) fn cookies<'f>(fields: &'f Fields, name: &'f str) -> impl Iterator<Item = &'f [u8]> {
     fields
         .get_all("cookie")
         .flat_map(|line| line.split(|b| *b == b';'))

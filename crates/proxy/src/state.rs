@@ -271,6 +271,7 @@ fn service_of_workload(workload: &Workload, address: IpAddr) -> Service {
         addresses: vec![address],
         ports: ports.collect(),
         headless: false,
+        near: false,
     }
 }
 

@@ -30,6 +30,7 @@ use crate::behalf::Behalf;
 use crate::connect;
 use crate::destination::{Destination, PortView, since_start};
 use crate::error::Failure;
+use crate::hash;
 use crate::outbound::{no_port, service};
 use crate::pool::Wire;
 use crate::record::{Caller, Load, NONE};
@@ -134,9 +135,10 @@ async fn open(
     port: &PortView,
 ) -> Result<Opened, Failure> {
     let mut tried = Vec::new();
+    let hash = hash::of_client(&port.policy.balancer, caller.address.ip());
     loop {
         let picked = worker.with_balancer(destination.id, port.number, |b| {
-            port.pick(b, &tried, Instant::now())
+            port.pick(b, hash, &tried, Instant::now())
         });
         let (endpoint, target) = picked.ok_or_else(|| {
             Failure::new(

@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::connect;
 use crate::destination::{Destination, Endpoint};
 use crate::error::{Failure, chain};
+use crate::hash;
 use crate::inbound::Target as Inward;
 use crate::io::Io;
 use crate::outbound::{no_port, unknown};
@@ -56,7 +57,12 @@ pub(crate) struct Target {
 }
 
 /// An endpoint for a session with a port of a service by name, which the proxy must know already.
-pub(crate) fn pick_of(worker: &Worker, host: &str, port: u16) -> Result<Target, Failure> {
+pub(crate) fn pick_of(
+    worker: &Worker,
+    host: &str,
+    port: u16,
+    client: IpAddr,
+) -> Result<Target, Failure> {
     let name = model::name::service_of_host(host, worker.shared.workload.namespace());
     let name = name.ok_or_else(|| {
         let details = format!("host {host} is not of this mesh: datagrams go to its services only");
@@ -70,9 +76,9 @@ pub(crate) fn pick_of(worker: &Worker, host: &str, port: u16) -> Result<Target, 
         Some(route) => {
             let (name, port) = choose(route)?;
             let backend = snapshot.service(name).ok_or_else(|| unknown(name))?;
-            pick(worker, backend, port)
+            pick(worker, backend, port, client)
         }
-        None => pick(worker, destination, port),
+        None => pick(worker, destination, port, client),
     }
 }
 
@@ -81,13 +87,15 @@ pub(crate) fn pick(
     worker: &Worker,
     destination: &Arc<Destination>,
     port: u16,
+    client: IpAddr,
 ) -> Result<Target, Failure> {
     let view = Arc::clone(&destination.view());
     let port = view
         .port(port)
         .ok_or_else(|| no_port(destination, &view, port))?;
+    let hash = hash::of_client(&port.policy.balancer, client);
     let picked = worker.with_balancer(destination.id, port.number, |b| {
-        port.pick(b, &[], Instant::now())
+        port.pick(b, hash, &[], Instant::now())
     });
     let (endpoint, target) = picked.ok_or_else(|| {
         Failure::new(

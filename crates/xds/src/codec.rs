@@ -6,6 +6,7 @@
 //! oneof case that this build does not know is refused too: half understood is not in force.
 
 mod backend_tls;
+mod balancing;
 mod endpoint;
 mod field;
 mod gateway;

@@ -269,6 +269,7 @@ mod tests {
             addresses: vec![address.parse().expect("valid")],
             ports: Vec::new(),
             headless: false,
+            near: false,
         })
     }
 

@@ -2,6 +2,7 @@
 //! with one.
 
 mod backend_certificate;
+mod balancing;
 mod children;
 mod clients;
 mod cors;
@@ -41,6 +42,11 @@ struct Static {
 impl Static {
     /// Starts a proxy with these files, and waits until it listens on `port`.
     fn start(name: &str, files: &[(&str, String)], port: u16) -> Self {
+        Self::start_with(name, files, port, &[])
+    }
+
+    /// The same with more arguments.
+    fn start_with(name: &str, files: &[(&str, String)], port: u16, arguments: &[&str]) -> Self {
         let dir = DataDir::new(name);
         let conf = dir.join("conf");
         std::fs::create_dir(&conf).unwrap();
@@ -56,6 +62,7 @@ impl Static {
             "--workers",
             "2",
         ]);
+        command.args(arguments);
         let proxy = Process::spawn("proxy", &mut command, dir.path());
         let started = Self { dir, proxy };
         testkit::wait_for("the proxy to listen", SOON, || {

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on says so by failing"
 )]
 
+mod balancing;
 mod conformance;
 mod control;
 mod datagrams;

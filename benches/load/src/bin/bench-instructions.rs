@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use lb::choose::{Balancer, Candidates, Standing};
+use lb::choose::{Balancer, Candidates, Choice, Standing};
 use model::name::ObjectName;
 use model::route::{Match, Parent, PathMatch, Route, RouteKind, Rule, Timeouts};
-use model::traffic::Algorithm;
 use policy::route::{RequestView, RouteTable};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -55,10 +54,10 @@ const SCENARIOS: &[Scenario] = &[
         black_box(RouteTable::compile(&routes(10 * n), 80));
     }),
     ("pick-least-request-1000", |n| {
-        pick(Algorithm::LeastRequest, 1000, n);
+        pick(Choice::LeastRequest, 1000, n);
     }),
     ("pick-round-robin-10", |n| {
-        pick(Algorithm::RoundRobin, 10, n);
+        pick(Choice::RoundRobin, 10, n);
     }),
     ("access-log-line", access_log_line),
     ("metrics-record", metrics_record),
@@ -238,12 +237,12 @@ impl Candidates for Endpoints {
     }
 }
 
-fn pick(algorithm: Algorithm, count: u32, times: u64) {
+fn pick(choice: Choice<'_>, count: u32, times: u64) {
     let endpoints = Endpoints((0..count).map(|n| n % 7).collect());
     let mut balancer = Balancer::new();
     let mut random = SmallRng::seed_from_u64(7);
     for _ in 0..times {
-        let picked = balancer.choose(algorithm, black_box(&endpoints), &[], &mut random);
+        let picked = balancer.choose(choice, black_box(&endpoints), &[], &mut random);
         assert!(black_box(picked).is_some());
     }
 }

@@ -49,6 +49,9 @@ pub struct ServiceSpec {
     /// Kept as written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_traffic_policy: Option<String>,
+    /// Which endpoints clients prefer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic_distribution: Option<TrafficDistribution>,
     /// Kept as written.
     #[serde(rename = "externalIPs", skip_serializing_if = "Vec::is_empty", default)]
     pub external_ips: Vec<String>,
@@ -76,6 +79,15 @@ pub enum ServiceType {
 pub enum SessionAffinity {
     #[default]
     None,
+}
+
+/// `spec.trafficDistribution`: endpoints in the client's zone, as long as there are some. Kubernetes has
+/// two words for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "Kubernetes' own words")]
+pub enum TrafficDistribution {
+    PreferClose,
+    PreferSameZone,
 }
 
 /// A port of a Service.
@@ -321,6 +333,7 @@ impl ServiceSpec {
             },
             ports: model_ports(&self.ports),
             headless,
+            near: self.traffic_distribution.is_some(),
         }
     }
 }

@@ -92,6 +92,7 @@ impl ServiceImportSpec {
             addresses: self.addresses(),
             ports: model_ports(&self.ports),
             headless: self.is_headless(),
+            near: false,
         }
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
 use crate::duration::Span;
+use crate::kind::balancing::LoadBalancer;
 use crate::kind::http_route::check_attempts;
 use crate::reference::{TargetRef, check_targets, shorten};
 use crate::suggest;
@@ -101,27 +102,6 @@ pub struct Hedging {
 
 fn one() -> u32 {
     1
-}
-
-/// How an endpoint is chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoadBalancer {
-    /// The algorithm.
-    #[serde(default)]
-    pub algorithm: Algorithm,
-}
-
-/// How an endpoint is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[expect(
-    missing_docs,
-    reason = "each is the model's algorithm of the same name"
-)]
-pub enum Algorithm {
-    #[default]
-    LeastRequest,
-    RoundRobin,
-    Random,
 }
 
 /// Bounds on connections.
@@ -379,11 +359,10 @@ impl TrafficPolicySpec {
             target,
             port,
             created,
-            load_balancer: self.load_balancer.as_ref().map(|lb| match lb.algorithm {
-                Algorithm::LeastRequest => traffic::Algorithm::LeastRequest,
-                Algorithm::RoundRobin => traffic::Algorithm::RoundRobin,
-                Algorithm::Random => traffic::Algorithm::Random,
-            }),
+            load_balancer: self
+                .load_balancer
+                .as_ref()
+                .map(|x| c.at("loadBalancer", |c| x.to_model(c))),
             connections: self
                 .connections
                 .as_ref()

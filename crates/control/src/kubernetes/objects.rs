@@ -190,6 +190,12 @@ fn service(data: &Value) -> Option<Value> {
     let mut service = pick(spec, &["selector", "clusterIP", "clusterIPs"]);
     let fields = ["name", "port", "targetPort", "protocol", "appProtocol"];
     service["ports"] = ports(spec, &fields);
+    // PreferSameNode asks for more than is known; without it endpoints are as good as they were.
+    if let Some(word @ ("PreferClose" | "PreferSameZone")) =
+        spec.get("trafficDistribution").and_then(Value::as_str)
+    {
+        service["trafficDistribution"] = word.into();
+    }
     Some(service)
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use config::{ObjectKey, ObjectKind, Spec};
+use model::balancing::{Algorithm, LocalityMode};
 use model::route::{Route, Target};
-use model::workload::Tunnel;
+use model::workload::{Locality, Tunnel};
 use model::{Reason, ServiceName};
 
 use super::{Notes, Said, Severity};
@@ -34,6 +35,7 @@ pub(super) fn look(notes: &mut Notes<'_>) {
             notes.add(key, said);
         } else {
             ports(notes, &key, destination, used.get(name));
+            balancing(notes, &key, destination);
         }
     }
 }
@@ -139,6 +141,55 @@ fn ports(
             remedy: remedy.to_owned(),
         };
         notes.add(key.clone(), said);
+    }
+}
+
+/// Ways to choose an endpoint that cannot come to anything.
+fn balancing(notes: &mut Notes<'_>, key: &ObjectKey, destination: &Destination) {
+    let endpoints = &destination.endpoints;
+    let nowhere = endpoints.iter().all(|e| e.locality == Locality::default());
+    let mut said = |check, port: u16, message: String, why: &str, remedy: &str| {
+        let at = destination
+            .service
+            .ports
+            .iter()
+            .position(|p| p.number == port);
+        let said = Said {
+            severity: Severity::Warning,
+            check,
+            field: at.map_or_else(String::new, |at| format!("spec.ports[{at}]")),
+            message,
+            why: why.to_owned(),
+            remedy: remedy.to_owned(),
+        };
+        notes.add(key.clone(), said);
+    };
+    for (port, compiled) in &destination.ports {
+        let policy = &compiled.policy;
+        let mode = policy.locality(&destination.service);
+        if nowhere && *mode != LocalityMode::None {
+            said(
+                "without-effect",
+                *port,
+                format!("locality {} has no effect on port {port}", mode.as_str()),
+                "of no workload behind it is known where it is",
+                "start them with --locality, or give the Workloads, EndpointSlices or Nodes a zone",
+            );
+        }
+        if let Algorithm::Maglev { table } = policy.balancer.algorithm
+            && endpoints.len() > table as usize / 100
+        {
+            said(
+                "uneven",
+                *port,
+                format!(
+                    "Maglev's table of {table} entries is small for {} workloads",
+                    endpoints.len()
+                ),
+                "with fewer than a hundred entries each they get uneven shares",
+                "make `loadBalancer.tableSize` larger: a prime",
+            );
+        }
     }
 }
 

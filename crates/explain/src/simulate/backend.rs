@@ -63,6 +63,10 @@ fn of_service(
         .into_iter()
         .map(|(name, value)| format!("{name}: {value}"))
         .collect();
+    if destination.service.near && policy.balancer.locality.is_none() {
+        let told = "load balancing: the nearest first, as the Service's trafficDistribution says";
+        taken.limits.push(told.to_owned());
+    }
     let outside = destination
         .endpoints(port)
         .any(|(endpoint, ..)| endpoint.tunnel == Tunnel::None);

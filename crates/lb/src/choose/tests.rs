@@ -1,14 +1,19 @@
 //! Distributions by simulation with a fixed seed, and what must hold whatever is drawn.
 
+mod groups;
+mod latency;
+
 use super::*;
+use model::balancing::Algorithm;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-const ALL: [Algorithm; 3] = [
-    Algorithm::LeastRequest,
-    Algorithm::RoundRobin,
-    Algorithm::Random,
+const ALL: [Choice<'_>; 4] = [
+    Choice::LeastRequest,
+    Choice::RoundRobin,
+    Choice::Random,
+    Choice::PeakEwma,
 ];
 
 #[derive(Debug, Clone)]
@@ -35,13 +40,13 @@ impl Candidates for Endpoints {
     }
 }
 
-fn counts(algorithm: Algorithm, endpoints: &Endpoints, picks: u32) -> Vec<u32> {
+fn counts(choice: Choice<'_>, endpoints: &Endpoints, picks: u32) -> Vec<u32> {
     let mut balancer = Balancer::new();
     let mut rng = StdRng::seed_from_u64(7);
     let mut counts = vec![0; endpoints.len()];
     for _ in 0..picks {
         let i = balancer
-            .choose(algorithm, endpoints, &[], &mut rng)
+            .choose(choice, endpoints, &[], &mut rng)
             .expect("all are usable");
         counts[i] += 1;
     }
@@ -69,9 +74,9 @@ fn idle_endpoints_share_by_weight() {
         &[1000, 1, 1, 1, 1],
     ] {
         let endpoints = Endpoints::weighted(weights);
-        for algorithm in ALL {
-            let counts = counts(algorithm, &endpoints, 20_000);
-            assert_shares(&counts, weights, &format!("{algorithm:?}"));
+        for choice in ALL {
+            let counts = counts(choice, &endpoints, 20_000);
+            assert_shares(&counts, weights, &format!("{choice:?}"));
         }
     }
 }
@@ -79,7 +84,7 @@ fn idle_endpoints_share_by_weight() {
 #[test]
 fn round_robin_takes_turns_and_is_smooth() {
     assert_eq!(
-        counts(Algorithm::RoundRobin, &Endpoints::weighted(&[1; 3]), 9),
+        counts(Choice::RoundRobin, &Endpoints::weighted(&[1; 3]), 9),
         [3, 3, 3]
     );
 
@@ -87,7 +92,7 @@ fn round_robin_takes_turns_and_is_smooth() {
     let mut balancer = Balancer::new();
     let mut rng = StdRng::seed_from_u64(0);
     let turns: Vec<usize> = (0..7)
-        .filter_map(|_| balancer.choose(Algorithm::RoundRobin, &endpoints, &[], &mut rng))
+        .filter_map(|_| balancer.choose(Choice::RoundRobin, &endpoints, &[], &mut rng))
         .collect();
     assert_eq!(turns.iter().filter(|&&i| i == 0).count(), 5);
     // Never all five in a row.
@@ -105,7 +110,7 @@ fn least_request_evens_out_the_load() {
     let mut rng = StdRng::seed_from_u64(3);
     for _ in 0..8_000 {
         let i = balancer
-            .choose(Algorithm::LeastRequest, &endpoints, &[], &mut rng)
+            .choose(Choice::LeastRequest, &endpoints, &[], &mut rng)
             .expect("all are usable");
         endpoints.0[i].1 += 1;
     }
@@ -119,7 +124,7 @@ fn least_request_evens_out_the_load() {
 fn a_slow_endpoint_gets_less() {
     let mut endpoints = Endpoints::weighted(&[1; 4]);
     endpoints.0[2].1 = 50;
-    let counts = counts(Algorithm::LeastRequest, &endpoints, 4_000);
+    let counts = counts(Choice::LeastRequest, &endpoints, 4_000);
     // It is picked only if both draws were it, which cannot be.
     assert_eq!(counts[2], 0, "{counts:?}");
 }
@@ -129,9 +134,9 @@ fn one_usable_endpoint_among_many_is_found() {
     let mut endpoints = Endpoints(vec![(1, 0, Standing::Excluded); 5_000]);
     endpoints.0[4_321].2 = Standing::Usable;
     let mut rng = StdRng::seed_from_u64(1);
-    for algorithm in ALL {
-        let picked = Balancer::new().choose(algorithm, &endpoints, &[], &mut rng);
-        assert_eq!(picked, Some(4_321), "{algorithm:?}");
+    for choice in ALL {
+        let picked = Balancer::new().choose(choice, &endpoints, &[], &mut rng);
+        assert_eq!(picked, Some(4_321), "{choice:?}");
     }
 }
 
@@ -142,13 +147,13 @@ fn a_change_of_the_endpoints_starts_round_robin_anew() {
     for n in [3, 1, 0, 5, 2] {
         let endpoints = Endpoints::weighted(&vec![1; n]);
         for _ in 0..n {
-            let i = balancer.choose(Algorithm::RoundRobin, &endpoints, &[], &mut rng);
+            let i = balancer.choose(Choice::RoundRobin, &endpoints, &[], &mut rng);
             assert!(i.is_some_and(|i| i < n));
         }
     }
     let none = Endpoints(Vec::new());
     assert_eq!(
-        balancer.choose(Algorithm::RoundRobin, &none, &[], &mut rng),
+        balancer.choose(Choice::RoundRobin, &none, &[], &mut rng),
         None
     );
 }
@@ -157,6 +162,7 @@ fn endpoint() -> impl Strategy<Value = (u32, u32, Standing)> {
     let standing = prop_oneof![
         Just(Standing::Usable),
         Just(Standing::Ejected),
+        Just(Standing::Unhealthy),
         Just(Standing::Excluded)
     ];
     let weight = prop_oneof![0u32..4, Just(u32::MAX)];
@@ -178,14 +184,20 @@ proptest! {
             (Standing::Usable, true) => 1,
             (Standing::Ejected, false) => 2,
             (Standing::Ejected, true) => 3,
-            (Standing::Excluded, _) => 4,
+            (Standing::Unhealthy | Standing::Excluded, _) => 4,
         };
         let best = (0..endpoints.len()).map(class).filter(|&c| c < 4).min();
-        for algorithm in ALL {
+        let names: Vec<String> = (0..endpoints.len()).map(|n| n.to_string()).collect();
+        let members: Vec<_> = names.iter().map(String::as_str).zip(endpoints.0.iter().map(|e| e.0)).collect();
+        let ring = Table::build(Algorithm::RingHash { minimum: 64, maximum: 256 }, &members);
+        let maglev = Table::build(Algorithm::Maglev { table: 251 }, &members);
+        let lookups: Vec<_> = ring.iter().chain(&maglev).map(|table| Lookup { table, hash: seed }).collect();
+        let hashed = lookups.iter().map(Choice::Hashed);
+        for choice in ALL.into_iter().chain(hashed) {
             let mut balancer = Balancer::new();
             for _ in 0..4 {
-                let picked = balancer.choose(algorithm, &endpoints, &tried, &mut rng);
-                prop_assert_eq!(picked.map(class), best, "{:?}", algorithm);
+                let picked = balancer.choose(choice, &endpoints, &tried, &mut rng);
+                prop_assert_eq!(picked.map(class), best, "{:?}", choice);
             }
         }
     }

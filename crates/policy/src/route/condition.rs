@@ -137,6 +137,11 @@ fn parameter<'q>(query: Option<&'q str>, name: &str) -> Option<&'q str> {
         .map(|(_, value)| value)
 }
 
+/// The value of the first parameter of a query with this name.
+pub fn query_value<'q>(query: Option<&'q str>, name: &str) -> Option<Cow<'q, [u8]>> {
+    parameter(query, name).map(decoded)
+}
+
 fn decoded(value: &str) -> Cow<'_, [u8]> {
     if value.contains(['%', '+']) {
         Cow::Owned(decode(value).collect())

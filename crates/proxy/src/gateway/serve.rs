@@ -1,7 +1,7 @@
 //! A connection's way through a Gateway's port.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -329,7 +329,11 @@ fn choose(route: &StreamRoute) -> Result<(&ServiceName, u16), Failure> {
 
 /// Where the datagrams of a new client on port `number` go. What a route leads to is known before
 /// the first of them comes.
-pub(crate) fn datagrams(worker: &Worker, number: u16) -> Result<udp::Target, Failure> {
+pub(crate) fn datagrams(
+    worker: &Worker,
+    number: u16,
+    client: IpAddr,
+) -> Result<udp::Target, Failure> {
     let snapshot = worker.snapshot();
     let port = snapshot.listeners.datagrams(number);
     let listener = port.and_then(|port| port.listener(None));
@@ -342,5 +346,5 @@ pub(crate) fn datagrams(worker: &Worker, number: u16) -> Result<udp::Target, Fai
     let destination = snapshot
         .service(name)
         .ok_or_else(|| outbound::unknown(name))?;
-    udp::pick(worker, destination, port)
+    udp::pick(worker, destination, port, client)
 }

@@ -128,7 +128,7 @@ fn serve(worker: &Rc<Worker>, place: Place) -> io::Result<Serving> {
         return Ok(Serving::Told(gone.drop_guard()));
     }
     let task = async move {
-        let pick = move |_| datagrams(&picker, number);
+        let pick = move |client: SocketAddr| datagrams(&picker, number, client.ip());
         udp::serve(worker, socket, pick)
             .await
             .unwrap_or_else(unusable);

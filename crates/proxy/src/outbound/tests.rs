@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::ServiceName;
+use model::balancing::{Algorithm, LoadBalancer};
 use model::endpoint::{Endpoint as EndpointConfig, Health};
 use model::retry;
 use model::route::{Backend, Match, Route, RouteKind, Rule, Timeouts};
@@ -42,6 +43,7 @@ pub(crate) fn destination(
             protocol: Protocol::Http,
         }],
         headless: false,
+        near: false,
     };
     let endpoints: Vec<_> = ports
         .iter()
@@ -75,7 +77,14 @@ pub(crate) fn destination(
     };
     let policies: Vec<_> = policy.into_iter().map(Arc::new).collect();
     let destination = Arc::new(Destination::new(service.clone()));
-    destination.update(&service, &endpoints, (&policies, &[]), &routes, &[]);
+    destination.update(
+        &Locality::default(),
+        &service,
+        &endpoints,
+        (&policies, &[]),
+        &routes,
+        &[],
+    );
     destination
 }
 
@@ -345,7 +354,10 @@ fn kept_connections_do_not_shut_other_endpoints_out() {
         let ports = [0, 1, 2].map(|at| upstreams[at].port());
         let mut limited = policy();
         limited.connections.max_connections = Some(1);
-        limited.load_balancer = Some(model::traffic::Algorithm::RoundRobin);
+        limited.load_balancer = Some(LoadBalancer {
+            algorithm: Algorithm::RoundRobin,
+            ..LoadBalancer::default()
+        });
         let destination = destination(&ports, Some(limited), Vec::new());
         let responses = send(&worker, &destination, &[GET; 6]).await;
         assert!(

@@ -22,6 +22,7 @@ use model::resource::{
     collection_of_consumers, collection_of_gateway, is_for_consumers,
 };
 use model::route::{Filter, Target};
+use model::workload::Locality;
 use model::{ServiceName, WorkloadName};
 use tokio::sync::{mpsc, watch};
 use xds::client::{Batch, Handle};
@@ -41,6 +42,8 @@ pub(crate) struct Updater {
     handle: Handle,
     own: WorkloadName,
     role: Role,
+    /// Where this proxy is.
+    locality: Locality,
     trust: watch::Sender<Option<Arc<TrustBundle>>>,
     resources: BTreeMap<Key, Arc<Resource>>,
     /// What is subscribed to, and what of it has been answered.
@@ -79,6 +82,7 @@ impl Updater {
         handle: Handle,
         own: WorkloadName,
         role: &Role,
+        locality: Locality,
         trust: watch::Sender<Option<Arc<TrustBundle>>>,
     ) -> Self {
         handle.subscribe(Kind::Mesh, SINGLETON);
@@ -97,6 +101,7 @@ impl Updater {
             state,
             own,
             role: role.clone(),
+            locality,
             trust,
             resources: BTreeMap::new(),
             services: HashMap::new(),
@@ -226,6 +231,12 @@ impl Updater {
                     {
                         let before = self.next.own.as_deref();
                         self.next.own = Some(Arc::new(Own::new(workload, mode, before)));
+                        let place = &workload.locality;
+                        if *place != Locality::default() && *place != self.locality {
+                            self.locality = place.clone();
+                            // What is near is another now.
+                            touched.extend(self.services.keys().cloned());
+                        }
                     }
                     addresses.extend(workload.addresses.iter().copied());
                 }
@@ -391,7 +402,14 @@ impl Updater {
             _ => None,
         });
         let policies = (policies.as_slice(), requests.as_slice());
-        destination.update(service, &endpoints, policies, &routes, &outside);
+        destination.update(
+            &self.locality,
+            service,
+            &endpoints,
+            policies,
+            &routes,
+            &outside,
+        );
         for address in &service.addresses {
             if self.addresses.contains_key(address) {
                 self.next
@@ -450,7 +468,7 @@ impl Updater {
                 _ => Arc::new(Destination::new(service.clone())),
             };
             let endpoint = Arc::new(endpoint_config(workload, Some(address)));
-            destination.update(&service, &[endpoint], (&[], &[]), &[], &[]);
+            destination.update(&self.locality, &service, &[endpoint], (&[], &[]), &[], &[]);
             self.next
                 .addresses
                 .insert(address, Entry::Present(destination));

@@ -1,3 +1,4 @@
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use telemetry::metrics::Format;
@@ -42,7 +43,9 @@ fn datagrams_reach_an_endpoint_and_are_counted_while_the_session_lasts() {
         let destination = destination(&[port], None, Vec::new());
         let host = destination.host.to_string();
         let (picking, to) = (Rc::clone(&worker), Arc::clone(&destination));
-        let address = serve_on_loopback(&worker, move |_| pick(&picking, &to, 80));
+        let address = serve_on_loopback(&worker, move |_| {
+            pick(&picking, &to, 80, Ipv4Addr::LOCALHOST.into())
+        });
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         for round in 0..3 {
             client.send_to(b"question", address).await.unwrap();
@@ -72,7 +75,9 @@ fn without_an_endpoint_datagrams_are_dropped_and_counted() {
     run(async |worker| {
         let destination = destination(&[], None, Vec::new());
         let (picking, to) = (Rc::clone(&worker), Arc::clone(&destination));
-        let address = serve_on_loopback(&worker, move |_| pick(&picking, &to, 80));
+        let address = serve_on_loopback(&worker, move |_| {
+            pick(&picking, &to, 80, Ipv4Addr::LOCALHOST.into())
+        });
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         client.send_to(b"question", address).await.unwrap();
         let dropped = async {

@@ -11,10 +11,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use config::kind::authentication_policy::SYSTEM_NAMESPACE;
 use model::gateway::GatewayName;
+use model::workload::Locality;
 use proxy::{Control, Gateways, Options, Role, Source};
 
 use crate::cli::Talk;
-use crate::command::proxy::{Outlets, log};
+use crate::command::proxy::{Outlets, locality, log};
 use crate::command::token::duration;
 use crate::failure::usage;
 
@@ -78,6 +79,15 @@ pub(crate) struct Gateway {
         hide_env_values = true
     )]
     trust_file: Option<PathBuf>,
+    /// Where this is: REGION or REGION/ZONE.
+    #[arg(
+        long,
+        env = "TULLE_LOCALITY",
+        value_name = "REGION[/ZONE]",
+        value_parser = locality,
+        hide_env_values = true
+    )]
+    locality: Option<Locality>,
     #[command(flatten)]
     outlets: Outlets,
     /// Worker threads; 0 for one per core.
@@ -112,6 +122,7 @@ impl Gateway {
         proxy::run(Options {
             workload,
             role: Role::Gateway(gateways),
+            locality: self.locality.unwrap_or_default(),
             source: Source::Control(Control {
                 address: self.xds,
                 state_dir: self.state_dir,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use model::WorkloadName;
+use model::workload::Locality;
 use net::socket::ListenOptions;
 use proxy::{AccessLog, Control, Gateways, Options, Role, Source, Upstream};
 
@@ -52,6 +53,15 @@ pub(crate) struct Proxy {
         hide_env_values = true
     )]
     directory: Option<PathBuf>,
+    /// Where this is: REGION or REGION/ZONE. Beside a workload, what is known of that comes first.
+    #[arg(
+        long,
+        env = "TULLE_LOCALITY",
+        value_name = "REGION[/ZONE]",
+        value_parser = locality,
+        hide_env_values = true
+    )]
+    locality: Option<Locality>,
     #[command(flatten)]
     outlets: Outlets,
     /// The workload: NAMESPACE/NAME.
@@ -155,6 +165,7 @@ impl Proxy {
                 Mode::Explicit => proxy::Mode::Explicit,
                 Mode::Transparent => proxy::Mode::Transparent,
             }),
+            locality: self.locality.unwrap_or_default(),
             access_log: Some(AccessLog::File(state_dir.join("access.log"))),
             source: Source::Control(Control {
                 address,
@@ -179,6 +190,7 @@ impl Proxy {
         Ok(Options {
             workload,
             role: Role::Gateway(Gateways::All),
+            locality: self.locality.unwrap_or_default(),
             source: Source::Local(Box::new(move |feed| {
                 feed.apply(first);
                 tokio::spawn(directory.follow(feed));
@@ -190,6 +202,15 @@ impl Proxy {
             drain: self.drain,
         })
     }
+}
+
+/// REGION or REGION/ZONE.
+pub(crate) fn locality(text: &str) -> Result<Locality, std::convert::Infallible> {
+    let (region, zone) = text.split_once('/').unwrap_or((text, ""));
+    Ok(Locality {
+        region: region.to_owned(),
+        zone: zone.to_owned(),
+    })
 }
 
 /// Where a Gateway's proxy tells about itself.

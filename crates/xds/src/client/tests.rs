@@ -26,6 +26,7 @@ fn service(name: &str, last: u8, headless: bool) -> Resource {
         addresses: vec![IpAddr::V4(Ipv4Addr::new(240, 0, 0, last))],
         ports: Vec::new(),
         headless,
+        near: false,
     })
 }
 

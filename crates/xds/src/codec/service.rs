@@ -16,6 +16,7 @@ pub(super) fn to_message(service: &Service) -> v1::Service {
             .map(|port| port_to_message(&port.name, port.number, port.protocol))
             .collect(),
         headless: service.headless,
+        near: service.near,
     }
 }
 
@@ -39,5 +40,6 @@ pub(super) fn from_message(message: v1::Service) -> Result<Service> {
         addresses: addresses("addresses", message.addresses)?,
         ports,
         headless: message.headless,
+        near: message.near,
     })
 }

@@ -1,29 +1,26 @@
 //! Traffic policies.
 
 use model::traffic::{
-    Algorithm, Connections, FailurePercentage, Fallback, FallbackOn, Hedging, OutlierDetection,
-    ProxyVersion, StaticResponse, SuccessRate, Timeouts, TrafficPolicy,
+    Connections, FailurePercentage, Fallback, FallbackOn, Hedging, OutlierDetection, ProxyVersion,
+    StaticResponse, SuccessRate, Timeouts, TrafficPolicy,
 };
 
 use super::field::{
     Invalid, Result, Within, duration, duration_to_message, known, optional_duration,
     optional_port, parse, port, required,
 };
-use super::retry;
+use super::{balancing, retry};
 use crate::proto::v1;
 
 pub(super) fn to_message(policy: &TrafficPolicy) -> v1::TrafficPolicy {
-    let load_balancer = policy.load_balancer.map(|algorithm| match algorithm {
-        Algorithm::LeastRequest => v1::LoadBalancer::LeastRequest,
-        Algorithm::RoundRobin => v1::LoadBalancer::RoundRobin,
-        Algorithm::Random => v1::LoadBalancer::Random,
-    });
+    let load_balancer = policy.load_balancer.as_ref();
     v1::TrafficPolicy {
         name: policy.name.to_string(),
         target: policy.target.to_string(),
         port: policy.port.map(u32::from),
         created: policy.created,
-        load_balancer: load_balancer.map(Into::into),
+        load_balancer: load_balancer.map(|lb| balancing::algorithm(lb.algorithm).into()),
+        balancing: load_balancer.map(balancing::to_message),
         connections: Some(v1::Connections {
             connect_timeout: policy.connections.connect_timeout.map(duration_to_message),
             idle_timeout: policy.connections.idle_timeout.map(duration_to_message),
@@ -64,13 +61,6 @@ pub(super) fn to_message(policy: &TrafficPolicy) -> v1::TrafficPolicy {
 }
 
 pub(super) fn from_message(message: v1::TrafficPolicy) -> Result<TrafficPolicy> {
-    let algorithm = |value: i32| {
-        Ok(match known("load_balancer", value)? {
-            v1::LoadBalancer::LeastRequest => Algorithm::LeastRequest,
-            v1::LoadBalancer::RoundRobin => Algorithm::RoundRobin,
-            v1::LoadBalancer::Random => Algorithm::Random,
-        })
-    };
     let connections = message.connections.unwrap_or_default();
     let timeouts = message.timeouts.unwrap_or_default();
     Ok(TrafficPolicy {
@@ -78,7 +68,14 @@ pub(super) fn from_message(message: v1::TrafficPolicy) -> Result<TrafficPolicy> 
         target: parse("target", &message.target)?,
         port: optional_port("port", message.port)?,
         created: message.created,
-        load_balancer: message.load_balancer.map(algorithm).transpose()?,
+        load_balancer: message
+            .load_balancer
+            .map(|value| {
+                let algorithm = known("load_balancer", value)?;
+                let rest = message.balancing.unwrap_or_default();
+                balancing::from_message(algorithm, rest).within("balancing")
+            })
+            .transpose()?,
         connections: Connections {
             connect_timeout: optional_duration(
                 "connections.connect_timeout",

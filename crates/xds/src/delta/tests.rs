@@ -26,6 +26,7 @@ fn service(n: u8, aliases: &[u8], headless: bool) -> Resource {
         addresses: aliases.iter().map(address).collect(),
         ports: Vec::new(),
         headless,
+        near: false,
     })
 }
 

@@ -205,6 +205,9 @@ pub struct Service {
     /// Whether clients reach its endpoints' own addresses.
     #[prost(bool, tag = "4")]
     pub headless: bool,
+    /// Whether clients prefer near endpoints.
+    #[prost(bool, tag = "5")]
+    pub near: bool,
 }
 /// A workload as member of a service; named `<service>/<workload's namespace>.<workload's name>`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -270,6 +273,9 @@ pub struct TrafficPolicy {
     /// Retries.
     #[prost(message, optional, tag = "9")]
     pub retries: ::core::option::Option<RetryPolicy>,
+    /// The rest of how an endpoint is chosen; set only where `load_balancer` is.
+    #[prost(message, optional, tag = "10")]
+    pub balancing: ::core::option::Option<Balancing>,
     /// More than one try at once.
     #[prost(message, optional, tag = "20")]
     pub hedging: ::core::option::Option<Hedging>,
@@ -557,6 +563,96 @@ pub mod rate_limit_key {
         #[prost(enumeration = "Part", tag = "3")]
         Part(i32),
     }
+}
+/// How an endpoint is chosen, beside the algorithm.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Balancing {
+    /// What requests are told apart by; the first that a request has counts.
+    #[prost(message, repeated, tag = "1")]
+    pub hash: ::prost::alloc::vec::Vec<HashKey>,
+    /// Entries of a ring, at least.
+    #[prost(uint32, tag = "2")]
+    pub minimum_ring: u32,
+    /// At most.
+    #[prost(uint32, tag = "3")]
+    pub maximum_ring: u32,
+    /// Entries of a table.
+    #[prost(uint32, tag = "4")]
+    pub table: u32,
+    /// How new endpoints are spared.
+    #[prost(message, optional, tag = "5")]
+    pub slow_start: ::core::option::Option<SlowStart>,
+    /// Percentage of usable endpoints below which health counts for nothing.
+    #[prost(uint32, optional, tag = "6")]
+    pub panic_threshold: ::core::option::Option<u32>,
+    /// Where endpoints are looked for; unset: as the service says.
+    #[prost(enumeration = "LocalityMode", optional, tag = "7")]
+    pub locality: ::core::option::Option<i32>,
+    /// Shares of localities.
+    #[prost(message, repeated, tag = "8")]
+    pub locality_weights: ::prost::alloc::vec::Vec<LocalityWeight>,
+}
+/// Something by which requests are told apart.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashKey {
+    /// One of them.
+    #[prost(oneof = "hash_key::Key", tags = "1, 2, 3, 4")]
+    pub key: ::core::option::Option<hash_key::Key>,
+}
+/// Nested message and enum types in `HashKey`.
+pub mod hash_key {
+    /// One of them.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Key {
+        /// Name of a header.
+        #[prost(string, tag = "1")]
+        Header(::prost::alloc::string::String),
+        /// A cookie.
+        #[prost(message, tag = "2")]
+        Cookie(super::HashCookie),
+        /// Name of a parameter of the query.
+        #[prost(string, tag = "3")]
+        Query(::prost::alloc::string::String),
+        /// The client's address; always true.
+        #[prost(bool, tag = "4")]
+        SourceIp(bool),
+    }
+}
+/// A cookie that tells clients apart.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashCookie {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How long one lasts that the proxy gives; unset: it gives none.
+    #[prost(message, optional, tag = "2")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
+    /// For which paths it is given; empty for all.
+    #[prost(string, tag = "3")]
+    pub path: ::prost::alloc::string::String,
+}
+/// How a new endpoint is spared.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SlowStart {
+    /// For how long.
+    #[prost(message, optional, tag = "1")]
+    pub window: ::core::option::Option<::prost_types::Duration>,
+    /// How soon it gets much, in thousandths.
+    #[prost(uint32, tag = "2")]
+    pub aggression_milli: u32,
+    /// What it gets at first, in percent.
+    #[prost(uint32, tag = "3")]
+    pub min_weight_percent: u32,
+}
+/// The share of a locality.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LocalityWeight {
+    /// Region, and zone, which may be empty.
+    #[prost(message, optional, tag = "1")]
+    pub locality: ::core::option::Option<Locality>,
+    /// Share relative to the others.
+    #[prost(uint32, tag = "2")]
+    pub weight: u32,
 }
 /// Bounds on connections.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1784,6 +1880,12 @@ pub enum LoadBalancer {
     RoundRobin = 1,
     /// Any.
     Random = 2,
+    /// The sooner of two.
+    PeakEwma = 3,
+    /// By hash, on a ring.
+    RingHash = 4,
+    /// By hash, in a table.
+    Maglev = 5,
 }
 impl LoadBalancer {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1795,6 +1897,9 @@ impl LoadBalancer {
             Self::LeastRequest => "LOAD_BALANCER_LEAST_REQUEST",
             Self::RoundRobin => "LOAD_BALANCER_ROUND_ROBIN",
             Self::Random => "LOAD_BALANCER_RANDOM",
+            Self::PeakEwma => "LOAD_BALANCER_PEAK_EWMA",
+            Self::RingHash => "LOAD_BALANCER_RING_HASH",
+            Self::Maglev => "LOAD_BALANCER_MAGLEV",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1803,6 +1908,42 @@ impl LoadBalancer {
             "LOAD_BALANCER_LEAST_REQUEST" => Some(Self::LeastRequest),
             "LOAD_BALANCER_ROUND_ROBIN" => Some(Self::RoundRobin),
             "LOAD_BALANCER_RANDOM" => Some(Self::Random),
+            "LOAD_BALANCER_PEAK_EWMA" => Some(Self::PeakEwma),
+            "LOAD_BALANCER_RING_HASH" => Some(Self::RingHash),
+            "LOAD_BALANCER_MAGLEV" => Some(Self::Maglev),
+            _ => None,
+        }
+    }
+}
+/// Where endpoints are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LocalityMode {
+    /// Everywhere.
+    None = 0,
+    /// Near first.
+    Failover = 1,
+    /// In each locality by its weight.
+    Weighted = 2,
+}
+impl LocalityMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::None => "LOCALITY_MODE_NONE",
+            Self::Failover => "LOCALITY_MODE_FAILOVER",
+            Self::Weighted => "LOCALITY_MODE_WEIGHTED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LOCALITY_MODE_NONE" => Some(Self::None),
+            "LOCALITY_MODE_FAILOVER" => Some(Self::Failover),
+            "LOCALITY_MODE_WEIGHTED" => Some(Self::Weighted),
             _ => None,
         }
     }

@@ -116,6 +116,16 @@ fn a_service_leaves_behind_what_files_may_not_say() {
     };
     assert_eq!(spec.ports.len(), 1);
     assert_eq!(spec.cluster_ip.as_deref(), Some("10.160.0.7"));
+    assert!(spec.traffic_distribution.is_some());
+
+    let node = json!({"trafficDistribution": "PreferSameNode", "ports": [{"port": 80}]});
+    let Converted::Object(object) = convert(ObjectKind::Service, &service(node)) else {
+        panic!("refused")
+    };
+    let config::Spec::Service(spec) = &object.spec else {
+        panic!("{object:?}")
+    };
+    assert_eq!(spec.traffic_distribution, None);
 
     let headless = service(json!({"clusterIP": "None", "ports": [{"port": 80}]}));
     let Converted::Object(object) = convert(ObjectKind::Service, &headless) else {

@@ -31,6 +31,7 @@ fn updater() -> (Updater, Arc<State>, mpsc::Receiver<Want>) {
         handle,
         own,
         &Role::Sidecar(Mode::Explicit),
+        Locality::default(),
         trust,
     );
     (updater, state, wants)
@@ -46,6 +47,7 @@ fn service(of: &str, address: &str) -> Resource {
             protocol: Protocol::Http,
         }],
         headless: false,
+        near: false,
     })
 }
 

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use model::balancing::{
+    Algorithm, Cookie, HashKey, LoadBalancer, LocalityMode, LocalityWeight, SlowStart,
+};
 use model::endpoint::{Endpoint, Health};
 use model::mesh::{AccessLog, Mesh, OutboundPolicy, TrustBundle};
 use model::name::ObjectName;
@@ -22,8 +25,8 @@ use model::route::{
 use model::service::{Port, Protocol, Service};
 use model::session::{Carrier, Persistence};
 use model::traffic::{
-    self, Algorithm, Connections, FailurePercentage, Fallback, FallbackOn, Hedging,
-    OutlierDetection, ProxyVersion, StaticResponse, SuccessRate, TrafficPolicy,
+    self, Connections, FailurePercentage, Fallback, FallbackOn, Hedging, OutlierDetection,
+    ProxyVersion, StaticResponse, SuccessRate, TrafficPolicy,
 };
 use model::workload::{Locality, Mtls, MtlsMode, PortLimits, Tunnel, Workload, WorkloadPort};
 use model::{SpiffeId, TrustDomain};
@@ -172,13 +175,13 @@ prop_compose! {
         name in name(),
         addresses in addresses(),
         ports in btree_map(port(), ("[a-z]{0,4}", protocol()), 0..3),
-        headless in any::<bool>(),
+        (headless, near) in any::<(bool, bool)>(),
     ) -> Service {
         let ports = ports
             .into_iter()
             .map(|(number, (name, protocol))| Port { name, number, protocol })
             .collect();
-        Service { name, addresses, ports, headless }
+        Service { name, addresses, ports, headless, near }
     }
 }
 
@@ -254,6 +257,59 @@ prop_compose! {
     }
 }
 
+fn hash_key() -> impl Strategy<Value = HashKey> {
+    prop_oneof![
+        header_name().prop_map(HashKey::Header),
+        (".{0,6}", of(duration()), ".{0,6}")
+            .prop_map(|(name, ttl, path)| HashKey::Cookie(Cookie { name, ttl, path })),
+        ".{0,6}".prop_map(HashKey::Query),
+        Just(HashKey::SourceIp),
+    ]
+}
+
+fn algorithm() -> impl Strategy<Value = Algorithm> {
+    prop_oneof![
+        select(vec![
+            Algorithm::LeastRequest,
+            Algorithm::RoundRobin,
+            Algorithm::Random,
+            Algorithm::PeakEwma,
+        ]),
+        (1..=1024_u32, 1024..=Algorithm::LARGEST_RING)
+            .prop_map(|(minimum, maximum)| Algorithm::RingHash { minimum, maximum }),
+        select(vec![2, 65_537, Algorithm::LARGEST_TABLE])
+            .prop_map(|table| Algorithm::Maglev { table }),
+    ]
+}
+
+fn locality_mode() -> impl Strategy<Value = LocalityMode> {
+    let weight = (locality(), 1..=u32::MAX).prop_map(|(l, weight)| LocalityWeight {
+        region: l.region,
+        zone: l.zone,
+        weight,
+    });
+    prop_oneof![
+        Just(LocalityMode::None),
+        Just(LocalityMode::Failover),
+        vec(weight, 0..3).prop_map(LocalityMode::Weighted),
+    ]
+}
+
+prop_compose! {
+    fn load_balancer()(
+        algorithm in algorithm(),
+        hash in vec(hash_key(), 1..3),
+        slow_start in of((duration(), 1..=u32::MAX, 0..=100_u32)),
+        panic_threshold in of(0..=100_u32),
+        locality in of(locality_mode()),
+    ) -> LoadBalancer {
+        let slow_start = slow_start.map(|(window, aggression_milli, min_weight_percent)| {
+            SlowStart { window, aggression_milli, min_weight_percent }
+        });
+        LoadBalancer { algorithm, hash, slow_start, panic_threshold, locality }
+    }
+}
+
 prop_compose! {
     fn fallback()(
         on in vec(select(vec![
@@ -273,9 +329,7 @@ prop_compose! {
         names in (name(), name()),
         port in of(port()),
         created in any::<u64>(),
-        load_balancer in of(select(vec![
-            Algorithm::LeastRequest, Algorithm::RoundRobin, Algorithm::Random,
-        ])),
+        load_balancer in of(load_balancer()),
         times in [of(duration()), of(duration()), of(duration()), of(duration()), of(duration())],
         bounds in [of(any::<u32>()), of(any::<u32>())],
         proxy_protocol in of(select(vec![ProxyVersion::V1, ProxyVersion::V2])),
