@@ -205,15 +205,12 @@ impl Destination {
                 let stays = |old: &&&Arc<Endpoint>| {
                     old.config.addresses == config.addresses && old.config.tunnel == config.tunnel
                 };
-                let live = match old.filter(stays) {
-                    Some(old) => {
-                        old.live.note_health(old.config.health, config.health);
-                        Arc::clone(&old.live)
-                    }
-                    None => {
-                        let since = if first { ALWAYS } else { millis() };
-                        EndpointLive::new(&self.live.outliers, &self.live.connections, since)
-                    }
+                let live = if let Some(old) = old.filter(stays) {
+                    old.live.note_health(old.config.health, config.health);
+                    Arc::clone(&old.live)
+                } else {
+                    let since = if first { ALWAYS } else { millis() };
+                    EndpointLive::new(&self.live.outliers, &self.live.connections, since)
                 };
                 let mut endpoint = Endpoint::new(config, live);
                 endpoint.outside = tls;
