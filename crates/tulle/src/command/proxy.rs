@@ -205,8 +205,11 @@ impl Proxy {
 }
 
 /// REGION or REGION/ZONE.
-pub(crate) fn locality(text: &str) -> Result<Locality, std::convert::Infallible> {
+pub(crate) fn locality(text: &str) -> Result<Locality, String> {
     let (region, zone) = text.split_once('/').unwrap_or((text, ""));
+    if !text.is_empty() && (region.is_empty() || zone.contains('/')) {
+        return Err("expected REGION or REGION/ZONE".to_owned());
+    }
     Ok(Locality {
         region: region.to_owned(),
         zone: zone.to_owned(),
