@@ -25,13 +25,7 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("WorkloadSpec", &["healthCheck"]),
     ("HttpFilter", &["externalAuth", "extensionRef"]),
     ("GrpcFilter", &["extensionRef"]),
-    ("TrafficPolicySpec", &["healthCheck", "adaptiveConcurrency"]),
-    ("Fallback", &["cache"]),
     ("LocalityPreference", &["priorities", "failover"]),
-    (
-        "Connections",
-        &["maxPendingRequests", "maxRequestsPerConnection"],
-    ),
     ("AuthenticationPolicySpec", &["jwt", "oidc"]),
     ("LimitSpec", &["failureMode"]),
     ("KeySpec", &["claim"]),

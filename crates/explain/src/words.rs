@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use model::balancing::{HashKey, LoadBalancer, LocalityMode};
+use model::health_check::Probe;
+use model::overload::Criticality;
 use model::request::{Abort, Algorithm, Condition, Fault, Key, Limit};
 use model::retry;
 use model::route::{
@@ -276,6 +278,24 @@ pub(crate) fn limits(
             balancer(&policy.balancer),
             balancer(&usual.balancer),
         ),
+        (
+            "requests that wait for a connection",
+            count(policy.max_pending),
+            count(usual.max_pending),
+        ),
+        (
+            "requests on a connection",
+            count(policy.max_per_connection),
+            count(usual.max_per_connection),
+        ),
+        (
+            "retries at a time",
+            count(policy.max_retries),
+            count(usual.max_retries),
+        ),
+        ("adaptive limit", adaptive(policy), adaptive(&usual)),
+        ("load shedding", shedding(policy), shedding(&usual)),
+        ("health check", health_check(policy), health_check(&usual)),
         ("outlier detection", outlier(policy), outlier(&usual)),
         ("hedging", hedging(policy), hedging(&usual)),
         ("fallback", fallback(policy), fallback(&usual)),
@@ -289,6 +309,46 @@ pub(crate) fn limits(
         .into_iter()
         .filter(|(_, now, usual)| all || now != usual);
     told.map(|(name, now, _)| (name, now)).collect()
+}
+
+fn adaptive(policy: &Effective) -> String {
+    policy.adaptive.as_ref().map_or_else(
+        || "none".to_owned(),
+        |limit| {
+            let (min, max) = (limit.min_concurrency, limit.max_concurrency);
+            format!("{min} to {max} requests at a time")
+        },
+    )
+}
+
+fn shedding(policy: &Effective) -> String {
+    let Some(shedding) = &policy.shedding else {
+        return "none".to_owned();
+    };
+    let share =
+        |class: Criticality| format!("{} {} %", class.as_str(), shedding.shares[class as usize]);
+    format!(
+        "by {} (else {}): {}",
+        shedding.header,
+        shedding.unsaid.as_str(),
+        Criticality::ALL.map(share).join(", ")
+    )
+}
+
+fn health_check(policy: &Effective) -> String {
+    let Some(check) = &policy.health_check else {
+        return "none".to_owned();
+    };
+    let probe = match &check.probe {
+        Probe::Http(http) => format!("GET {}", http.path),
+        Probe::Grpc(service) if service.is_empty() => "grpc.health.v1".to_owned(),
+        Probe::Grpc(service) => format!("grpc.health.v1 of {service}"),
+        Probe::Tcp => "a connection".to_owned(),
+    };
+    format!(
+        "{probe} every {:?} within {:?}, {} to fail, {} to pass",
+        check.interval, check.timeout, check.unhealthy_threshold, check.healthy_threshold
+    )
 }
 
 fn hedging(policy: &Effective) -> String {
@@ -305,9 +365,11 @@ fn fallback(policy: &Effective) -> String {
     let on: Vec<&str> = fallback.on.iter().map(|on| failure(*on)).collect();
     let backend = fallback.backend.as_ref();
     let backend = backend.map(|(name, port)| format!("{name}:{port}"));
+    let cache = fallback.cache;
+    let cache = cache.map(|age| format!("the last good answer of {age:?}"));
     let response = fallback.response.as_ref();
     let response = response.map(|response| format!("status {}", response.status));
-    let to: Vec<String> = backend.into_iter().chain(response).collect();
+    let to: Vec<String> = backend.into_iter().chain(cache).chain(response).collect();
     format!("on {} to {}", on.join(", "), to.join(", then "))
 }
 

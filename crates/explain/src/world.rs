@@ -169,7 +169,7 @@ impl World {
                 }
                 Resource::TrafficPolicy(p) => {
                     let parts = services.entry(p.target.clone()).or_default();
-                    parts.policies.push(Arc::new(p));
+                    parts.policies.push(Arc::new(*p));
                 }
                 Resource::BackendTls(b) => {
                     services.entry(b.target.clone()).or_default().tls.push(b);

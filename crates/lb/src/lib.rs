@@ -5,14 +5,15 @@
 //!
 //! Nothing here reads a clock or owns a random number generator: times come in as the [`Duration`]
 //! since some start that the caller fixes once, randomness as a [`rand::Rng`]. Nothing takes a
-//! lock: [`choose`] works on what one worker holds, [`outlier`], [`ewma`] and [`budget`] on atomics that
-//! all workers share, and a table is only read. Envoy's behaviour is the model; each module says where it differs.
+//! lock: [`choose`] works on what one worker holds, [`outlier`], [`ewma`], [`concurrency`] and [`budget`] on
+//! atomics that all workers share, and a table is only read. Envoy's behaviour is the model; each module says where it differs.
 //!
 //! [`Duration`]: std::time::Duration
 #![forbid(unsafe_code)]
 
 pub mod budget;
 pub mod choose;
+pub mod concurrency;
 pub mod ewma;
 pub mod hash;
 pub mod outlier;

@@ -59,7 +59,7 @@ pub struct Group {
     ejected: AtomicU32,
     /// Milliseconds at which rates were last compared.
     compared: AtomicU64,
-    /// Counts ejections and their ends.
+    /// Counts ejections and their ends, and other changes of a standing.
     changes: AtomicU32,
 }
 
@@ -90,7 +90,7 @@ impl Group {
                 .is_ok()
     }
 
-    /// Another number whenever an ejection has begun or been found over.
+    /// Another number whenever an ejection has begun or been found over, or something else has changed.
     pub fn changes(&self) -> u32 {
         self.changes.load(Relaxed)
     }
@@ -105,9 +105,14 @@ impl Group {
         self.ejected.fetch_update(Relaxed, Relaxed, fits).is_ok()
     }
 
+    /// Notes that a standing has changed for another reason.
+    pub fn note_change(&self) {
+        self.changes.fetch_add(1, Relaxed);
+    }
+
     fn free_place(&self) {
         self.ejected.fetch_sub(1, Relaxed);
-        self.changes.fetch_add(1, Relaxed);
+        self.note_change();
     }
 }
 
@@ -168,6 +173,11 @@ impl Record {
             self.forgive();
         }
         false
+    }
+
+    /// Whose member it is.
+    pub fn group(&self) -> &Group {
+        &self.group
     }
 
     /// When the ejection ends that it holds a place for.
@@ -262,7 +272,7 @@ impl Record {
             return None;
         }
         self.count.store(count, Relaxed);
-        self.group.changes.fetch_add(1, Relaxed);
+        self.group.note_change();
         self.forgive();
         Some(length)
     }

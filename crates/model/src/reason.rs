@@ -207,7 +207,7 @@ impl Reason {
                 "overloaded",
                 503,
                 "connection_limit_reached",
-                "The proxy itself has no room for more.",
+                "There is no room for more: in the proxy, or at the service as its adaptive limit finds.",
                 "Raise the proxy's limits or add instances.",
             ),
             Self::RateLimited => (

@@ -133,7 +133,7 @@ pub enum Resource {
     /// See [`Endpoint`].
     Endpoint(Endpoint),
     /// See [`TrafficPolicy`].
-    TrafficPolicy(TrafficPolicy),
+    TrafficPolicy(Box<TrafficPolicy>),
     /// See [`RequestPolicy`].
     RequestPolicy(RequestPolicy),
     /// See [`BackendTls`].

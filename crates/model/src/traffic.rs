@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::balancing::LoadBalancer;
+use crate::health_check::HealthCheck;
 use crate::name::{ObjectName, ServiceName};
+use crate::overload::{AdaptiveConcurrency, LoadShedding};
 use crate::retry;
 
 /// A `TrafficPolicy` as attached to one service. What is `None` is left to a less specific
@@ -24,12 +26,18 @@ pub struct TrafficPolicy {
     pub connections: Connections,
     /// When an endpoint is left alone for a while.
     pub outlier_detection: Option<OutlierDetection>,
+    /// Whether endpoints are checked without a request.
+    pub health_check: Option<HealthCheck>,
     /// Bounds on time.
     pub timeouts: Timeouts,
     /// Retries.
     pub retries: Option<retry::Policy>,
     /// More than one try at once.
     pub hedging: Option<Hedging>,
+    /// A limit on requests at once that finds itself.
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+    /// Which requests go first when there are too many.
+    pub load_shedding: Option<LoadShedding>,
     /// What is answered instead of a failure.
     pub fallback: Option<Fallback>,
 }
@@ -41,6 +49,8 @@ pub struct Fallback {
     pub on: Vec<FallbackOn>,
     /// A port of another service.
     pub backend: Option<(ServiceName, u16)>,
+    /// The last good answer to the same request, if it is not older than this.
+    pub cache: Option<Duration>,
     /// Always the same answer.
     pub response: Option<StaticResponse>,
 }
@@ -91,6 +101,12 @@ pub struct Connections {
     pub max_connections: Option<u32>,
     /// Requests in flight.
     pub max_requests: Option<u32>,
+    /// Requests that wait for a connection when there are as many as may be.
+    pub max_pending_requests: Option<u32>,
+    /// Requests on one connection, after which it is closed; 0 for no bound.
+    pub max_requests_per_connection: Option<u32>,
+    /// Retries in flight.
+    pub max_retries: Option<u32>,
     /// Whether connections begin with a PROXY header that says whom they are made for.
     pub proxy_protocol: Option<ProxyVersion>,
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::balancing::{LoadBalancer, LocalityMode};
+use model::health_check::HealthCheck;
+use model::overload::{AdaptiveConcurrency, LoadShedding};
 use model::retry;
 use model::route::Rule;
 use model::service::Service;
@@ -23,6 +25,8 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 pub const MAX_CONNECTIONS: u32 = 1024;
 /// Requests in flight to a service from one proxy, where nobody said otherwise.
 pub const MAX_REQUESTS: u32 = 8192;
+/// Requests that wait for a connection in one proxy, where nobody said otherwise.
+pub const MAX_PENDING: u32 = 1024;
 
 /// Everything that governs requests to one port of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +41,18 @@ pub struct Effective {
     pub max_connections: u32,
     /// Requests in flight from one proxy.
     pub max_requests: u32,
+    /// Requests that wait for a connection in one proxy.
+    pub max_pending: u32,
+    /// Requests on one connection, after which it is closed.
+    pub max_per_connection: u32,
+    /// Retries in flight from one proxy.
+    pub max_retries: u32,
     /// The PROXY header with which connections begin.
     pub proxy_protocol: Option<ProxyVersion>,
     /// When an endpoint is left alone for a while; `None`: never.
     pub outlier: Option<OutlierDetection>,
+    /// How endpoints are checked without a request; `None`: not at all.
+    pub health_check: Option<Arc<HealthCheck>>,
     /// From the request's arrival to the response's end, all tries included.
     pub request_timeout: Option<Duration>,
     /// For one try.
@@ -53,6 +65,10 @@ pub struct Effective {
     pub hedging: Option<Hedging>,
     /// What is answered instead of a failure.
     pub fallback: Option<Box<Fallback>>,
+    /// A limit on requests at once that finds itself.
+    pub adaptive: Option<Box<AdaptiveConcurrency>>,
+    /// Which requests go first when there are too many.
+    pub shedding: Option<Box<LoadShedding>>,
 }
 
 /// What governs one request: a rule's own settings over its backend's.
@@ -77,14 +93,20 @@ impl Default for Effective {
             idle_timeout: Some(IDLE_TIMEOUT),
             max_connections: MAX_CONNECTIONS,
             max_requests: MAX_REQUESTS,
+            max_pending: MAX_PENDING,
+            max_per_connection: u32::MAX,
+            max_retries: u32::MAX,
             proxy_protocol: None,
             outlier: Some(OutlierDetection::default()),
+            health_check: None,
             request_timeout: None,
             per_try_timeout: None,
             stream_idle: None,
             retry: retry::Policy::default(),
             hedging: None,
             fallback: None,
+            adaptive: None,
+            shedding: None,
         }
     }
 }
@@ -105,10 +127,7 @@ impl Effective {
         let idle_timeout = pick(&ranked, |p| p.connections.idle_timeout);
         let outlier = pick(&ranked, |p| p.outlier_detection);
         Self {
-            balancer: ranked
-                .iter()
-                .find_map(|p| p.load_balancer.clone())
-                .unwrap_or(first.balancer),
+            balancer: own(&ranked, |p| p.load_balancer.as_ref()).unwrap_or(first.balancer),
             connect_timeout: connect_timeout
                 .and_then(positive)
                 .unwrap_or(first.connect_timeout),
@@ -117,17 +136,22 @@ impl Effective {
                 .map_or(first.max_connections, zero_is_unlimited),
             max_requests: pick(&ranked, |p| p.connections.max_requests)
                 .map_or(first.max_requests, zero_is_unlimited),
+            max_pending: pick(&ranked, |p| p.connections.max_pending_requests)
+                .unwrap_or(first.max_pending),
+            max_per_connection: pick(&ranked, |p| p.connections.max_requests_per_connection)
+                .map_or(first.max_per_connection, zero_is_unlimited),
+            max_retries: pick(&ranked, |p| p.connections.max_retries).unwrap_or(first.max_retries),
             proxy_protocol: pick(&ranked, |p| p.connections.proxy_protocol),
             outlier: outlier.map_or(first.outlier, can_eject),
+            health_check: own(&ranked, |p| p.health_check.as_ref()).map(Arc::new),
             request_timeout: pick(&ranked, |p| p.timeouts.request).and_then(positive),
             per_try_timeout: pick(&ranked, |p| p.timeouts.per_try).and_then(positive),
             stream_idle: pick(&ranked, |p| p.timeouts.idle).and_then(positive),
-            retry: ranked
-                .iter()
-                .find_map(|p| p.retries.clone())
-                .unwrap_or(first.retry),
+            retry: own(&ranked, |p| p.retries.as_ref()).unwrap_or(first.retry),
             hedging: pick(&ranked, |p| p.hedging).filter(|hedging| hedging.max > 0),
-            fallback: ranked.iter().find_map(|p| p.fallback.clone()).map(Box::new),
+            fallback: own(&ranked, |p| p.fallback.as_ref()).map(Box::new),
+            adaptive: pick(&ranked, |p| p.adaptive_concurrency).map(Box::new),
+            shedding: own(&ranked, |p| p.load_shedding.as_ref()).map(Box::new),
         }
     }
 
@@ -155,6 +179,14 @@ impl Effective {
 
 fn pick<T>(ranked: &[&TrafficPolicy], field: impl Fn(&TrafficPolicy) -> Option<T>) -> Option<T> {
     ranked.iter().find_map(|p| field(p))
+}
+
+/// The same of what is not copied lightly.
+fn own<T: Clone>(
+    ranked: &[&TrafficPolicy],
+    field: impl Fn(&TrafficPolicy) -> Option<&T>,
+) -> Option<T> {
+    ranked.iter().find_map(|p| field(p)).cloned()
 }
 
 /// A duration of zero means that there is no bound.
@@ -191,9 +223,12 @@ mod tests {
             load_balancer: None,
             connections: Connections::default(),
             outlier_detection: None,
+            health_check: None,
             timeouts: Timeouts::default(),
             retries: None,
             hedging: None,
+            adaptive_concurrency: None,
+            load_shedding: None,
             fallback: None,
         }
     }

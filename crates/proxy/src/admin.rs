@@ -171,7 +171,7 @@ fn destination(destination: &Destination) -> Value {
                         "port": candidate.port,
                         "tunnel": format!("{:?}", endpoint.config.tunnel),
                         "identity": endpoint.config.identity.as_str(),
-                        "health": format!("{:?}", endpoint.config.health),
+                        "health": format!("{:?}", candidate.health()),
                         "ejected": endpoint.live.outlier.ejected(since_start()),
                         "inFlight": endpoint.live.in_flight.load(std::sync::atomic::Ordering::Relaxed),
                         "weight": endpoint.config.weight,
@@ -188,7 +188,11 @@ fn destination(destination: &Destination) -> Value {
             })
         })
         .collect();
-    json!({"service": destination.name.to_string(), "host": &*destination.host, "addresses": view.service.addresses, "ports": ports})
+    let adaptive = destination.live.adaptive().map(|limit| {
+        let ideal = limit.min_rtt().map(|time| time.as_secs_f64());
+        json!({"limit": limit.limit(), "minRTTSeconds": ideal})
+    });
+    json!({"service": destination.name.to_string(), "adaptiveConcurrency": adaptive, "host": &*destination.host, "addresses": view.service.addresses, "ports": ports})
 }
 
 async fn connections(State(admin): State<Admin>) -> Response {

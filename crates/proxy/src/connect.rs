@@ -174,18 +174,14 @@ pub(crate) async fn http1(
     port: u16,
     policy: &Effective,
     home: &Home,
+    slot: Slot,
 ) -> Result<Box<Conn>, Failure> {
-    let slot = reserve(worker, endpoint, policy)?;
     let limit = policy.connect_timeout;
     let behalf = home.behalf();
     let (io, link) = connect(worker, endpoint, port, Form::Http1, behalf, limit).await?;
-    Ok(Conn::new(
-        io,
-        Rc::new(link),
-        slot,
-        home.clone(),
-        &worker.limits,
-    ))
+    let most = policy.max_per_connection;
+    let (link, home) = (Rc::new(link), home.clone());
+    Ok(Conn::new(io, link, slot, home, &worker.limits, most))
 }
 
 /// A new HTTP/2 connection to an endpoint, made once for all who need one at this moment.
@@ -196,7 +192,9 @@ pub(crate) async fn http2(
     policy: &Effective,
     home: &Home,
 ) -> Result<Handle, Failure> {
-    if let Some(opening) = home.opening(http2::MOST) {
+    let most = policy.max_per_connection;
+    let sharing = http2::MOST.min(usize::try_from(most).unwrap_or(http2::MOST));
+    if let Some(opening) = home.opening(sharing) {
         return opening.await;
     }
     let slot = reserve(worker, endpoint, policy)?;
@@ -205,7 +203,8 @@ pub(crate) async fn http2(
     let opening = home.open(async move {
         let behalf = whose.behalf();
         let (io, link) = connect(&worker, &endpoint, port, Form::Http2, behalf, limit).await?;
-        http2::handshake(io, link, Some(slot), http2::MOST).await
+        let handle = http2::handshake(io, link, Some(slot), http2::MOST).await?;
+        Ok(handle.for_requests(most))
     });
     opening.await
 }

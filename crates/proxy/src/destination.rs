@@ -3,14 +3,17 @@
 //!
 //! What lives (requests in flight, ejections, budgets) is kept beside it and carried over.
 
+mod connections;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use lb::budget::Budget;
+use lb::concurrency::Gradient;
 use lb::ewma::Peak;
 use lb::outlier::{self, Group, Record};
 use lb::slow_start;
@@ -20,6 +23,8 @@ use lb::{Balancer, Candidates, Choice, Lookup, Standing};
 use model::backend_tls::BackendTls;
 use model::balancing::{Algorithm, LocalityMode, SlowStart};
 use model::endpoint::{self, Health};
+use model::health_check::HealthCheck;
+use model::overload::AdaptiveConcurrency;
 use model::request::RequestPolicy;
 use model::route::Route;
 use model::service::{Protocol, Service};
@@ -31,8 +36,10 @@ use policy::locality;
 use policy::request::Here;
 use policy::route::RouteTable;
 
+use crate::health::Checked;
 use crate::outside::Outside;
 use crate::request::{Compiled, Limiters, Policies};
+use connections::Connections;
 
 /// A service that this proxy talks to.
 pub(crate) struct Destination {
@@ -49,19 +56,14 @@ pub(crate) struct Destination {
 pub(crate) struct Live {
     pub(crate) budget: Budget,
     pub(crate) requests: AtomicU32,
+    retries: AtomicU32,
+    /// Where a policy asks for it.
+    gradient: OnceLock<Gradient>,
     outliers: Arc<Group>,
     connections: Arc<Connections>,
     last_used: AtomicU64,
     /// Whether its endpoints have ever been known.
     known: AtomicBool,
-}
-
-/// Connections to the endpoints of a destination, those of all workers.
-#[derive(Default)]
-struct Connections {
-    open: AtomicU32,
-    /// Of them, for HTTP/1: at rest in a pool.
-    kept: AtomicU32,
 }
 
 /// The configuration of a destination at one moment.
@@ -104,6 +106,8 @@ pub(crate) struct Candidate {
     /// The endpoint's own number of the port.
     pub(crate) port: u16,
     health: Health,
+    /// What its checks say, where there are any.
+    pub(crate) checked: Option<Arc<Checked>>,
     pub(crate) endpoint: Arc<Endpoint>,
 }
 
@@ -130,7 +134,7 @@ pub(crate) struct EndpointLive {
     /// Milliseconds at which it came, or was well again; [`ALWAYS`] where it was there first.
     since: AtomicU64,
     /// To all endpoints of the destination.
-    connections: Arc<Connections>,
+    pub(crate) connections: Arc<Connections>,
 }
 
 /// An endpoint that the proxy found when it came to know the destination is not new for that.
@@ -154,6 +158,8 @@ impl Destination {
             live: Live {
                 budget: Budget::new(),
                 requests: AtomicU32::new(0),
+                retries: AtomicU32::new(0),
+                gradient: OnceLock::new(),
                 outliers: Group::new(),
                 connections: Arc::default(),
                 last_used: AtomicU64::new(seconds()),
@@ -231,6 +237,11 @@ impl Destination {
                     })
                     .collect();
                 let policy = Effective::merge(policies, port.number);
+                if let Some(settings) = &policy.health_check {
+                    for candidate in &mut serving {
+                        candidate.check(settings, before, (port.protocol, &self.host));
+                    }
+                }
                 let mode = policy.locality(service);
                 let spread = group(&mut serving, mode, policy.balancer.panic_threshold, own);
                 let slow = policy.balancer.slow_start.is_some();
@@ -293,6 +304,36 @@ impl Destination {
     }
 }
 
+impl Live {
+    /// Counts one more retry, if fewer than `limit` are under way.
+    pub(crate) fn retry(&self, limit: u32) -> Option<Retrying<'_>> {
+        let more = |now: u32| (now < limit).then_some(now + 1);
+        let retries = &self.retries;
+        let counted = retries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.is_ok().then_some(Retrying(retries))
+    }
+
+    /// The same, if there is one.
+    pub(crate) fn adaptive(&self) -> Option<&Gradient> {
+        self.gradient.get()
+    }
+
+    /// The limit on requests at once that finds itself.
+    pub(crate) fn gradient(&self, settings: &AdaptiveConcurrency) -> &Gradient {
+        let new = || Gradient::new(settings, since_start());
+        self.gradient.get_or_init(new)
+    }
+}
+
+/// A retry under way.
+pub(crate) struct Retrying<'a>(&'a AtomicU32);
+
+impl Drop for Retrying<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl View {
     pub(crate) fn port(&self, number: u16) -> Option<&PortView> {
         self.ports.iter().find(|p| p.number == number)
@@ -300,6 +341,13 @@ impl View {
 
     pub(crate) fn port_numbers(&self) -> impl Iterator<Item = u16> + '_ {
         self.ports.iter().map(|p| p.number)
+    }
+
+    /// What is to be checked.
+    pub(crate) fn checked(&self) -> impl Iterator<Item = &Arc<Checked>> {
+        let ports = self.ports.iter();
+        let asked = ports.filter(|port| port.policy.health_check.is_some());
+        asked.flat_map(|port| port.endpoints.iter().filter_map(|c| c.checked.as_ref()))
     }
 
     pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
@@ -505,7 +553,7 @@ impl Candidates for Hosts<'_> {
 
     fn standing(&self, index: usize) -> Standing {
         let candidate = &self.port.endpoints[index];
-        match candidate.health {
+        match candidate.health() {
             Health::Healthy if candidate.live.outlier.ejected(self.now) => Standing::Ejected,
             Health::Healthy => Standing::Usable,
             Health::Unhealthy => Standing::Unhealthy,
@@ -546,8 +594,43 @@ impl Candidate {
             weight: endpoint.config.weight,
             port,
             health: endpoint.config.health,
+            checked: None,
             endpoint: Arc::clone(endpoint),
         }
+    }
+
+    /// Has it checked; what is known from the same check of the same endpoint stays.
+    fn check(
+        &mut self,
+        settings: &Arc<HealthCheck>,
+        before: Option<&PortView>,
+        (protocol, host): (Protocol, &Arc<str>),
+    ) {
+        let known = before.and_then(|before| {
+            let same = |c: &&Candidate| Arc::ptr_eq(&c.live, &self.live) && c.port == self.port;
+            before.endpoints.iter().find(same)?.checked.as_ref()
+        });
+        self.checked = Some(match known {
+            Some(known) if known.is_of(settings, &self.endpoint, protocol) => Arc::clone(known),
+            known => {
+                let healthy = known.is_none_or(|known| known.is_healthy());
+                let target = (Arc::clone(&self.endpoint), self.port);
+                Arc::new(Checked::new(settings, target, protocol, host, healthy))
+            }
+        });
+    }
+
+    /// Whether it is well, by what is said of it and by its checks.
+    pub(crate) fn health(&self) -> Health {
+        match self.health {
+            Health::Healthy if self.is_failing() => Health::Unhealthy,
+            health => health,
+        }
+    }
+
+    /// Whether its checks say that it is not well.
+    fn is_failing(&self) -> bool {
+        self.checked.as_ref().is_some_and(|c| !c.is_healthy())
     }
 
     /// Its weight once it is warm; where some are not, all are told in parts.
@@ -585,46 +668,19 @@ impl EndpointLive {
         Self::new(&Group::new(), &Arc::default(), ALWAYS)
     }
 
+    /// Notes that its checks have come to another end.
+    pub(crate) fn note_check(&self, healthy: bool) {
+        if healthy {
+            self.since.store(millis(), Ordering::Relaxed);
+        }
+        self.outlier.group().note_change();
+    }
+
     /// An endpoint that is well again is as one that is new.
     fn note_health(&self, before: Health, now: Health) {
         if before != Health::Healthy && now == Health::Healthy {
             self.since.store(millis(), Ordering::Relaxed);
         }
-    }
-
-    /// Counts one more connection, if fewer than `limit` are in use, or whatever their number. Those
-    /// at rest do not count: another worker's would be in the way of this one's requests.
-    pub(crate) fn open(&self, limit: u32, whatever: bool) -> bool {
-        let kept = self.connections.kept.load(Ordering::Relaxed);
-        let room = |open: u32| (whatever || open.saturating_sub(kept) < limit).then_some(open + 1);
-        let open = &self.connections.open;
-        open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
-            .is_ok()
-    }
-
-    /// A connection is closed.
-    pub(crate) fn closed(&self) {
-        self.connections.open.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// A connection is at rest from now on.
-    pub(crate) fn keep(&self) {
-        self.connections.kept.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// One that was is not any more.
-    pub(crate) fn lend(&self) {
-        self.connections.kept.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Whether `limit` connections to the destination are open, or more.
-    pub(crate) fn is_full(&self, limit: u32) -> bool {
-        self.connections.open.load(Ordering::Relaxed) >= limit
-    }
-
-    /// Whether there are more than `limit`.
-    pub(crate) fn is_over(&self, limit: u32) -> bool {
-        self.connections.open.load(Ordering::Relaxed) > limit
     }
 
     /// Whether both count towards the limits of one destination.
@@ -692,242 +748,4 @@ pub(crate) fn seconds() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use model::backend_tls::Roots;
-    use model::balancing::LoadBalancer;
-    use model::service::Port;
-    use model::tls::TlsOptions;
-    use model::workload::Locality;
-
-    use super::*;
-
-    fn policy(name: &str, port: Option<u16>, hostname: &str) -> Arc<BackendTls> {
-        Arc::new(BackendTls {
-            name: name.parse().expect("valid"),
-            target: "shop/s".parse().expect("valid"),
-            port,
-            created: 0,
-            hostname: hostname.to_owned(),
-            names: Vec::new(),
-            roots: Roots::System,
-            options: TlsOptions::default(),
-        })
-    }
-
-    fn of(name: &str, zone: &str, weight: u32, health: Health) -> Arc<endpoint::Endpoint> {
-        Arc::new(endpoint::Endpoint {
-            service: "shop/s".parse().expect("valid"),
-            workload: format!("shop/{name}").parse().expect("valid"),
-            addresses: vec!["127.0.0.1".parse().expect("valid")],
-            ports: [(80, 8080)].into(),
-            tunnel: Tunnel::None,
-            identity: "spiffe://mesh.local/ns/shop/sa/x".parse().expect("valid"),
-            health,
-            weight,
-            locality: Locality {
-                region: "eu".to_owned(),
-                zone: zone.to_owned(),
-            },
-            version: String::new(),
-        })
-    }
-
-    /// A destination with this balancer, after each of these sets of endpoints.
-    fn views(
-        balancer: &LoadBalancer,
-        sets: &[&[Arc<endpoint::Endpoint>]],
-    ) -> (Arc<Destination>, Vec<Arc<View>>) {
-        let service = Service {
-            name: "shop/s".parse().expect("valid"),
-            addresses: Vec::new(),
-            ports: vec![Port {
-                name: "http".to_owned(),
-                number: 80,
-                protocol: Protocol::Http,
-            }],
-            headless: false,
-            near: false,
-        };
-        let policy = Arc::new(TrafficPolicy {
-            name: "shop/p".parse().expect("valid"),
-            target: service.name.clone(),
-            port: None,
-            created: 0,
-            load_balancer: Some(balancer.clone()),
-            connections: model::traffic::Connections::default(),
-            outlier_detection: None,
-            timeouts: model::traffic::Timeouts::default(),
-            retries: None,
-            hedging: None,
-            fallback: None,
-        });
-        let own = Locality {
-            region: "eu".to_owned(),
-            zone: "b".to_owned(),
-        };
-        let destination = Arc::new(Destination::new(service.clone()));
-        let views = sets.iter().map(|endpoints| {
-            let policies = [Arc::clone(&policy)];
-            destination.update(&own, &service, endpoints, (&policies, &[]), &[], &[]);
-            Arc::clone(&destination.view())
-        });
-        let views = views.collect();
-        (destination, views)
-    }
-
-    #[test]
-    fn a_table_is_made_anew_only_where_names_or_weights_change() {
-        let balancer = LoadBalancer {
-            algorithm: Algorithm::Maglev { table: 251 },
-            hash: vec![model::balancing::HashKey::SourceIp],
-            ..LoadBalancer::default()
-        };
-        let a = of("a", "a", 1, Health::Healthy);
-        let b = of("b", "b", 1, Health::Healthy);
-        let away = of("b", "b", 1, Health::Unhealthy);
-        let heavy = of("b", "b", 2, Health::Healthy);
-        let sets: [&[_]; 4] = [
-            &[Arc::clone(&a), b],
-            &[Arc::clone(&a), away],
-            &[Arc::clone(&a), heavy],
-            &[a],
-        ];
-        let (_, views) = views(&balancer, &sets);
-        let tables: Vec<_> = views
-            .iter()
-            .map(|view| {
-                view.port(80)
-                    .and_then(|p| p.table.clone())
-                    .expect("a table")
-            })
-            .collect();
-        assert!(Arc::ptr_eq(&tables[0], &tables[1]));
-        assert!(!Arc::ptr_eq(&tables[1], &tables[2]));
-        assert!(!Arc::ptr_eq(&tables[2], &tables[3]));
-    }
-
-    #[test]
-    fn an_endpoint_is_new_when_it_comes_later_or_is_well_again() {
-        let balancer = LoadBalancer {
-            slow_start: Some(SlowStart {
-                window: Duration::from_hours(1),
-                aggression_milli: 1000,
-                min_weight_percent: 10,
-            }),
-            ..LoadBalancer::default()
-        };
-        let a = of("a", "a", 3, Health::Healthy);
-        let b = of("b", "b", 1, Health::Healthy);
-        let away = of("a", "a", 3, Health::Unhealthy);
-        let sets: [&[_]; 4] = [
-            &[Arc::clone(&a)],
-            &[Arc::clone(&a), Arc::clone(&b)],
-            &[away, Arc::clone(&b)],
-            &[a, b],
-        ];
-        let (_, first) = views(&balancer, &sets[..1]);
-        let (_, views) = views(&balancer, &sets);
-        let weights = |view: &View| -> Vec<u32> {
-            let port = view.port(80).expect("it has it");
-            let hosts = Hosts {
-                port,
-                now: since_start(),
-            };
-            (0..hosts.len()).map(|i| hosts.weight(i)).collect()
-        };
-        assert_eq!(weights(&first[0]), [3000]);
-        // Views share what lives: it is the last that is looked at.
-        assert_eq!(weights(&views[3]), [300, 100]);
-    }
-
-    #[test]
-    fn those_of_the_own_zone_come_first_and_without_a_zone_of_its_own_there_is_no_order() {
-        let near = LoadBalancer {
-            locality: Some(LocalityMode::Failover),
-            ..LoadBalancer::default()
-        };
-        let endpoints = ["a", "b", "c", "b"]
-            .iter()
-            .zip(["w1", "w2", "w3", "w4"])
-            .map(|(zone, name)| of(name, zone, 1, Health::Healthy))
-            .collect::<Vec<_>>();
-        let (_, views) = views(&near, &[&endpoints]);
-        let port = views[0].port(80).expect("it has it");
-        let names: Vec<&str> = port
-            .endpoints
-            .iter()
-            .map(|c| &*c.endpoint.workload)
-            .collect();
-        assert_eq!(names, ["w2", "w4", "w1", "w3"]);
-        let spread = port.spread.as_ref().expect("levels");
-        assert_eq!((spread.range(0), spread.range(1)), (0..2, 2..4));
-        let mut serving: Vec<_> = Vec::new();
-        let unknown = Locality::default();
-        assert!(group(&mut serving, &LocalityMode::Failover, None, &unknown).is_none());
-    }
-
-    #[test]
-    fn ports_that_lead_to_one_port_of_an_endpoint_have_each_its_own_tls() {
-        let port = |number| Port {
-            name: format!("p{number}"),
-            number,
-            protocol: Protocol::Http,
-        };
-        let service = Service {
-            name: "shop/s".parse().expect("valid"),
-            addresses: Vec::new(),
-            ports: vec![port(443), port(8443)],
-            headless: false,
-            near: false,
-        };
-        let endpoint = Arc::new(endpoint::Endpoint {
-            service: service.name.clone(),
-            workload: "shop/w".parse().expect("valid"),
-            addresses: vec!["127.0.0.1".parse().expect("valid")],
-            ports: [(443, 8443), (8443, 8443)].into(),
-            tunnel: Tunnel::None,
-            identity: "spiffe://mesh.local/ns/shop/sa/x".parse().expect("valid"),
-            health: Health::Healthy,
-            weight: 1,
-            locality: Locality::default(),
-            version: String::new(),
-        });
-        let policies = [
-            policy("shop/one", Some(443), "one.example"),
-            policy("shop/all", None, "all.example"),
-        ];
-        let destination = Destination::new(service.clone());
-        let update = |policies: &[Arc<BackendTls>]| {
-            destination.update(
-                &Locality::default(),
-                &service,
-                &[Arc::clone(&endpoint)],
-                (&[], &[]),
-                &[],
-                policies,
-            );
-            let view = Arc::clone(&destination.view());
-            [443, 8443].map(|number| {
-                let port = view.port(number).expect("it has it");
-                Arc::clone(&port.endpoints[0].endpoint)
-            })
-        };
-        let [one, all] = update(&policies);
-        assert!(
-            one.outside(8443)
-                .is_some_and(|tls| tls.is_for(&policies[0]))
-        );
-        assert!(
-            all.outside(8443)
-                .is_some_and(|tls| tls.is_for(&policies[1]))
-        );
-        // Connections are kept by endpoint, and the load is that of one.
-        assert_ne!(one.id, all.id);
-        assert!(Arc::ptr_eq(&one.live, &all.live));
-        // What has not changed stays.
-        let again = update(&policies);
-        assert_eq!(again.map(|e| e.id), [one.id, all.id]);
-        let [one, all] = update(&policies[..1]);
-        assert!(one.outside(8443).is_some() && all.outside(8443).is_none());
-    }
-}
+mod tests;

@@ -20,6 +20,7 @@ use crate::http1::client::Response;
 use crate::outbound::{self, Served};
 use crate::record::Exchange;
 use crate::retry::Outcome;
+use crate::stale::Key;
 use crate::worker::Worker;
 
 /// Services that are asked one after the other at most: they may lead in a circle.
@@ -59,6 +60,7 @@ pub(crate) async fn answer(
     exchange: &mut Exchange,
     fallback: &Fallback,
     order: &mut Order,
+    question: Option<&Key>,
     failed: Result<Response, Failure>,
 ) -> Result<Served, Failure> {
     let why = match Outcome::of(&failed) {
@@ -72,6 +74,17 @@ pub(crate) async fn answer(
         return Ok(Served::Answer(answer));
     }
     exchange.set_destination(&own);
+    let kept = fallback.cache.zip(question).and_then(|(most, question)| {
+        let asked = &exchange.head().fields;
+        worker.stale.find(question, asked, most)
+    });
+    if let Some(answer) = kept {
+        let age = answer.age().as_secs();
+        let mut fields = answer.fields;
+        fields.set("age", age.to_string().as_bytes());
+        told(&mut fields, &format!("{why}, an answer of {age} s ago"));
+        return Ok(Served::Reply(Reply::own(200, fields, answer.body)));
+    }
     match &fallback.response {
         Some(response) if !exchange.is_call() => Ok(Served::Reply(always(response, &why))),
         _ => failed.map(Served::Answer),
@@ -135,6 +148,7 @@ mod tests {
         Fallback {
             on: on.to_vec(),
             backend: None,
+            cache: None,
             response: None,
         }
     }

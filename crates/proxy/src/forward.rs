@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use lb::outlier::Verdict;
 use model::Reason;
@@ -18,6 +17,7 @@ use tokio::time::Instant;
 use wire::Version;
 use wire::h1::{Length, Target};
 
+use crate::admission::admit;
 use crate::connect;
 use crate::deadline::{self, Deadline};
 use crate::destination::{Destination, Endpoint, PortView, at, since_start};
@@ -27,9 +27,10 @@ use crate::hedge::Race;
 use crate::http::body::{Incoming, Replay as KeptBody, RequestBody};
 use crate::http::{Informer, Reply, Request};
 use crate::http1;
-use crate::http1::client::{Response, Unanswered};
+use crate::http1::client::{Conn, Response, Unanswered};
 use crate::http2;
-use crate::pool::Wire;
+use crate::pending::{self, Room};
+use crate::pool::{Home, Wire};
 use crate::record::{Exchange, Load};
 use crate::retry;
 pub(crate) use crate::retry::Outcome;
@@ -144,17 +145,12 @@ pub(crate) async fn forward(
     order: &mut Order,
 ) -> Result<Response, Failure> {
     let live = &destination.live;
-    if live.requests.load(Ordering::Relaxed) >= port.policy.max_requests {
-        let details = format!(
-            "{} requests to {} are in flight",
-            port.policy.max_requests, destination.name
-        );
-        return Err(Failure::new(Reason::CircuitOpen, details));
-    }
+    admit(destination, &port.policy, &exchange.head().fields)?;
     exchange.count_towards(destination);
     let deadline = order.deadline.until;
     let mut tried = Vec::new();
     let mut retries = 0;
+    let mut retrying = None;
     loop {
         let now = Instant::now();
         deadline::passed(deadline, now)?;
@@ -202,8 +198,10 @@ pub(crate) async fn forward(
                 within(deadline, per_try, attempt).await
             };
             drop(load);
-            time(port, endpoint, now, &result);
-            judge(destination, port, endpoint, &result);
+            time(destination, port, endpoint, now, &result);
+            if !exchange.is_pending() {
+                judge(destination, port, endpoint, &result);
+            }
             (Arc::clone(endpoint), result)
         };
         let outcome = Outcome::of(&result);
@@ -212,7 +210,12 @@ pub(crate) async fn forward(
             && order.replayable()
             && retry::wanted(limits.retry, &exchange.head().method, &outcome)
             && asked.is_none_or(|pause| retry::may_wait(pause, deadline))
-            && live.budget.allow(since_start(), &limits.retry.budget);
+            && live.budget.allow(since_start(), &limits.retry.budget)
+            && {
+                drop(retrying.take());
+                retrying = live.retry(port.policy.max_retries);
+                retrying.is_some()
+            };
         if !again {
             return result.map_err(|failure| exhausted(failure, retry + 1));
         }
@@ -256,7 +259,9 @@ pub(crate) async fn send(
                 let conn = match home.http1() {
                     Some(conn) => conn,
                     // In a box: seldom done, and large.
-                    None => Box::pin(connect::http1(worker, endpoint, port, policy, &home)).await?,
+                    None => {
+                        Box::pin(http1(worker, exchange, endpoint, port, policy, &home)).await?
+                    }
                 };
                 let reused = conn.reused;
                 exchange.sent_on(&conn.link);
@@ -294,6 +299,31 @@ pub(crate) async fn send(
             }
         }
     }
+}
+
+/// An HTTP/1 connection where none was free: a new one, if there may be one more, else one for which the
+/// request waits.
+async fn http1(
+    worker: &Rc<Worker>,
+    exchange: &mut Exchange,
+    endpoint: &Arc<Endpoint>,
+    port: u16,
+    policy: &Effective,
+    home: &Home,
+) -> Result<Box<Conn>, Failure> {
+    let slot = if let Some(slot) = worker.pool.reserve(endpoint, policy.max_connections) {
+        slot
+    } else {
+        // Stays set if the time is over meanwhile: the endpoint has nothing to do with it.
+        exchange.set_pending(true);
+        let room = pending::wait(worker, endpoint, policy, home).await;
+        exchange.set_pending(false);
+        match room? {
+            Room::New(slot) => slot,
+            Room::Kept(conn) => return Ok(conn),
+        }
+    };
+    connect::http1(worker, endpoint, port, policy, home, slot).await
 }
 
 /// The request as it goes on the wire.
@@ -384,21 +414,36 @@ pub(crate) async fn within<T>(
         })
 }
 
-/// Notes how long the endpoint took, where that counts. A failure counts as well: where it comes of waiting it costs as
-/// much, and endpoints that fail at once are for outlier detection to see.
+/// Notes how long the endpoint took, where that counts.
 pub(crate) fn time(
+    destination: &Destination,
     port: &PortView,
     endpoint: &Endpoint,
     begun: Instant,
     result: &Result<Response, Failure>,
 ) {
-    let counts = port.policy.balancer.algorithm == Algorithm::PeakEwma;
-    if !counts || result.as_ref().is_err_and(|f| f.side != Side::Upstream) {
+    let policy = &port.policy;
+    // A failure counts as well: where it comes of waiting it costs as much, and endpoints that fail at
+    // once are for outlier detection to see.
+    let costs = policy.balancer.algorithm == Algorithm::PeakEwma
+        && !result.as_ref().is_err_and(|f| f.side != Side::Upstream);
+    // Here it does not: what fails at once says nothing of how much there may be.
+    let good = |answer: &Response| answer.head.status < 500;
+    let adaptive = policy.adaptive.as_deref();
+    let adaptive = adaptive.filter(|_| result.as_ref().is_ok_and(good));
+    if !costs && adaptive.is_none() {
         return;
     }
     let now = Instant::now();
-    let latency = &endpoint.live.latency;
-    latency.observe(now.saturating_duration_since(begun), at(now.into_std()));
+    if costs {
+        let latency = &endpoint.live.latency;
+        latency.observe(now.saturating_duration_since(begun), at(now.into_std()));
+    }
+    if let Some(settings) = adaptive {
+        let (sent, now) = (at(begun.into_std()), at(now.into_std()));
+        let gradient = destination.live.gradient(settings);
+        gradient.observe(sent, now, settings, rand::random());
+    }
 }
 
 /// Tells outlier detection how the endpoint did.

@@ -169,8 +169,10 @@ impl Race<'_> {
             within(deadline, per_try, attempt).await
         };
         drop(load);
-        forward::time(self.port, endpoint, now, &result);
-        judge(self.destination, self.port, endpoint, &result);
+        forward::time(self.destination, self.port, endpoint, now, &result);
+        if !exchange.is_pending() {
+            judge(self.destination, self.port, endpoint, &result);
+        }
         result
     }
 }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod admission;
 mod behalf;
 mod bootstrap;
 mod connect;
@@ -25,6 +26,7 @@ pub mod fuzzed;
 mod gateway;
 mod hash;
 mod headers;
+mod health;
 mod hedge;
 mod http;
 mod http1;
@@ -39,6 +41,7 @@ mod options;
 mod outbound;
 mod outside;
 mod peers;
+mod pending;
 mod pool;
 mod record;
 mod reply;
@@ -47,6 +50,7 @@ mod retry;
 mod server;
 mod session;
 mod spare;
+mod stale;
 mod state;
 mod tcp;
 mod timer;

@@ -33,9 +33,10 @@ use crate::http1::client::Response;
 use crate::record::{Caller, Exchange, NONE};
 use crate::request::{self, Met, Policies};
 use crate::session::{Place, Session};
+use crate::stale::Key;
 use crate::state::Lookup;
 use crate::worker::Worker;
-use crate::{deadline, external, fallback, mirror, reply};
+use crate::{deadline, external, fallback, mirror, reply, stale};
 
 /// Where the requests of a connection go.
 #[derive(Clone)]
@@ -201,11 +202,28 @@ pub(crate) async fn send(
     let client = exchange.caller().ip();
     let told = Told::by(balancer, exchange.head(), client, rand::random);
     order.hash = told.hash;
+    let question = fallback.filter(|fallback| fallback.cache.is_some());
+    let question = question.filter(|_| order.is_empty() && !exchange.is_call());
+    let question =
+        question.and_then(|_| Key::of(&backend.host, backend_port.number, exchange.head()));
     let result = forward(worker, exchange, backend, backend_port, limits, &mut order).await;
     let mut answer = match fallback.filter(|fallback| fallback::is_for(fallback, &result)) {
-        None => result?,
+        None => {
+            let mut answer = result?;
+            if let Some(question) = question {
+                stale::keep(
+                    &worker.stale,
+                    question,
+                    &exchange.head().fields,
+                    &mut answer,
+                );
+            }
+            answer
+        }
         Some(fallback) => {
-            let instead = fallback::answer(worker, exchange, fallback, &mut order, result);
+            let question = question.as_ref();
+            let instead =
+                fallback::answer(worker, exchange, fallback, &mut order, question, result);
             match Box::pin(instead).await? {
                 Served::Answer(answer) => answer,
                 Served::Reply(mut reply) => {

@@ -61,13 +61,13 @@ impl Slot {
     /// Whether there are more connections than the limit allows, and this one is not its worker's only
     /// one to the endpoint.
     fn is_surplus(&self) -> bool {
-        self.live.is_over(self.limit) && self.pool.open_to(self.endpoint) > 1
+        self.live.connections.is_over(self.limit) && self.pool.open_to(self.endpoint) > 1
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.live.closed();
+        self.live.connections.closed();
         let mut open = self.pool.open.borrow_mut();
         if let Some(count) = open.get_mut(&self.endpoint) {
             *count -= 1;
@@ -88,7 +88,7 @@ struct Kept {
 
 impl Kept {
     fn new(conn: Box<Conn>) -> Self {
-        conn.slot.live.keep();
+        conn.slot.live.connections.keep();
         Self {
             conn: Some(conn),
             since: None,
@@ -98,7 +98,7 @@ impl Kept {
     /// The connection, if the endpoint has not closed it.
     fn lend(mut self) -> Option<Box<Conn>> {
         let mut conn = self.conn.take()?;
-        conn.slot.live.lend();
+        conn.slot.live.connections.lend();
         conn.is_quiet().then_some(conn)
     }
 
@@ -112,7 +112,7 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         if let Some(conn) = &self.conn {
-            conn.slot.live.lend();
+            conn.slot.live.connections.lend();
         }
     }
 }
@@ -216,7 +216,8 @@ impl Entry {
             .retain_mut(|kept| fresh(&mut kept.since) && kept.may_stay());
         self.h2.retain_mut(|open| {
             // With a stream open the link is held by its body as well.
-            !open.handle.is_closed() && (open.handle.is_used() || fresh(&mut open.since))
+            let usable = !open.handle.is_closed() && !open.handle.is_spent();
+            usable && (open.handle.is_used() || fresh(&mut open.since))
         });
         self.opening.retain(|one| one.upgrade().is_some());
         true
@@ -284,8 +285,8 @@ impl Pool {
     pub(crate) fn reserve(self: &Rc<Self>, endpoint: &Endpoint, limit: u32) -> Option<Slot> {
         let live = &endpoint.live;
         let first = self.open_to(endpoint.id) == 0;
-        while live.is_full(limit) && self.give_up_one(endpoint, first) {}
-        if !live.open(limit, first) {
+        while live.connections.is_full(limit) && self.give_up_one(endpoint, first) {}
+        if !live.connections.open(limit, first) {
             return None;
         }
         *self.open.borrow_mut().entry(endpoint.id).or_default() += 1;
@@ -347,7 +348,10 @@ impl Home {
     /// streams share a connection the fewer system calls each costs; surplus ones grow old.
     pub(crate) fn http2(&self) -> Option<Handle> {
         self.with(|entry| {
-            entry.h2.retain(|open| !open.handle.is_closed());
+            // One that is spent goes when its last stream has ended.
+            entry
+                .h2
+                .retain(|open| !open.handle.is_closed() && !open.handle.is_spent());
             let open = entry.h2.iter_mut().find(|open| open.handle.has_room())?;
             open.since = None;
             Some(open.handle.clone())
@@ -397,7 +401,7 @@ impl Home {
     pub(crate) fn give_back(conn: Box<Conn>) {
         let home = conn.home();
         home.with(|entry| {
-            if entry.h1.len() < IDLE_LIMIT && !conn.slot.is_surplus() {
+            if entry.h1.len() < IDLE_LIMIT && !conn.is_spent() && !conn.slot.is_surplus() {
                 entry.h1.push(Kept::new(conn));
             }
         });

@@ -67,6 +67,8 @@ struct Inner {
     endpoint: Option<Arc<Endpoint>>,
     upstream: Option<SocketAddr>,
     attempts: u32,
+    /// Waits for a connection.
+    pending: bool,
     status: u16,
     grpc_status: Option<u8>,
     failure: Option<Failure>,
@@ -222,6 +224,7 @@ impl Exchange {
             endpoint: None,
             upstream: None,
             attempts: 0,
+            pending: false,
             status: 0,
             grpc_status: None,
             failure: None,
@@ -356,8 +359,19 @@ impl Exchange {
     /// A try begins.
     pub(crate) fn attempt(&mut self, endpoint: &Arc<Endpoint>, now: Instant) {
         self.0.attempts += 1;
+        self.0.pending = false;
         self.0.endpoint = Some(Arc::clone(endpoint));
         self.0.sent = Some(now);
+    }
+
+    /// Notes that it waits for a connection, or has ceased to.
+    pub(crate) fn set_pending(&mut self, pending: bool) {
+        self.0.pending = pending;
+    }
+
+    /// Whether its last try got no further than to wait for a connection.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.0.pending
     }
 
     /// So many further tries were made beside this one; `by`, if it is not this one's own, was the best.

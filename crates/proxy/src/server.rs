@@ -26,7 +26,7 @@ use crate::options::{Gateways, MARK, Mode, Options, Role, Source};
 use crate::peers::Peers;
 use crate::state::{State, Updater};
 use crate::worker::{Shared, Worker};
-use crate::{bootstrap, dns, gateway, inbound, intake, udp};
+use crate::{bootstrap, dns, gateway, health, inbound, intake, udp};
 
 /// What readiness waits for at the start.
 const CERTIFICATE: &str = "its certificate";
@@ -326,6 +326,14 @@ fn share(
             "tulle_proxy_handshake_failures_total",
             "TLS handshakes of callers that failed.",
         ),
+        health_checks: registry.counter(
+            "tulle_health_checks_total",
+            "Active health checks of endpoints.",
+        ),
+        health_check_failures: registry.counter(
+            "tulle_health_check_failures_total",
+            "Active health checks that failed.",
+        ),
         copies_dropped: registry.counter(
             "tulle_mirror_dropped_total",
             "Copies of requests that were not sent, since too many were under way.",
@@ -519,7 +527,7 @@ fn start_workers(
         options.workers
     };
     let shared = Arc::clone(shared);
-    Workers::start(count, "worker", move |_| {
+    Workers::start(count, "worker", move |index| {
         let (shared, doors) = (Arc::clone(&shared), doors.clone());
         async move {
             let worker = Rc::new(Worker::new(shared));
@@ -534,6 +542,8 @@ fn start_workers(
                 accepting.push(tokio::task::spawn_local(serving));
             }
             let gateways = tokio::task::spawn_local(gateway::listen(Rc::clone(&worker)));
+            let checking =
+                (index == 0).then(|| tokio::task::spawn_local(health::run(Rc::clone(&worker))));
             let sweeper = Rc::clone(&worker);
             let sweeping = tokio::task::spawn_local(async move {
                 let mut tick = tokio::time::interval(SWEEP);
@@ -552,6 +562,9 @@ fn start_workers(
             }
             worker.shared.drain.cut().await;
             sweeping.abort();
+            if let Some(checking) = checking {
+                checking.abort();
+            }
         }
     })
     .map_err(ProxyError::system("starting worker threads"))

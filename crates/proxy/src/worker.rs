@@ -28,6 +28,7 @@ use crate::http::Bounds;
 use crate::options::Mode;
 use crate::peers::Peers;
 use crate::pool::Pool;
+use crate::stale::Stale;
 use crate::state::{Lookup, Snapshot, State};
 use crate::tunnel::Form;
 
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) connections_refused: Counter,
     pub(crate) handshake_failures: Counter,
     pub(crate) copies_dropped: Counter,
+    pub(crate) health_checks: Counter,
+    pub(crate) health_check_failures: Counter,
 }
 
 /// What one worker thread has to itself.
@@ -73,6 +76,8 @@ pub(crate) struct Worker {
     principals: RefCell<Map<SpiffeId, Arc<str>>>,
     balancers: RefCell<Map<(u64, u16), Balancer>>,
     reservoir: RefCell<Reservoir>,
+    /// Good answers, for when there are none.
+    pub(crate) stale: Rc<Stale>,
     /// Held by each copy of a request that is under way.
     pub(crate) copies: Rc<()>,
     /// Whether the proxy drains: connections are not kept.
@@ -139,6 +144,7 @@ impl Worker {
             principals: RefCell::default(),
             balancers: RefCell::default(),
             reservoir: RefCell::default(),
+            stale: Rc::default(),
             copies: Rc::default(),
             draining: Cell::new(false),
             limits: wire::Limits::default(),

@@ -10,8 +10,10 @@ mod balancing;
 mod endpoint;
 mod field;
 mod gateway;
+mod health_check;
 mod limits;
 mod mesh;
+mod overload;
 mod request;
 mod retry;
 mod route;
@@ -120,7 +122,9 @@ fn read(kind: Kind, bytes: &[u8]) -> Result<Resource, field::Invalid> {
         Kind::Workload => Resource::Workload(workload::from_message(message(bytes)?)?),
         Kind::Service => Resource::Service(service::from_message(message(bytes)?)?),
         Kind::Endpoint => Resource::Endpoint(endpoint::from_message(message(bytes)?)?),
-        Kind::TrafficPolicy => Resource::TrafficPolicy(traffic::from_message(message(bytes)?)?),
+        Kind::TrafficPolicy => {
+            Resource::TrafficPolicy(Box::new(traffic::from_message(message(bytes)?)?))
+        }
         Kind::RequestPolicy => Resource::RequestPolicy(request::from_message(message(bytes)?)?),
         Kind::BackendTls => Resource::BackendTls(backend_tls::from_message(message(bytes)?)?),
         Kind::Listener => Resource::Listener(gateway::listener_from_message(message(bytes)?)?),

@@ -26,6 +26,7 @@ mod load;
 mod mesh;
 mod mux;
 mod observe;
+mod overload;
 mod protocols;
 mod rate_limits;
 mod resilience;

@@ -1,10 +1,12 @@
 //! What keeps requests alive when endpoints are slow or fail, and what keeps endpoints alive.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use testkit::upstream::Step;
 
-use crate::mesh::{Mesh, SOON, timed};
+use crate::mesh::{Mesh, SOON, Workload, timed};
 use crate::routing::reason;
 
 /// A `TrafficPolicy` of a service.
@@ -220,4 +222,93 @@ fn another_service_answers_where_one_fails_and_else_always_the_same() {
     client.until("the failure itself", "silent", "/", |response| {
         response.status == 504
     });
+}
+
+/// Waits until a dozen requests in a row are answered as wanted.
+fn settled(client: &Workload, service: &str, what: &str, wanted: impl Fn(&str) -> bool) {
+    testkit::wait_for(what, SOON, || {
+        let fine = |_| {
+            let response = client.get(service, "/");
+            response.status == 200 && wanted(&response.text())
+        };
+        (0..12).all(fine).then_some(())
+    });
+}
+
+/// Nothing else that could keep requests from an endpoint that fails.
+const NOTHING_ELSE: &str = "loadBalancer: {algorithm: RoundRobin}, retries: {attempts: 0}, outlierDetection: {maxEjectionPercent: 0}";
+
+#[test]
+fn an_endpoint_that_fails_its_health_check_gets_no_requests() {
+    let mesh = Mesh::start();
+    let sick = Arc::new(AtomicBool::new(true));
+    let state = Arc::clone(&sick);
+    let ill = mesh.instance("duo", "ill", "/http", &[], move |_| {
+        let status = if state.load(Ordering::Relaxed) {
+            503
+        } else {
+            200
+        };
+        let mut steps = Step::answer_with(status, &[("connection", "close")], "ill");
+        steps.pop();
+        steps
+    });
+    let _well = mesh.instance("duo", "well", "/http", &[], named("well"));
+    mesh.apply(&policy(
+        "duo",
+        &format!(
+            "{NOTHING_ELSE}, healthCheck: {{http: {{path: \"/healthz?deep=1\"}}, interval: 100ms, \
+             timeout: 10s, healthyThreshold: 2, unhealthyThreshold: 2}}"
+        ),
+    ));
+    let client = mesh.client();
+    settled(&client, "duo", "the ill one to be left alone", |who| {
+        who == "well"
+    });
+    let seen = ill.upstream.received_text(ill.upstream.connections() - 1);
+    assert!(
+        seen.starts_with("GET /healthz?deep=1 HTTP/1.1\r\n"),
+        "{seen}"
+    );
+    let seen = seen.to_lowercase();
+    assert!(
+        seen.contains("host: duo.default.svc.cluster.local\r\n"),
+        "{seen}"
+    );
+    assert!(
+        seen.contains("user-agent: tulle-health-check/1\r\n"),
+        "{seen}"
+    );
+    assert!(client.metric("tulle_health_check_failures_total", &[]) >= 2.0);
+    let dump = client.page("admin", "/config_dump");
+    assert!(dump.contains("\"health\": \"Unhealthy\""), "{dump}");
+
+    sick.store(false, Ordering::Relaxed);
+    client.until("the one that is well again", "duo", "/", |response| {
+        response.text() == "ill"
+    });
+    settled(&client, "duo", "both to answer", |_| true);
+}
+
+#[test]
+fn an_endpoint_that_takes_no_connection_fails_its_health_check() {
+    let mesh = Mesh::start();
+    let gone = mesh.instance("duo", "gone", "/http", &[], named("gone"));
+    let _there = mesh.instance("duo", "there", "/http", &[], named("there"));
+    mesh.apply(&policy(
+        "duo",
+        &format!(
+            "{NOTHING_ELSE}, healthCheck: {{tcp: {{}}, interval: 100ms, unhealthyThreshold: 1}}"
+        ),
+    ));
+    let client = mesh.client();
+    client.until("both", "duo", "/", |response| response.text() == "gone");
+    // The proxy beside it goes on: only the program is away.
+    drop(gone.upstream);
+    settled(
+        &client,
+        "duo",
+        "the one without a program to be left alone",
+        |who| who == "there",
+    );
 }

@@ -2,7 +2,8 @@
 //! do, and latency counts from the planned moment, so that a proxy that stalls is not let off the
 //! requests that would have come meanwhile. Prints one line of JSON.
 //!
-//! `--addr ADDR --rate 2000 --secs 5 --warm 1 --conns 32 --path /`
+//! `--addr ADDR --rate 2000 --secs 5 --warm 1 --conns 32 --path / --patience 5`: an answer that takes
+//! longer than so many seconds is none.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -30,13 +31,22 @@ fn main() {
     let warm = Duration::from_secs_f64(arguments.number("warm", 1.0));
     let time = Duration::from_secs_f64(arguments.number("secs", 5.0));
     let request = format!("GET {path} HTTP/1.1\r\nhost: app.local\r\nuser-agent: bench\r\n\r\n");
+    let patience = Duration::from_secs_f64(arguments.number("patience", 5.0));
     let begin = Instant::now() + Duration::from_millis(100);
     let tallies: Vec<Tally> = thread::scope(|scope| {
         let threads: Vec<_> = (0..connections)
             .map(|number| {
                 let request = request.as_bytes();
-                scope
-                    .spawn(move || load(address, request, number, rate, begin, (warm, warm + time)))
+                scope.spawn(move || {
+                    load(
+                        (address, patience),
+                        request,
+                        number,
+                        rate,
+                        begin,
+                        (warm, warm + time),
+                    )
+                })
             })
             .collect();
         let joined = threads.into_iter().map(thread::ScopedJoinHandle::join);
@@ -61,7 +71,7 @@ fn main() {
 }
 
 fn load(
-    address: &str,
+    (address, patience): (&str, Duration),
     request: &[u8],
     number: u64,
     rate: f64,
@@ -81,7 +91,7 @@ fn load(
         }
         tally.sent += 1;
         if stream.is_none() {
-            stream = connect(address);
+            stream = connect(address, patience);
         }
         if stream
             .as_mut()
@@ -99,10 +109,10 @@ fn load(
     tally
 }
 
-fn connect(address: &str) -> Option<TcpStream> {
+fn connect(address: &str, patience: Duration) -> Option<TcpStream> {
     let stream = TcpStream::connect(address).ok()?;
     stream.set_nodelay(true).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.set_read_timeout(Some(patience)).ok()?;
     Some(stream)
 }
 

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::check::Check;
 use crate::duration::Span;
 use crate::kind::balancing::LoadBalancer;
+use crate::kind::health_check::HealthCheck;
 use crate::kind::http_route::check_attempts;
+use crate::kind::overload::{AdaptiveConcurrency, LoadShedding};
 use crate::reference::{TargetRef, check_targets, shorten};
 use crate::suggest;
 
@@ -33,6 +35,9 @@ pub struct TrafficPolicySpec {
     /// When an endpoint is left alone for a while.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierDetection>,
+    /// Whether endpoints are checked without a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
     /// Bounds on time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
@@ -42,6 +47,12 @@ pub struct TrafficPolicySpec {
     /// More than one try at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hedging: Option<Hedging>,
+    /// A limit on requests at once that finds itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+    /// Which requests go first when there are too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_shedding: Option<LoadShedding>,
     /// What is answered instead of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
@@ -58,9 +69,20 @@ pub struct Fallback {
     /// Another Service of the same namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_ref: Option<FallbackBackend>,
+    /// The last good answer to the same request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
     /// Always the same answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response: Option<StaticResponse>,
+}
+
+/// The last good answer to the same request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// If it is not older than this.
+    pub max_age: Span,
 }
 
 /// Another Service of the same namespace.
@@ -120,6 +142,15 @@ pub struct Connections {
     /// Requests in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<u32>,
+    /// Requests that wait for a connection; 0: none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_pending_requests: Option<u32>,
+    /// Requests on one connection, after which it is closed; 0 for no bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_requests_per_connection: Option<u32>,
+    /// Retries in flight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
     /// The PROXY header with which connections begin, to say whom they are made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyVersion>,
@@ -381,10 +412,22 @@ impl TrafficPolicySpec {
                 .retries
                 .as_ref()
                 .map(|x| c.at("retries", |c| x.to_model(c))),
+            health_check: self
+                .health_check
+                .as_ref()
+                .and_then(|x| c.at("healthCheck", |c| x.to_model(c))),
             hedging: self
                 .hedging
                 .as_ref()
                 .map(|x| c.at("hedging", |c| x.to_model(c))),
+            adaptive_concurrency: self
+                .adaptive_concurrency
+                .as_ref()
+                .and_then(|x| c.at("adaptiveConcurrency", |c| x.to_model(c))),
+            load_shedding: self
+                .load_shedding
+                .as_ref()
+                .and_then(|x| c.at("loadShedding", |c| x.to_model(c))),
             fallback: self
                 .fallback
                 .as_ref()
@@ -415,6 +458,18 @@ impl TrafficPolicySpec {
                 connections.is_some_and(|x| x.max_requests.is_some()),
             ),
             (
+                "connections.maxPendingRequests",
+                connections.is_some_and(|x| x.max_pending_requests.is_some()),
+            ),
+            (
+                "connections.maxRequestsPerConnection",
+                connections.is_some_and(|x| x.max_requests_per_connection.is_some()),
+            ),
+            (
+                "connections.maxRetries",
+                connections.is_some_and(|x| x.max_retries.is_some()),
+            ),
+            (
                 "connections.proxyProtocol",
                 connections.is_some_and(|x| x.proxy_protocol.is_some()),
             ),
@@ -429,7 +484,10 @@ impl TrafficPolicySpec {
             ),
             ("timeouts.idle", timeouts.is_some_and(|x| x.idle.is_some())),
             ("retries", self.retries.is_some()),
+            ("healthCheck", self.health_check.is_some()),
             ("hedging", self.hedging.is_some()),
+            ("adaptiveConcurrency", self.adaptive_concurrency.is_some()),
+            ("loadShedding", self.load_shedding.is_some()),
             ("fallback", self.fallback.is_some()),
         ]
         .into_iter()
@@ -463,6 +521,9 @@ impl Connections {
             idle_timeout: get(self.idle_timeout.as_ref()),
             max_connections: self.max_connections,
             max_requests: self.max_requests,
+            max_pending_requests: self.max_pending_requests,
+            max_requests_per_connection: self.max_requests_per_connection,
+            max_retries: self.max_retries,
             proxy_protocol: self.proxy_protocol.map(|version| match version {
                 ProxyVersion::V1 => traffic::ProxyVersion::V1,
                 ProxyVersion::V2 => traffic::ProxyVersion::V2,
@@ -594,10 +655,10 @@ impl Fallback {
             let hint = format!("name some of {}", words.join(", "));
             c.error_at("on", "without a failure it is never needed", hint);
         }
-        if self.backend_ref.is_none() && self.response.is_none() {
+        if self.backend_ref.is_none() && self.cache.is_none() && self.response.is_none() {
             c.error(
                 "says nothing to fall back to",
-                "add `backendRef` or `response`",
+                "add `backendRef`, `cache` or `response`",
             );
         }
         c.at_most("on", self.on.len(), FAILURES.len());
@@ -632,10 +693,17 @@ impl Fallback {
                 }
             })
         });
+        let cache = self.cache.as_ref().map(|cache| cache.max_age.get());
+        if cache.is_some_and(|age| age.is_zero()) {
+            c.at("cache", |c| {
+                c.error_at("maxAge", "must not be 0", "1m is a good beginning");
+            });
+        }
         let response = self.response.as_ref();
         traffic::Fallback {
             on: on.into_iter().flatten().collect(),
             backend,
+            cache,
             response: response.map(|x| c.at("response", |c| x.to_model(c))),
         }
     }

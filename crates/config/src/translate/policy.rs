@@ -64,7 +64,9 @@ pub(super) fn traffic(
         for (service, port) in attached.into_iter().flatten() {
             let created = object.metadata.created.unwrap_or(0);
             let policy = spec.to_model(name.clone(), service, port, created, c);
-            output.resources.push(Resource::TrafficPolicy(policy));
+            output
+                .resources
+                .push(Resource::TrafficPolicy(Box::new(policy)));
         }
     });
 }

@@ -33,6 +33,9 @@ pub(super) fn look(notes: &mut Notes<'_>) {
                     itself(spec, destination),
                     share(spec, destination),
                     hosts(spec, destination),
+                    checks(spec),
+                    adaptive(spec, &port.policy),
+                    pending(spec, &port.policy),
                 ]
                 .into_iter()
                 .flatten()
@@ -124,6 +127,50 @@ fn itself(spec: &TrafficPolicySpec, destination: &Destination) -> Option<Said> {
         message,
         why,
         "name another Service",
+    ))
+}
+
+fn checks(spec: &TrafficPolicySpec) -> Option<Said> {
+    let check = spec.health_check.as_ref()?;
+    let (timeout, interval) = (check.timeout.get(), check.interval.get());
+    if timeout <= interval {
+        return None;
+    }
+    let message = format!("is {timeout:?}, longer than the interval of {interval:?}");
+    let why = "an endpoint that does not answer is checked less often than is said".to_owned();
+    let remedy = "make it shorter, or the interval longer";
+    Some(warning("healthCheck.timeout", message, why, remedy))
+}
+
+fn adaptive(spec: &TrafficPolicySpec, policy: &Effective) -> Option<Said> {
+    spec.adaptive_concurrency.as_ref()?;
+    let limit = policy.adaptive.as_ref()?;
+    if limit.min_concurrency < policy.max_requests {
+        return None;
+    }
+    let message = "never refuses a request".to_owned();
+    let why = format!(
+        "connections.maxRequests allows {}, and this limit is never less than {}",
+        policy.max_requests, limit.min_concurrency
+    );
+    let remedy = "lower minConcurrency, or raise maxRequests";
+    Some(warning("adaptiveConcurrency", message, why, remedy))
+}
+
+fn pending(spec: &TrafficPolicySpec, policy: &Effective) -> Option<Said> {
+    spec.connections.as_ref()?.max_pending_requests?;
+    let (all, open) = (policy.max_requests, policy.max_connections);
+    if policy.max_pending == 0 || all > open {
+        return None;
+    }
+    let message = format!("is {}, and no request ever waits", policy.max_pending);
+    let why = format!("of {all} requests (maxRequests) each has one of {open} connections");
+    let remedy = "make maxConnections smaller than maxRequests, or take it out";
+    Some(warning(
+        "connections.maxPendingRequests",
+        message,
+        why,
+        remedy,
     ))
 }
 

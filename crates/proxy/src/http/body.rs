@@ -13,7 +13,7 @@ use wire::Fields;
 
 use crate::error::Failure;
 use crate::http::{Bounds, grpc_web};
-use crate::{http1, http2, http3, mirror};
+use crate::{http1, http2, http3, mirror, stale};
 
 /// How much of a request's body is kept so that it can be sent again. Envoy's default is of the
 /// same order (its per-connection buffer limit).
@@ -41,6 +41,8 @@ pub(crate) enum Incoming {
     Http3(Box<http3::Body>),
     /// Of a request or response, between gRPC-Web and gRPC.
     Web(Box<grpc_web::Body>),
+    /// Of a response that is kept for when there is none.
+    Kept(Box<stale::Keeping>),
     /// Of a request that is copied.
     Copied(Box<mirror::Copied>),
     /// Of a request that is a copy.
@@ -57,6 +59,7 @@ impl Incoming {
             Self::Stream(body) => body.is_end(),
             Self::Http3(body) => body.is_end(),
             Self::Web(body) => body.is_end(),
+            Self::Kept(body) => body.is_end(),
             Self::Copied(body) => body.is_end(),
             Self::Copy(body) => body.is_end(),
         }
@@ -66,6 +69,7 @@ impl Incoming {
     pub(crate) fn trailers(&self) -> Option<&Fields> {
         match self {
             Self::Web(body) => body.trailers(),
+            Self::Kept(body) => body.trailers(),
             _ => None,
         }
     }
@@ -82,6 +86,7 @@ impl Incoming {
             Self::Stream(body) => body.poll_frame(cx),
             Self::Http3(body) => body.poll_frame(cx),
             Self::Web(body) => body.poll_frame(cx),
+            Self::Kept(body) => body.poll_frame(cx),
             Self::Copied(body) => body.poll_frame(cx),
             Self::Copy(body) => body.poll_frame(cx),
         }

@@ -51,6 +51,8 @@ pub(crate) struct Conn {
     keep: bool,
     /// The endpoint has ended its side.
     ended: bool,
+    /// Requests that it may still be used for.
+    left: u32,
     /// Held for as long as the connection is open.
     pub(crate) slot: Slot,
 }
@@ -145,6 +147,7 @@ impl Conn {
         slot: Slot,
         home: Home,
         limits: &Limits,
+        left: u32,
     ) -> Box<Self> {
         Box::new(Self {
             io,
@@ -159,6 +162,7 @@ impl Conn {
             upload: None,
             keep: false,
             ended: false,
+            left,
             slot,
         })
     }
@@ -168,12 +172,18 @@ impl Conn {
         self.io.is_quiet()
     }
 
+    /// Whether it was used for as many requests as it may.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
     pub(crate) fn home(&self) -> Home {
         self.home.clone()
     }
 
     /// Puts the request's head where it will be written from.
     fn begin(&mut self, order: &Order<'_>, body: RequestBody) {
+        self.left = self.left.saturating_sub(1);
         self.out.begin();
         let text = self.out.text();
         h1::encode_request(

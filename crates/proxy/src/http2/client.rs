@@ -50,6 +50,8 @@ pub(crate) struct Handle {
     settings: Rc<Settings>,
     /// Streams on it, however many the peer would take.
     most: usize,
+    /// Requests that it may still be used for.
+    left: Rc<Cell<u32>>,
 }
 
 impl Handle {
@@ -58,8 +60,20 @@ impl Handle {
         // Asking h2 takes a lock; few peers allow less than this.
         let streams = self.streams();
         !self.closed.get()
+            && !self.is_spent()
             && streams <= self.most
             && (streams <= USUAL || streams <= self.send.current_max_send_streams())
+    }
+
+    /// The same connection, for so many requests altogether.
+    pub(crate) fn for_requests(self, most: u32) -> Self {
+        self.left.set(most);
+        self
+    }
+
+    /// Whether it was used for as many requests as it may.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.left.get() == 0
     }
 
     /// Set, it lets no further request on the connection, whoever has a handle.
@@ -135,6 +149,7 @@ pub(crate) async fn handshake(
         closed,
         settings,
         most,
+        left: Rc::new(Cell::new(u32::MAX)),
     })
 }
 
@@ -201,8 +216,10 @@ pub(crate) async fn send(
         link,
         closed,
         settings,
+        left,
         ..
     } = handle;
+    left.set(left.get().saturating_sub(1));
     let asked = order.upgrade.then(|| websocket::Asked::of(order.head));
     let websocket = asked.flatten();
     if websocket.is_some() {

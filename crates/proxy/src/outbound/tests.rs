@@ -97,9 +97,12 @@ fn policy() -> TrafficPolicy {
         load_balancer: None,
         connections: Connections::default(),
         outlier_detection: None,
+        health_check: None,
         timeouts: model::traffic::Timeouts::default(),
         retries: None,
         hedging: None,
+        adaptive_concurrency: None,
+        load_shedding: None,
         fallback: None,
     }
 }

@@ -1,8 +1,10 @@
 //! HTTP/2 connections that several requests wait for; connections that are kept apart.
 
 use std::pin::pin;
+use std::task::Poll;
 
 use futures_util::poll;
+use model::Reason;
 use model::traffic::ProxyVersion;
 use policy::Effective;
 use tokio::net::TcpListener;
@@ -12,6 +14,7 @@ use crate::connect;
 use crate::destination::Candidate;
 use crate::http2::client::MOST;
 use crate::outbound::tests::{destination, run};
+use crate::pending::{self, Room};
 use crate::worker::Worker;
 
 /// Something to connect to.
@@ -76,6 +79,53 @@ fn a_connection_has_no_more_streams_than_its_window_is_made_for() {
     });
 }
 
+/// A new connection, if there may be one more.
+async fn connected(
+    worker: &Rc<Worker>,
+    endpoint: &Arc<Endpoint>,
+    port: u16,
+    policy: &Effective,
+    home: &Home,
+) -> Result<Box<Conn>, Failure> {
+    let slot = connect::reserve(worker, endpoint, policy)?;
+    connect::http1(worker, endpoint, port, policy, home, slot).await
+}
+
+#[test]
+fn requests_wait_for_a_connection_in_their_order_and_not_too_many() {
+    run(async |worker| {
+        let (_listener, port) = listener().await;
+        let (home, endpoint, mut policy) = home(&worker, port);
+        (policy.max_connections, policy.max_pending) = (1, 2);
+        let only = connected(&worker, &endpoint, port, &policy, &home).await;
+        let mut only = Some(only.unwrap());
+        let wait = || pending::wait(&worker, &endpoint, &policy, &home);
+        let (mut first, mut second) = (pin!(wait()), pin!(wait()));
+        assert!(poll!(first.as_mut()).is_pending());
+        assert!(poll!(second.as_mut()).is_pending());
+        let failure = wait().await.err().expect("no third one waits");
+        assert_eq!(failure.reason, Reason::CircuitOpen);
+        Home::give_back(only.take().unwrap());
+        let turn = poll!(second.as_mut()).is_pending();
+        assert!(turn, "the first to come is the first to go");
+        let Poll::Ready(Ok(Room::Kept(conn))) = poll!(first.as_mut()) else {
+            panic!("the connection that was given back");
+        };
+        drop(conn);
+        let Poll::Ready(Ok(Room::New(_))) = poll!(second.as_mut()) else {
+            panic!("room for another, where one was closed");
+        };
+        // One that goes away leaves its turn to the next.
+        let slot = connect::reserve(&worker, &endpoint, &policy).unwrap();
+        let (mut third, mut fourth) = (Box::pin(wait()), Box::pin(wait()));
+        assert!(poll!(third.as_mut()).is_pending());
+        assert!(poll!(fourth.as_mut()).is_pending());
+        drop(slot);
+        drop(third);
+        assert!(poll!(fourth.as_mut()).is_ready());
+    });
+}
+
 #[test]
 fn what_is_kept_apart_has_its_place_while_it_is_lent_out() {
     run(async |worker| {
@@ -87,7 +137,7 @@ fn what_is_kept_apart_has_its_place_while_it_is_lent_out() {
         };
         let behalf = Behalf::of(Some(ProxyVersion::V1), client, None);
         let home = worker.pool.home(&endpoint, port, None, behalf);
-        let connecting = connect::http1(&worker, &endpoint, port, &policy, &home);
+        let connecting = connected(&worker, &endpoint, port, &policy, &home);
         let lent = connecting.await.unwrap();
         worker.pool.sweep();
         Home::give_back(lent);
@@ -110,7 +160,7 @@ fn kept_connections_make_room_and_an_endpoint_always_gets_its_first() {
         let connect = async |which: usize| {
             let Candidate { endpoint, port, .. } = &at.endpoints[which];
             let home = worker.pool.home(endpoint, *port, None, None);
-            connect::http1(&worker, endpoint, *port, &policy, &home).await
+            connected(&worker, endpoint, *port, &policy, &home).await
         };
         let live = &at.endpoints[0].endpoint.live;
         let (a, b) = (connect(0).await.unwrap(), connect(0).await.unwrap());
@@ -118,15 +168,15 @@ fn kept_connections_make_room_and_an_endpoint_always_gets_its_first() {
         Home::give_back(b);
         // One of the two makes room, and then the other.
         let (c, d) = (connect(1).await.unwrap(), connect(1).await.unwrap());
-        assert!(live.is_full(2) && !live.is_full(3));
+        assert!(live.connections.is_full(2) && !live.connections.is_full(3));
         assert!(connect(1).await.is_err(), "all are in use");
         let first = connect(0).await.unwrap();
-        assert!(live.is_full(3));
+        assert!(live.connections.is_full(3));
         Home::give_back(c);
         Home::give_back(d);
         // Two have to go before there is room again.
         let second = connect(0).await.unwrap();
-        assert!(live.is_full(2) && !live.is_full(3));
+        assert!(live.connections.is_full(2) && !live.connections.is_full(3));
         drop((first, second));
     });
 }
@@ -144,7 +194,7 @@ fn connections_that_another_worker_keeps_are_in_nobodys_way() {
         let endpoint = &at.endpoints[0].endpoint;
         let connect = async |worker: &Rc<Worker>| {
             let home = worker.pool.home(endpoint, port, None, None);
-            connect::http1(worker, endpoint, port, &policy, &home).await
+            connected(worker, endpoint, port, &policy, &home).await
         };
         let kept = [
             connect(&worker).await.unwrap(),
@@ -161,7 +211,7 @@ fn connections_that_another_worker_keeps_are_in_nobodys_way() {
         // Back to the limit, as soon as each worker looks at what it keeps.
         Home::give_back(a);
         worker.pool.sweep();
-        assert!(endpoint.live.is_full(2) && !endpoint.live.is_full(3));
+        assert!(endpoint.live.connections.is_full(2) && !endpoint.live.connections.is_full(3));
         drop(b);
     });
 }

@@ -386,7 +386,7 @@ impl Updater {
             _ => None,
         });
         let policies = self.members(Kind::TrafficPolicy, name, |r| match r {
-            Resource::TrafficPolicy(p) => Some(Arc::new(p.clone())),
+            Resource::TrafficPolicy(p) => Some(Arc::new((**p).clone())),
             _ => None,
         });
         let requests = self.members(Kind::RequestPolicy, name, |r| match r {

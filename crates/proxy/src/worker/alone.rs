@@ -46,6 +46,8 @@ pub(crate) fn worker() -> Rc<Worker> {
         connections_refused: registry.counter("refused_total", "None."),
         handshake_failures: registry.counter("failures_total", "None."),
         copies_dropped: registry.counter("copies_total", "None."),
+        health_checks: registry.counter("checks_total", "None."),
+        health_check_failures: registry.counter("check_failures_total", "None."),
         log: Log::to_writer(std::io::sink(), 64).expect("a thread"),
         exporter: Exporter::start(channel, Vec::new()),
         registry,

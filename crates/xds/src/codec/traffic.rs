@@ -9,7 +9,7 @@ use super::field::{
     Invalid, Result, Within, duration, duration_to_message, known, optional_duration,
     optional_port, parse, port, required,
 };
-use super::{balancing, retry};
+use super::{balancing, health_check, overload, retry};
 use crate::proto::v1;
 
 pub(super) fn to_message(policy: &TrafficPolicy) -> v1::TrafficPolicy {
@@ -27,6 +27,9 @@ pub(super) fn to_message(policy: &TrafficPolicy) -> v1::TrafficPolicy {
             max_connections: policy.connections.max_connections,
             max_requests: policy.connections.max_requests,
             proxy_header: proxy_header(policy.connections.proxy_protocol).into(),
+            max_pending_requests: policy.connections.max_pending_requests,
+            max_requests_per_connection: policy.connections.max_requests_per_connection,
+            max_retries: policy.connections.max_retries,
         }),
         outlier_detection: policy.outlier_detection.map(|o| v1::OutlierDetection {
             consecutive_5xx: o.consecutive_5xx,
@@ -57,6 +60,15 @@ pub(super) fn to_message(policy: &TrafficPolicy) -> v1::TrafficPolicy {
             max: hedging.max,
         }),
         fallback: policy.fallback.as_ref().map(fallback_to_message),
+        health_check: policy.health_check.as_ref().map(health_check::to_message),
+        adaptive_concurrency: policy
+            .adaptive_concurrency
+            .as_ref()
+            .map(overload::adaptive_to_message),
+        load_shedding: policy
+            .load_shedding
+            .as_ref()
+            .map(overload::shedding_to_message),
     }
 }
 
@@ -84,6 +96,9 @@ pub(super) fn from_message(message: v1::TrafficPolicy) -> Result<TrafficPolicy> 
             idle_timeout: optional_duration("connections.idle_timeout", connections.idle_timeout)?,
             max_connections: connections.max_connections,
             max_requests: connections.max_requests,
+            max_pending_requests: connections.max_pending_requests,
+            max_requests_per_connection: connections.max_requests_per_connection,
+            max_retries: connections.max_retries,
             proxy_protocol: match known("connections.proxy_header", connections.proxy_header)? {
                 v1::ProxyHeader::None => None,
                 v1::ProxyHeader::V1 => Some(ProxyVersion::V1),
@@ -105,7 +120,22 @@ pub(super) fn from_message(message: v1::TrafficPolicy) -> Result<TrafficPolicy> 
             .map(retry::from_message)
             .transpose()
             .within("retries")?,
+        health_check: message
+            .health_check
+            .map(health_check::from_message)
+            .transpose()
+            .within("health_check")?,
         hedging: message.hedging.map(hedging).transpose().within("hedging")?,
+        adaptive_concurrency: message
+            .adaptive_concurrency
+            .map(overload::adaptive)
+            .transpose()
+            .within("adaptive_concurrency")?,
+        load_shedding: message
+            .load_shedding
+            .map(overload::shedding)
+            .transpose()
+            .within("load_shedding")?,
         fallback: message
             .fallback
             .map(fallback)
@@ -133,6 +163,7 @@ fn fallback_to_message(fallback: &Fallback) -> v1::Fallback {
             .map(|(name, _)| name.to_string())
             .unwrap_or_default(),
         port: backend.map_or(0, |(_, port)| u32::from(*port)),
+        cache_max_age: fallback.cache.map(duration_to_message),
         response: fallback
             .response
             .as_ref()
@@ -163,6 +194,7 @@ fn fallback(message: v1::Fallback) -> Result<Fallback> {
     Ok(Fallback {
         on: message.on.into_iter().map(on).collect::<Result<_>>()?,
         backend,
+        cache: optional_duration("cache_max_age", message.cache_max_age)?,
         response: message
             .response
             .map(static_response)

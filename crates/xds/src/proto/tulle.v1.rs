@@ -282,6 +282,15 @@ pub struct TrafficPolicy {
     /// What is answered instead of a failure.
     #[prost(message, optional, tag = "21")]
     pub fallback: ::core::option::Option<Fallback>,
+    /// Whether endpoints are checked without a request.
+    #[prost(message, optional, tag = "22")]
+    pub health_check: ::core::option::Option<HealthCheck>,
+    /// A limit on requests at once that finds itself.
+    #[prost(message, optional, tag = "23")]
+    pub adaptive_concurrency: ::core::option::Option<AdaptiveConcurrency>,
+    /// Which requests go first when there are too many.
+    #[prost(message, optional, tag = "24")]
+    pub load_shedding: ::core::option::Option<LoadShedding>,
 }
 /// What is answered instead of a failure.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -298,6 +307,9 @@ pub struct Fallback {
     /// Always the same answer.
     #[prost(message, optional, tag = "4")]
     pub response: ::core::option::Option<StaticResponse>,
+    /// The last good answer to the same request, if it is not older than this.
+    #[prost(message, optional, tag = "5")]
+    pub cache_max_age: ::core::option::Option<::prost_types::Duration>,
 }
 /// An answer that needs nobody.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -672,6 +684,124 @@ pub struct Connections {
     /// Whether connections begin with a PROXY header.
     #[prost(enumeration = "ProxyHeader", tag = "5")]
     pub proxy_header: i32,
+    /// Requests that wait for a connection.
+    #[prost(uint32, optional, tag = "6")]
+    pub max_pending_requests: ::core::option::Option<u32>,
+    /// Requests on one connection; 0 for no bound.
+    #[prost(uint32, optional, tag = "7")]
+    pub max_requests_per_connection: ::core::option::Option<u32>,
+    /// Retries in flight.
+    #[prost(uint32, optional, tag = "8")]
+    pub max_retries: ::core::option::Option<u32>,
+}
+/// How endpoints are checked without a request.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HealthCheck {
+    /// From one check to the next.
+    #[prost(message, optional, tag = "1")]
+    pub interval: ::core::option::Option<::prost_types::Duration>,
+    /// For one check.
+    #[prost(message, optional, tag = "2")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Checks in a row that an unhealthy endpoint must pass.
+    #[prost(uint32, tag = "3")]
+    pub healthy_threshold: u32,
+    /// Checks in a row that a healthy one must fail.
+    #[prost(uint32, tag = "4")]
+    pub unhealthy_threshold: u32,
+    /// What is asked.
+    #[prost(oneof = "health_check::Probe", tags = "5, 6, 7")]
+    pub probe: ::core::option::Option<health_check::Probe>,
+}
+/// Nested message and enum types in `HealthCheck`.
+pub mod health_check {
+    /// A GET request.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Http {
+        /// Its path, with query.
+        #[prost(string, tag = "1")]
+        pub path: ::prost::alloc::string::String,
+        /// The host that it names; empty for the service's.
+        #[prost(string, tag = "2")]
+        pub host: ::prost::alloc::string::String,
+        /// Statuses that pass.
+        #[prost(message, repeated, tag = "3")]
+        pub statuses: ::prost::alloc::vec::Vec<Statuses>,
+    }
+    /// Statuses from one to another.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Statuses {
+        /// The first.
+        #[prost(uint32, tag = "1")]
+        pub first: u32,
+        /// The last.
+        #[prost(uint32, tag = "2")]
+        pub last: u32,
+    }
+    /// A call of grpc.health.v1.Health.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Grpc {
+        /// The service that is asked about; empty for the whole server.
+        #[prost(string, tag = "1")]
+        pub service: ::prost::alloc::string::String,
+    }
+    /// Only that a connection is taken.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Tcp {}
+    /// What is asked.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Probe {
+        /// A GET request.
+        #[prost(message, tag = "5")]
+        Http(Http),
+        /// A call.
+        #[prost(message, tag = "6")]
+        Grpc(Grpc),
+        /// Nothing.
+        #[prost(message, tag = "7")]
+        Tcp(Tcp),
+    }
+}
+/// A limit on requests at once that follows how soon they are answered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AdaptiveConcurrency {
+    /// Never more.
+    #[prost(uint32, tag = "1")]
+    pub max_concurrency: u32,
+    /// Never less.
+    #[prost(uint32, tag = "2")]
+    pub min_concurrency: u32,
+    /// How often it is set anew.
+    #[prost(message, optional, tag = "3")]
+    pub update_interval: ::core::option::Option<::prost_types::Duration>,
+    /// Which of the times counts, in percent.
+    #[prost(uint32, tag = "4")]
+    pub sample_percentile: u32,
+    /// How often the ideal is measured.
+    #[prost(message, optional, tag = "5")]
+    pub min_rtt_interval: ::core::option::Option<::prost_types::Duration>,
+    /// By how many requests.
+    #[prost(uint32, tag = "6")]
+    pub min_rtt_requests: u32,
+    /// How much later at random, in percent.
+    #[prost(uint32, tag = "7")]
+    pub min_rtt_jitter_percent: u32,
+    /// What may be added to it, in percent.
+    #[prost(uint32, tag = "8")]
+    pub min_rtt_buffer_percent: u32,
+}
+/// How much of the limit on requests those of each criticality may use up.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadShedding {
+    /// The header that says how critical a request is.
+    #[prost(string, tag = "1")]
+    pub header: ::prost::alloc::string::String,
+    /// What one is that does not say.
+    #[prost(enumeration = "Criticality", tag = "2")]
+    pub unsaid: i32,
+    /// In percent, the most critical first; four of them.
+    #[prost(uint32, repeated, tag = "3")]
+    pub shares: ::prost::alloc::vec::Vec<u32>,
 }
 /// When an endpoint is ejected.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1944,6 +2074,43 @@ impl LocalityMode {
             "LOCALITY_MODE_NONE" => Some(Self::None),
             "LOCALITY_MODE_FAILOVER" => Some(Self::Failover),
             "LOCALITY_MODE_WEIGHTED" => Some(Self::Weighted),
+            _ => None,
+        }
+    }
+}
+/// How much is lost when a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Criticality {
+    /// Users see a serious failure.
+    CriticalPlus = 0,
+    /// Users see a failure.
+    Critical = 1,
+    /// Some unavailability is expected.
+    SheddablePlus = 2,
+    /// Unavailability is frequent.
+    Sheddable = 3,
+}
+impl Criticality {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::CriticalPlus => "CRITICALITY_CRITICAL_PLUS",
+            Self::Critical => "CRITICALITY_CRITICAL",
+            Self::SheddablePlus => "CRITICALITY_SHEDDABLE_PLUS",
+            Self::Sheddable => "CRITICALITY_SHEDDABLE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CRITICALITY_CRITICAL_PLUS" => Some(Self::CriticalPlus),
+            "CRITICALITY_CRITICAL" => Some(Self::Critical),
+            "CRITICALITY_SHEDDABLE_PLUS" => Some(Self::SheddablePlus),
+            "CRITICALITY_SHEDDABLE" => Some(Self::Sheddable),
             _ => None,
         }
     }

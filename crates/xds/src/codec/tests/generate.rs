@@ -12,8 +12,10 @@ use model::balancing::{
     Algorithm, Cookie, HashKey, LoadBalancer, LocalityMode, LocalityWeight, SlowStart,
 };
 use model::endpoint::{Endpoint, Health};
+use model::health_check::{HealthCheck, HttpProbe, Probe};
 use model::mesh::{AccessLog, Mesh, OutboundPolicy, TrustBundle};
 use model::name::ObjectName;
+use model::overload::{AdaptiveConcurrency, Criticality, LoadShedding, MinRtt};
 use model::pattern::Pattern;
 use model::resource::Resource;
 use model::retry::{Backoff, Budget, Condition, Policy};
@@ -42,7 +44,7 @@ pub(super) fn resource() -> impl Strategy<Value = Resource> {
         workload().prop_map(Resource::Workload),
         service().prop_map(Resource::Service),
         endpoint().prop_map(Resource::Endpoint),
-        policy().prop_map(Resource::TrafficPolicy),
+        policy().prop_map(|policy| Resource::TrafficPolicy(Box::new(policy))),
         request::policy().prop_map(Resource::RequestPolicy),
         route().prop_map(Resource::Route),
         gateway::backend_tls().prop_map(Resource::BackendTls),
@@ -317,10 +319,65 @@ prop_compose! {
             FallbackOn::Unreachable, FallbackOn::ServerError,
         ]), 0..4),
         backend in of((name(), port())),
+        cache in of(duration()),
         response in of((200..600_u16, vec(("[a-z]{1,6}", ".{0,6}"), 0..3), ".{0,9}")),
     ) -> Fallback {
         let response = response.map(|(status, headers, body)| StaticResponse { status, headers, body });
-        Fallback { on, backend, response }
+        Fallback { on, backend, cache, response }
+    }
+}
+
+prop_compose! {
+    fn health_check()(
+        probe in prop_oneof![
+            ("/.{0,8}", of("[a-z.]{1,9}"), vec(200..500_u16, 1..3)).prop_map(|(path, host, statuses)| {
+                let statuses = statuses.into_iter().map(|first| first..=first + 99).collect();
+                Probe::Http(HttpProbe { path, host, statuses })
+            }),
+            ".{0,9}".prop_map(Probe::Grpc),
+            Just(Probe::Tcp),
+        ],
+        times in (duration(), duration()),
+        thresholds in any::<(u32, u32)>(),
+    ) -> HealthCheck {
+        HealthCheck {
+            probe,
+            interval: times.0,
+            timeout: times.1,
+            healthy_threshold: thresholds.0,
+            unhealthy_threshold: thresholds.1,
+        }
+    }
+}
+
+prop_compose! {
+    fn adaptive_concurrency()(
+        bounds in any::<(u32, u32, u32)>(),
+        times in (duration(), duration()),
+        percents in (0..=100_u32, 0..=100_u32, 0..=100_u32),
+    ) -> AdaptiveConcurrency {
+        AdaptiveConcurrency {
+            max_concurrency: bounds.0,
+            min_concurrency: bounds.1,
+            update_interval: times.0,
+            sample_percentile: percents.0,
+            min_rtt: MinRtt {
+                interval: times.1,
+                request_count: bounds.2,
+                jitter_percent: percents.1,
+                buffer_percent: percents.2,
+            },
+        }
+    }
+}
+
+prop_compose! {
+    fn load_shedding()(
+        header in header_name(),
+        unsaid in select(Criticality::ALL.to_vec()),
+        shares in [0..=100_u32, 0..=100_u32, 0..=100_u32, 0..=100_u32],
+    ) -> LoadShedding {
+        LoadShedding { header, unsaid, shares }
     }
 }
 
@@ -331,15 +388,18 @@ prop_compose! {
         created in any::<u64>(),
         load_balancer in of(load_balancer()),
         times in [of(duration()), of(duration()), of(duration()), of(duration()), of(duration())],
-        bounds in [of(any::<u32>()), of(any::<u32>())],
+        bounds in [of(any::<u32>()), of(any::<u32>()), of(any::<u32>()), of(any::<u32>()), of(any::<u32>())],
         proxy_protocol in of(select(vec![ProxyVersion::V1, ProxyVersion::V2])),
         outlier_detection in of(outlier_detection()),
         retries in of(retry()),
         hedging in of((duration(), any::<u32>())),
         fallback in of(fallback()),
+        overload in (of(health_check()), of(adaptive_concurrency()), of(load_shedding())),
     ) -> TrafficPolicy {
         let [connect_timeout, idle_timeout, request, per_try, idle] = times;
-        let [max_connections, max_requests] = bounds;
+        let (health_check, adaptive_concurrency, load_shedding) = overload;
+        let [max_connections, max_requests, max_pending_requests, max_requests_per_connection, max_retries] =
+            bounds;
         TrafficPolicy {
             name: names.0,
             target: names.1,
@@ -347,12 +407,16 @@ prop_compose! {
             created,
             load_balancer,
             connections: Connections {
-                connect_timeout, idle_timeout, max_connections, max_requests, proxy_protocol,
+                connect_timeout, idle_timeout, max_connections, max_requests, max_pending_requests,
+                max_requests_per_connection, max_retries, proxy_protocol,
             },
             outlier_detection,
             timeouts: traffic::Timeouts { request, per_try, idle },
             retries,
+            health_check,
             hedging: hedging.map(|(delay, max)| Hedging { delay, max }),
+            adaptive_concurrency,
+            load_shedding,
             fallback,
         }
     }
