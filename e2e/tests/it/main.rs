@@ -12,6 +12,7 @@ mod balancing;
 mod conformance;
 mod control;
 mod datagrams;
+mod delivery;
 mod deployed;
 mod faults;
 mod front;
