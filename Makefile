@@ -12,11 +12,14 @@ ARGS ?=
 # For `make test`, for instance TESTS='-p tulle-e2e' or TESTS='-p tulle-policy some_test'.
 TESTS ?= --workspace
 
+# What the binary is compiled for; `quick` takes a third of the time and runs slower.
+PROFILE ?= release
+
 # For `make soak`.
 SOAK_SECONDS ?= 1800
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
-TULLE := $(TARGET_DIR)/release/tulle
+TULLE := $(TARGET_DIR)/$(PROFILE)/tulle
 # What tests and tools are compiled into; `cargo build --profile quick` puts a binary there too.
 TOOLS := $(TARGET_DIR)/quick
 XTASK := $(TOOLS)/xtask
@@ -26,7 +29,7 @@ ifneq ($(STAND_IN),)
 export RUSTUP_TOOLCHAIN := $(STAND_IN)
 endif
 
-.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt bench bench-tools profile count soak suites conformance kubernetes-e2e rustc-version clean
+.PHONY: help setup build demo demo-check test test-build lint lint-format lint-files lint-bans lint-source lint-clippy check-docs docs fmt bench bench-tools resilience profile count soak suites conformance kubernetes-e2e rustc-version clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,8 +38,12 @@ setup: ## installs what is needed, or says in one line what is missing
 	@sh scripts/setup.sh
 
 build: setup ## the binary: target/release/tulle
+ifeq ($(PROFILE),release)
 	@flags=$$(sh scripts/profile-flags.sh $(TARGET_DIR)) && set -x && \
 		RUSTFLAGS="$$RUSTFLAGS $$flags" $(CARGO) build --release --workspace --bin tulle $(CARGO_FLAGS)
+else
+	$(CARGO) build --profile $(PROFILE) --workspace --bin tulle $(CARGO_FLAGS)
+endif
 
 demo: build ## a whole mesh at work; Ctrl-C ends it (ARGS='--mode explicit')
 	@$(TULLE) demo $(ARGS)
@@ -82,8 +89,11 @@ docs: setup ## docs/reasons.md anew, and the crates' documentation in target/doc
 bench: build bench-tools ## Tulle beside HAProxy, nginx and Envoy, as ratios (ARGS='--rounds 5 --work h1,pair')
 	TULLE_BIN=$(TULLE) BENCH_BIN=$(TOOLS) python3 benches/bench.py $(ARGS)
 
+resilience: build bench-tools ## Tulle and Envoy while endpoints are slow, fail or are asked too much (ARGS='--case overload')
+	TULLE_BIN=$(TULLE) BENCH_BIN=$(TOOLS) python3 benches/resilience.py $(ARGS)
+
 bench-tools:
-	$(CARGO) build --profile quick --workspace --bin bench-upstream --bin bench-open --bin bench-handshake $(CARGO_FLAGS)
+	$(CARGO) build --profile quick --workspace --bin bench-upstream --bin bench-open --bin bench-handshake --bin bench-service $(CARGO_FLAGS)
 
 profile: setup bench-tools ## what `make build` knows of where the binary spends its time, anew
 	BENCH_BIN=$(TOOLS) python3 benches/profile.py $(ARGS)
