@@ -310,7 +310,7 @@ impl Live {
         let more = |now: u32| (now < limit).then_some(now + 1);
         let retries = &self.retries;
         let counted = retries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        counted.is_ok().then_some(Retrying(retries))
+        counted.is_ok().then(|| Retrying(retries))
     }
 
     /// The same, if there is one.

@@ -221,7 +221,7 @@ pub(crate) async fn send(
             answer
         }
         Some(fallback) => {
-            let question = question.as_ref();
+            let question = question.as_deref();
             let instead =
                 fallback::answer(worker, exchange, fallback, &mut order, question, result);
             match Box::pin(instead).await? {

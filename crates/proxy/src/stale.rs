@@ -82,7 +82,7 @@ impl Answer {
 
 impl Key {
     /// `None` for a request whose answer is for nobody else.
-    pub(crate) fn of(service: &Arc<str>, port: u16, head: &RequestHead) -> Option<Self> {
+    pub(crate) fn of(service: &Arc<str>, port: u16, head: &RequestHead) -> Option<Box<Self>> {
         let fields = &head.fields;
         let personal = ["authorization", "range"]
             .iter()
@@ -90,12 +90,12 @@ impl Key {
         if head.method != Method::GET || personal || says(fields, &["no-store"]) {
             return None;
         }
-        Some(Self {
+        Some(Box::new(Self {
             service: Arc::clone(service),
             port,
             authority: head.authority.clone(),
             path: head.path.clone(),
-        })
+        }))
     }
 }
 
@@ -140,7 +140,7 @@ impl Stale {
 }
 
 /// Has an answer kept once it has come to its end, if it may be.
-pub(crate) fn keep(stale: &Rc<Stale>, key: Key, asked: &Fields, answer: &mut Response) {
+pub(crate) fn keep(stale: &Rc<Stale>, key: Box<Key>, asked: &Fields, answer: &mut Response) {
     let fields = &answer.head.fields;
     let length = match answer.length {
         Length::Known(length) => usize::try_from(length).unwrap_or(usize::MAX),
@@ -208,7 +208,7 @@ fn values(fields: &Fields, name: &str) -> Vec<u8> {
 pub(crate) struct Keeping {
     stale: Rc<Stale>,
     /// `None` once it was kept, or cannot be.
-    key: Option<Key>,
+    key: Option<Box<Key>>,
     fields: Fields,
     vary: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
@@ -287,7 +287,7 @@ mod tests {
         head
     }
 
-    fn key(head: &RequestHead) -> Option<Key> {
+    fn key(head: &RequestHead) -> Option<Box<Key>> {
         Key::of(&"s.shop".into(), 80, head)
     }
 

@@ -62,7 +62,7 @@ impl Connections {
         let more = |now: u32| (now < limit).then_some(now + 1);
         let pending = &self.pending;
         let counted = pending.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
-        counted.is_ok().then_some(Waiting(self))
+        counted.is_ok().then(|| Waiting(self))
     }
 
     fn made_room(&self) {

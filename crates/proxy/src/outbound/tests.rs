@@ -331,6 +331,7 @@ fn connections_beyond_the_limit_are_refused_with_the_reason() {
         let upstream = Upstream::start(|_| vec![Step::ReadRequest, Step::Stall]);
         let mut limited = policy();
         limited.connections.max_connections = Some(1);
+        limited.connections.max_pending_requests = Some(0);
         let destination = destination(&[upstream.port()], Some(limited), Vec::new());
         let first = {
             let (worker, destination) = (Rc::clone(&worker), Arc::clone(&destination));
