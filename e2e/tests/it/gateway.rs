@@ -31,7 +31,7 @@ use testkit::upstream::{Step, Upstream};
 
 use crate::mesh::binary;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// A proxy and the directory that it serves.
 struct Static {

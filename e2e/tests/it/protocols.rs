@@ -16,7 +16,7 @@ use testkit::upstream::Step;
 use crate::front::Front;
 
 /// For anything that should happen at once, on a machine with much else to do.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// A head as text, with its last empty line.
 #[track_caller]

@@ -220,6 +220,7 @@ pub(crate) async fn send(
         ..
     } = handle;
     left.set(left.get().saturating_sub(1));
+    drop(left);
     let asked = order.upgrade.then(|| websocket::Asked::of(order.head));
     let websocket = asked.flatten();
     if websocket.is_some() {
