@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// Each crate of ours, and which others it may know. `tulle`, and what is never shipped, know all.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
+const MAY_KNOW: [(&str, &[&str]); 17] = [
     ("tulle-model", &[]),
     ("tulle-wire", &[]),
     ("tulle-policy", &["tulle-model", "tulle-wire"]),
@@ -34,6 +34,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
         ],
     ),
     ("tulle-xds", &["tulle-model"]),
+    ("tulle-envoy", &["tulle-model", "tulle-policy"]),
     ("tulle-runtime", &[]),
     (
         "tulle-telemetry",
@@ -61,6 +62,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
             "tulle-identity",
             "tulle-config",
             "tulle-xds",
+            "tulle-envoy",
             "tulle-runtime",
             "tulle-telemetry",
         ],
@@ -83,6 +85,7 @@ const KEPT_TO: [(&[&str], &[&str], &str); 6] = [
             "!tulle-lb",
             "!tulle-config",
             "!tulle-explain",
+            "!tulle-envoy",
         ],
         "these crates are pure",
     ),

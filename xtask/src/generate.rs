@@ -15,7 +15,7 @@ struct Unit {
     out: &'static str,
 }
 
-const UNITS: [Unit; 3] = [
+const UNITS: [Unit; 4] = [
     Unit {
         files: &[
             "envoy/service/discovery/v3/ads.proto",
@@ -25,6 +25,20 @@ const UNITS: [Unit; 3] = [
             "tulle/v1/resources.proto",
         ],
         out: "crates/xds/src/proto",
+    },
+    Unit {
+        files: &[
+            "envoy/config/cluster/v3/cluster.proto",
+            "envoy/config/endpoint/v3/endpoint.proto",
+            "envoy/config/listener/v3/listener.proto",
+            "envoy/config/route/v3/route.proto",
+            "envoy/extensions/filters/http/router/v3/router.proto",
+            "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+            "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.proto",
+            "envoy/extensions/transport_sockets/tls/v3/tls.proto",
+            "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
+        ],
+        out: "crates/envoy/src/proto",
     },
     Unit {
         files: &["opentelemetry/proto/collector/trace/v1/trace_service.proto"],

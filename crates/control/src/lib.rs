@@ -15,6 +15,7 @@ pub mod authority;
 pub mod caller;
 pub mod change;
 pub mod distribute;
+mod envoy;
 mod error;
 pub mod gateways;
 pub mod heard;

@@ -60,6 +60,31 @@ impl Metrics {
             .inc();
     }
 
+    /// Registers what Envoys are sent.
+    pub fn watch_envoys(&self, envoys: &std::sync::Arc<xds::envoy::Envoys>) {
+        let of = std::sync::Arc::clone(envoys);
+        self.registry.gauge_fn(
+            "tulle_xds_connected_envoys",
+            "Envoys with an open xDS stream.",
+            &[],
+            move || of.counts().0 as f64,
+        );
+        let of = std::sync::Arc::clone(envoys);
+        self.registry.counter_fn(
+            "tulle_xds_envoy_pushes_total",
+            "Responses sent to Envoys.",
+            &[],
+            move || of.counts().1,
+        );
+        let of = std::sync::Arc::clone(envoys);
+        self.registry.counter_fn(
+            "tulle_xds_envoy_rejections_total",
+            "Responses that Envoys refused.",
+            &[],
+            move || of.counts().2,
+        );
+    }
+
     /// Registers what is worked out when somebody scrapes.
     pub fn watch_state(&self, state: &State, files: Option<FileReport>, cluster: Option<&Report>) {
         let registry = &self.registry;

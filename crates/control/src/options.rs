@@ -52,6 +52,8 @@ pub struct Listen {
     pub metrics: SocketAddr,
     /// OTLP over gRPC, without TLS; loopback.
     pub otlp: SocketAddr,
+    /// xDS for Envoys, without TLS: whoever reaches it gets a Gateway's keys. `None`: nowhere.
+    pub insecure_xds: Option<SocketAddr>,
 }
 
 impl Default for Listen {
@@ -62,6 +64,7 @@ impl Default for Listen {
             api: at(Ipv4Addr::LOCALHOST, 15080),
             metrics: at(Ipv4Addr::LOCALHOST, 15014),
             otlp: at(Ipv4Addr::LOCALHOST, 4317),
+            insecure_xds: None,
         }
     }
 }
@@ -75,6 +78,7 @@ impl Listen {
             api: any,
             metrics: any,
             otlp: any,
+            insecure_xds: None,
         }
     }
 }
@@ -148,6 +152,9 @@ pub struct Addresses {
     pub metrics: SocketAddr,
     /// OTLP.
     pub otlp: SocketAddr,
+    /// xDS for Envoys, where it is served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub insecure_xds: Option<SocketAddr>,
     /// The trust domain.
     pub trust_domain: String,
     /// base64url(sha256(SPKI)) of the root certificate.

@@ -7,6 +7,7 @@
 //! connections, those that are there may finish for a moment, the store is closed last.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -28,6 +29,7 @@ use telemetry::store::TraceStore;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 use tonic::server::NamedService;
+use xds::envoy::Envoys;
 use xds::proto::v1::certificate_authority_server::CertificateAuthorityServer;
 use xds::proto::v1::registry_server::RegistryServer;
 use xds::server::{Authorize, Distributor, Peer};
@@ -37,6 +39,7 @@ use crate::api::{self, Api, Parts};
 use crate::aside::aside;
 use crate::authority::{Authority, AuthorityService, keep_own_certificate};
 use crate::change::{Change, ChangeSet, OnConflict, Origin};
+use crate::envoy;
 use crate::error::ControlError;
 use crate::gateways::local::Supervisor;
 use crate::gateways::{Children, Gateways, generated_name};
@@ -65,6 +68,7 @@ struct Sockets {
     api: TcpListener,
     metrics: TcpListener,
     otlp: TcpListener,
+    insecure_xds: Option<TcpListener>,
 }
 
 /// Runs the control plane until `shutdown` completes, then closes everything in order.
@@ -208,6 +212,13 @@ where
     tasks.spawn(server(http.fallback(api::not_found)).plain(sockets.api));
     let otlp = add(Router::new(), spans).fallback(api::not_found);
     tasks.spawn(server(otlp).plain(sockets.otlp));
+    let envoys = Envoys::new(envoy::Gateways::new(Arc::clone(&distributor)));
+    if let Some(listener) = sockets.insecure_xds {
+        metrics.watch_envoys(&envoys);
+        let envoys = add(Router::new(), envoys.service()).fallback(api::not_found);
+        tasks.spawn(server(envoys).plain(listener));
+        warn_of_insecure(addresses.insecure_xds);
+    }
 
     home.announce(&addresses)?;
     tracing::info!(
@@ -234,10 +245,20 @@ where
         cluster.stop().await;
     }
     distributor.close();
+    envoys.close();
     finish(drain, tasks, writer, || drop((state, metrics))).await;
     tracing::info!("control plane has stopped");
     drop(home);
     Ok(())
+}
+
+/// Keys go out in the clear there.
+fn warn_of_insecure(at: Option<SocketAddr>) {
+    if let Some(at) = at.filter(|at| !at.ip().is_loopback()) {
+        tracing::warn!(
+            "--insecure-xds {at}: whoever reaches this address is given the private keys of Gateways' certificates; keep it to hosts that you trust"
+        );
+    }
 }
 
 /// Ends in the reverse order of the start; the store last, so that what was begun is written.
@@ -391,6 +412,10 @@ impl Sockets {
             api: listen::bind("the HTTP API", "--api", at.api).await?,
             metrics: listen::bind("the metrics", "--metrics", at.metrics).await?,
             otlp: listen::bind("the OTLP receiver", "--otlp", at.otlp).await?,
+            insecure_xds: match at.insecure_xds {
+                Some(at) => Some(listen::bind("xDS for Envoys", "--insecure-xds", at).await?),
+                None => None,
+            },
             unix: listen::bind_socket(&Addresses::socket(data_dir))?,
         })
     }
@@ -412,6 +437,7 @@ impl Sockets {
             api: bound(&self.api)?,
             metrics: bound(&self.metrics)?,
             otlp: bound(&self.otlp)?,
+            insecure_xds: self.insecure_xds.as_ref().map(bound).transpose()?,
             trust_domain: signer.trust_domain().to_string(),
             root_pin: signer.root_pin(),
         })

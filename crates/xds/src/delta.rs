@@ -16,9 +16,13 @@ pub mod client;
 pub mod server;
 pub mod store;
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 
-use model::resource::{Kind, collection_containing};
+use model::resource::{self, collection_containing};
+
+use crate::codec;
 
 /// The subscription to all resources of a kind.
 pub const WILDCARD: &str = "*";
@@ -26,21 +30,57 @@ pub const WILDCARD: &str = "*";
 /// The longest name, alias or collection that may be subscribed to, in bytes.
 pub const MAX_NAME_BYTES: usize = 1024;
 
-/// A value for each kind.
-#[derive(Debug, Default)]
-pub(crate) struct PerKind<T>([T; Kind::ALL.len()]);
+/// What kinds of resources there are on a stream: Tulle's own, or Envoy's.
+pub trait Kind: Copy + Ord + fmt::Debug + Send + Sync + 'static {
+    /// All of them, in the order in which a client needs them.
+    const ALL: &'static [Self];
 
-impl<T> Index<Kind> for PerKind<T> {
-    type Output = T;
+    /// Its place among all.
+    fn place(self) -> usize;
 
-    fn index(&self, kind: Kind) -> &T {
-        &self.0[kind as usize]
+    /// Its type URL.
+    fn url(self) -> &'static str;
+
+    /// The kind with this type URL.
+    fn of_url(url: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.url() == url)
     }
 }
 
-impl<T> IndexMut<Kind> for PerKind<T> {
-    fn index_mut(&mut self, kind: Kind) -> &mut T {
-        &mut self.0[kind as usize]
+impl Kind for resource::Kind {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn place(self) -> usize {
+        self as usize
+    }
+
+    fn url(self) -> &'static str {
+        codec::type_url(self)
+    }
+}
+
+/// A value for each kind.
+#[derive(Debug)]
+pub(crate) struct PerKind<T, K = resource::Kind>(Vec<T>, PhantomData<K>);
+
+impl<T: Default, K: Kind> Default for PerKind<T, K> {
+    fn default() -> Self {
+        let values = K::ALL.iter().map(|_| T::default());
+        Self(values.collect(), PhantomData)
+    }
+}
+
+impl<T, K: Kind> Index<K> for PerKind<T, K> {
+    type Output = T;
+
+    fn index(&self, kind: K) -> &T {
+        &self.0[kind.place()]
+    }
+}
+
+impl<T, K: Kind> IndexMut<K> for PerKind<T, K> {
+    fn index_mut(&mut self, kind: K) -> &mut T {
+        &mut self.0[kind.place()]
     }
 }
 

@@ -1,9 +1,10 @@
-//! Delta xDS: how resources travel from the control plane to proxies.
+//! xDS: how resources travel from the control plane to proxies.
 //!
 //! [`codec`] turns the model into the messages of package `tulle.v1` and back, and trusts nothing
 //! that it reads. [`delta`] holds the protocol's two state machines, without sockets or clocks;
 //! [`server`] and [`client`] drive them over gRPC. The protocol is Envoy's incremental ADS
-//! (xds_protocol, "Incremental xDS"), so that other clients and servers can take part.
+//! (xds_protocol, "Incremental xDS"), so that other clients and servers can take part. [`envoy`]
+//! serves Envoy's own kinds in the same way, and as the state of the world.
 //!
 //! This crate does not know where resources come from (`control`) or what they are for (`proxy`).
 #![forbid(unsafe_code)]
@@ -12,6 +13,7 @@ pub mod certificate;
 pub mod client;
 pub mod codec;
 pub mod delta;
+pub mod envoy;
 pub mod local;
 pub mod proto;
 pub mod server;

@@ -61,6 +61,7 @@ pub struct Distributor {
     authorize: Authorize,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
+    applied: watch::Sender<u64>,
     closed: watch::Sender<bool>,
 }
 
@@ -150,6 +151,7 @@ impl Distributor {
             authorize,
             state: Mutex::default(),
             changes: watch::Sender::new(0),
+            applied: watch::Sender::new(0),
             closed: watch::Sender::new(false),
         })
     }
@@ -186,6 +188,30 @@ impl Distributor {
                 }
             }
         }
+        drop(state);
+        self.applied.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// The resources that a subscription covers, as they are now.
+    pub fn read(&self, kind: Kind, subscription: &str) -> Vec<Resource> {
+        let state = self.lock();
+        let names = state.store.expand(kind, subscription);
+        let entries = names.iter().filter_map(|n| state.store.entry(kind, n));
+        let bytes: Vec<_> = entries.map(|entry| Arc::clone(&entry.bytes)).collect();
+        drop(state);
+        let read = |bytes: &Arc<[u8]>| match codec::decode(kind, bytes) {
+            Ok(resource) => Some(resource),
+            Err(error) => {
+                tracing::error!(%error, "a resource that was encoded here cannot be read again");
+                None
+            }
+        };
+        bytes.iter().filter_map(read).collect()
+    }
+
+    /// Grows with each call of [`apply`](Self::apply).
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
     }
 
     /// The gRPC service.
@@ -402,8 +428,8 @@ impl Client {
             connected_since: self.connected_since,
             kinds: kinds.collect(),
             rejected: rejected
-                .map(|(key, version, message, when)| Rejection {
-                    key,
+                .map(|(kind, name, version, message, when)| Rejection {
+                    key: Key::new(kind, name),
                     version,
                     message: message.to_string(),
                     when,

@@ -13,6 +13,7 @@ mod conformance;
 mod control;
 mod datagrams;
 mod deployed;
+mod envoy;
 mod faults;
 mod front;
 mod gateway;

@@ -25,6 +25,7 @@ fn addresses() -> Addresses {
         api: at,
         metrics: at,
         otlp: at,
+        insecure_xds: None,
         trust_domain: "mesh.local".to_owned(),
         root_pin: String::new(),
     }

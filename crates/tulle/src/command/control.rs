@@ -17,7 +17,7 @@ use crate::ui::Ui;
 /// Run the control plane.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  tulle control\n  tulle control -f mesh/ -f routes.yaml      # watched for changes\n  tulle control --data-dir ./state --api 127.0.0.1:18080\n  tulle control --store kubernetes           # objects from the API server of KUBECONFIG"
+    after_help = "Examples:\n  tulle control\n  tulle control -f mesh/ -f routes.yaml      # watched for changes\n  tulle control --data-dir ./state --api 127.0.0.1:18080\n  tulle control --insecure-xds               # for Envoys, on 127.0.0.1:15010\n  tulle control --store kubernetes           # objects from the API server of KUBECONFIG"
 )]
 pub(crate) struct Control {
     /// File or directory of YAML or JSON to serve and to watch; may be repeated.
@@ -79,6 +79,18 @@ pub(crate) struct Control {
         hide_env_values = true
     )]
     otlp: SocketAddr,
+    /// Serve Envoys too: standard xDS without TLS. Whoever reaches it gets the keys of Gateways'
+    /// certificates, so it is on loopback unless an address is given.
+    #[arg(
+        long,
+        env = "TULLE_INSECURE_XDS",
+        value_name = "ADDRESS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "127.0.0.1:15010",
+        hide_env_values = true
+    )]
+    insecure_xds: Option<SocketAddr>,
     /// Who runs the proxies of Gateways: `external`, whoever starts `tulle gateway`; `spawn`, this
     /// control plane, a child process for each Gateway that nobody else serves.
     #[arg(
@@ -199,6 +211,7 @@ impl Control {
                 api: self.api,
                 metrics: self.metrics,
                 otlp: self.otlp,
+                insecure_xds: self.insecure_xds,
             },
             trust_domain: TrustDomain::new(&self.trust_domain).map_err(|_| {
                 usage!(

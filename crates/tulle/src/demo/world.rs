@@ -84,6 +84,7 @@ impl World {
             api: loopback(api_port),
             metrics: loopback(0),
             otlp: loopback(0),
+            insecure_xds: None,
             trust_domain: String::new(),
             root_pin: String::new(),
         };

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use model::resource::{Key, Kind};
+use model::resource::{Key, Kind as Own};
 
 use super::store::Store;
-use super::{MAX_NAME_BYTES, PerKind, WILDCARD, covered, covering};
-use crate::codec::{self, Version};
+use super::{Kind, MAX_NAME_BYTES, PerKind, WILDCARD, covered, covering};
+use crate::codec::Version;
 use crate::proto::discovery as wire;
 use crate::proto::google::rpc;
 
@@ -48,11 +48,9 @@ impl Default for Limits {
 /// A request that ends its stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// The type URL is none of Tulle's.
-    #[error(
-        "type URL \"{0}\" is not served here; known are type.googleapis.com/tulle.v1.{{Mesh, TrustBundle, Workload, Service, Endpoint, TrafficPolicy, Route}}"
-    )]
-    UnknownType(String),
+    /// The type URL is none of those that are served.
+    #[error("type URL \"{0}\" is not served here; known are {1}")]
+    UnknownType(String, String),
     /// A name is empty or too long.
     #[error("a resource name of {0} bytes is not valid; use 1 to {1}")]
     Name(usize, usize),
@@ -61,24 +59,32 @@ pub enum RequestError {
     TooMany(usize, &'static str),
     /// Resources that are not for this client.
     #[error("{0} are for the proxies of their Gateway alone, which ask for them by its name")]
-    Forbidden(Kind),
+    Forbidden(Own),
+}
+
+impl RequestError {
+    /// Of a type URL that is none of these kinds'.
+    pub(crate) fn unknown<K: Kind>(url: &str) -> Self {
+        let known: Vec<_> = K::ALL.iter().map(|kind| kind.url()).collect();
+        Self::UnknownType(url.chars().take(200).collect(), known.join(", "))
+    }
 }
 
 /// How a request changed the set of subscriptions, for an index of them.
-#[derive(Debug, Default)]
-pub struct Requested {
+#[derive(Debug)]
+pub struct Requested<K = Own> {
     /// New ones.
-    pub subscribed: Vec<(Kind, Arc<str>)>,
+    pub subscribed: Vec<(K, Arc<str>)>,
     /// Ended ones.
-    pub unsubscribed: Vec<(Kind, Arc<str>)>,
+    pub unsubscribed: Vec<(K, Arc<str>)>,
     /// Whether a response was acknowledged or refused.
     pub settled: bool,
 }
 
 /// One stream.
-#[derive(Debug, Default)]
-pub struct Session {
-    kinds: PerKind<Conversation>,
+#[derive(Debug)]
+pub struct Session<K = Own> {
+    kinds: PerKind<Conversation, K>,
     limits: Limits,
     subscriptions: usize,
     last_nonce: u64,
@@ -150,12 +156,24 @@ pub enum Standing {
     Rejected(Arc<str>),
 }
 
-impl Session {
+impl<K> Default for Requested<K> {
+    fn default() -> Self {
+        Self {
+            subscribed: Vec::new(),
+            unsubscribed: Vec::new(),
+            settled: false,
+        }
+    }
+}
+
+impl<K: Kind> Session<K> {
     /// A new stream.
     pub fn new(limits: Limits) -> Self {
         Self {
+            kinds: PerKind::default(),
             limits,
-            ..Self::default()
+            subscriptions: 0,
+            last_nonce: 0,
         }
     }
 
@@ -163,12 +181,11 @@ impl Session {
     pub fn request(
         &mut self,
         request: &wire::DeltaDiscoveryRequest,
-        store: &Store,
+        store: &Store<K>,
         now: SystemTime,
-    ) -> Result<Requested, RequestError> {
-        let kind = codec::kind_of(&request.type_url).ok_or_else(|| {
-            RequestError::UnknownType(request.type_url.chars().take(200).collect())
-        })?;
+    ) -> Result<Requested<K>, RequestError> {
+        let kind = K::of_url(&request.type_url)
+            .ok_or_else(|| RequestError::unknown::<K>(&request.type_url))?;
         self.check(request)?;
         let mut requested = Requested::default();
         let conversation = &mut self.kinds[kind];
@@ -226,13 +243,13 @@ impl Session {
     }
 
     /// Marks a resource that changed, appeared or vanished.
-    pub fn changed(&mut self, kind: Kind, name: &Arc<str>) {
+    pub fn changed(&mut self, kind: K, name: &Arc<str>) {
         self.kinds[kind].dirty.insert(Arc::clone(name));
     }
 
     /// The next response, if there is one to be sent now; kinds in the order of [`Kind`].
-    pub fn poll(&mut self, store: &Store) -> Option<wire::DeltaDiscoveryResponse> {
-        for kind in Kind::ALL {
+    pub fn poll(&mut self, store: &Store<K>) -> Option<wire::DeltaDiscoveryResponse> {
+        for kind in K::ALL.iter().copied() {
             let nonce = self.last_nonce + 1;
             if let Some(response) = self.kinds[kind].respond(kind, nonce, store) {
                 self.last_nonce = nonce;
@@ -243,15 +260,16 @@ impl Session {
     }
 
     /// All subscriptions.
-    pub fn subscriptions(&self) -> impl Iterator<Item = (Kind, &Arc<str>)> {
-        Kind::ALL
-            .into_iter()
+    pub fn subscriptions(&self) -> impl Iterator<Item = (K, &Arc<str>)> {
+        K::ALL
+            .iter()
+            .copied()
             .flat_map(|kind| self.kinds[kind].wanted.iter().map(move |name| (kind, name)))
     }
 
     /// For a kind: subscriptions, resources sent, resources acknowledged; `None` if it was never
     /// asked for.
-    pub fn counts(&self, kind: Kind) -> Option<(usize, usize, usize)> {
+    pub fn counts(&self, kind: K) -> Option<(usize, usize, usize)> {
         let conversation = &self.kinds[kind];
         let acked = conversation
             .known
@@ -266,21 +284,23 @@ impl Session {
         })
     }
 
-    /// What the client refused, and got no newer version of: resource, version, reason, time.
-    pub fn rejections(&self) -> Vec<(Key, String, Arc<str>, SystemTime)> {
+    /// What the client refused, and got no newer version of: kind, name, version, reason, time.
+    pub fn rejections(&self) -> Vec<(K, Arc<str>, String, Arc<str>, SystemTime)> {
         let mut list = Vec::new();
-        for kind in Kind::ALL {
+        for kind in K::ALL.iter().copied() {
             for (name, known) in &self.kinds[kind].known {
                 if let State::Rejected(rejected) = &known.state {
                     let version = known.version.map(|v| v.to_string()).unwrap_or_default();
-                    let key = Key::new(kind, Arc::clone(name));
-                    list.push((key, version, Arc::clone(&rejected.message), rejected.when));
+                    let message = Arc::clone(&rejected.message);
+                    list.push((kind, Arc::clone(name), version, message, rejected.when));
                 }
             }
         }
         list
     }
+}
 
+impl Session {
     /// What became of a resource's current version (or of its removal).
     pub fn standing(&self, key: &Key, store: &Store) -> Standing {
         let conversation = &self.kinds[key.kind];
@@ -329,7 +349,12 @@ impl Conversation {
         self.wanted.insert(Arc::clone(&name)).then_some(name)
     }
 
-    fn unsubscribe(&mut self, kind: Kind, name: &str, store: &Store) -> Option<Arc<str>> {
+    fn unsubscribe<K: Kind>(
+        &mut self,
+        kind: K,
+        name: &str,
+        store: &Store<K>,
+    ) -> Option<Arc<str>> {
         let name = self.wanted.take(name)?;
         self.unanswered.remove(&name);
         for resource in store.expand(kind, &name) {
@@ -409,11 +434,11 @@ impl Conversation {
         }
     }
 
-    fn respond(
+    fn respond<K: Kind>(
         &mut self,
-        kind: Kind,
+        kind: K,
         nonce: u64,
-        store: &Store,
+        store: &Store<K>,
     ) -> Option<wire::DeltaDiscoveryResponse> {
         if self.in_flight.is_some() || (self.dirty.is_empty() && self.unanswered.is_empty()) {
             return None;
@@ -477,7 +502,7 @@ impl Conversation {
         }
         let response = wire::DeltaDiscoveryResponse {
             resources,
-            type_url: codec::type_url(kind).to_owned(),
+            type_url: kind.url().to_owned(),
             removed_resources: removed.iter().map(ToString::to_string).collect(),
             nonce: nonce.to_string(),
             ..Default::default()
@@ -491,13 +516,13 @@ impl Conversation {
     }
 }
 
-fn resource_to_message(kind: Kind, name: &str, entry: &super::store::Entry) -> wire::Resource {
+fn resource_to_message(kind: impl Kind, name: &str, entry: &super::store::Entry) -> wire::Resource {
     wire::Resource {
         name: name.to_owned(),
         aliases: entry.aliases().map(ToOwned::to_owned).collect(),
         version: entry.version.to_string(),
         resource: Some(prost_types::Any {
-            type_url: codec::type_url(kind).to_owned(),
+            type_url: kind.url().to_owned(),
             value: entry.bytes.to_vec(),
         }),
         ..Default::default()

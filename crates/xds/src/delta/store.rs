@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use model::resource::{Key, Kind, Resource};
+use model::resource::{Key, Kind as Own, Resource};
 
-use super::{PerKind, WILDCARD, covering};
+use super::{Kind, PerKind, WILDCARD, covering};
 use crate::codec::{self, Version};
 
 /// A resource, ready to be sent.
@@ -21,9 +21,17 @@ pub struct Entry {
 }
 
 /// All resources.
-#[derive(Debug, Default)]
-pub struct Store {
-    kinds: PerKind<Resources>,
+#[derive(Debug)]
+pub struct Store<K = Own> {
+    kinds: PerKind<Resources, K>,
+}
+
+impl<K: Kind> Default for Store<K> {
+    fn default() -> Self {
+        Self {
+            kinds: PerKind::default(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -43,27 +51,48 @@ impl Entry {
         }
     }
 
+    /// A message that has no other name.
+    pub fn encoded(bytes: Vec<u8>) -> Self {
+        Self {
+            version: Version::of(&bytes),
+            bytes: bytes.into(),
+            aliases: Vec::new(),
+        }
+    }
+
     pub(crate) fn aliases(&self) -> impl Iterator<Item = &str> {
         self.aliases.iter().map(|alias| &**alias)
     }
 }
 
 impl Store {
+    /// As [`put`](Self::put), by key.
+    pub fn set(&mut self, key: &Key, entry: Option<Entry>) -> Option<BTreeSet<Arc<str>>> {
+        self.put(key.kind, &key.name, entry)
+    }
+}
+
+impl<K: Kind> Store<K> {
     /// Puts or removes a resource. Answers with the subscriptions that cover it or did so before;
     /// `None` if nothing changed.
-    pub fn set(&mut self, key: &Key, entry: Option<Entry>) -> Option<BTreeSet<Arc<str>>> {
-        let resources = &mut self.kinds[key.kind];
-        let old = resources.entries.get(&key.name);
+    pub fn put(
+        &mut self,
+        kind: K,
+        name: &Arc<str>,
+        entry: Option<Entry>,
+    ) -> Option<BTreeSet<Arc<str>>> {
+        let resources = &mut self.kinds[kind];
+        let old = resources.entries.get(name);
         // Aliases follow from the contents, so the version vouches for them too.
         if old.map(|entry| entry.version) == entry.as_ref().map(|entry| entry.version) {
             return None;
         }
         let mut touched = BTreeSet::new();
-        if let Some(old) = resources.entries.remove(&key.name) {
-            touch(&mut touched, &key.name, &old);
+        if let Some(old) = resources.entries.remove(name) {
+            touch(&mut touched, name, &old);
             for alias in &old.aliases {
                 if let Some(names) = resources.aliases.get_mut(alias) {
-                    names.remove(&key.name);
+                    names.remove(name);
                     if names.is_empty() {
                         resources.aliases.remove(alias);
                     }
@@ -71,23 +100,28 @@ impl Store {
             }
         }
         if let Some(new) = entry {
-            touch(&mut touched, &key.name, &new);
+            touch(&mut touched, name, &new);
             for alias in &new.aliases {
                 let names = resources.aliases.entry(Arc::clone(alias)).or_default();
-                names.insert(Arc::clone(&key.name));
+                names.insert(Arc::clone(name));
             }
-            resources.entries.insert(Arc::clone(&key.name), new);
+            resources.entries.insert(Arc::clone(name), new);
         }
         Some(touched)
     }
 
+    /// The names of all resources of a kind, in order.
+    pub fn names(&self, kind: K) -> impl Iterator<Item = &Arc<str>> {
+        self.kinds[kind].entries.keys()
+    }
+
     /// A resource by its name.
-    pub fn entry(&self, kind: Kind, name: &str) -> Option<&Entry> {
+    pub fn entry(&self, kind: K, name: &str) -> Option<&Entry> {
         self.kinds[kind].entries.get(name)
     }
 
     /// The names of the resources that a subscription covers.
-    pub fn expand(&self, kind: Kind, subscription: &str) -> Vec<Arc<str>> {
+    pub fn expand(&self, kind: K, subscription: &str) -> Vec<Arc<str>> {
         let resources = &self.kinds[kind];
         if subscription == WILDCARD {
             return resources.entries.keys().cloned().collect();

@@ -433,8 +433,8 @@ fn one_bad_resource_does_not_hold_up_the_others() {
     assert!(world.client.held(Kind::Service).contains_key("n/s0"));
     let rejections = world.server.rejections();
     assert_eq!(rejections.len(), 1);
-    assert_eq!(&*rejections[0].0.name, "n/s1");
-    assert!(rejections[0].2.contains("protobuf"), "{}", rejections[0].2);
+    assert_eq!(&*rejections[0].1, "n/s1");
+    assert!(rejections[0].3.contains("protobuf"), "{}", rejections[0].3);
 }
 
 #[test]
@@ -458,7 +458,7 @@ fn a_stale_nonce_acknowledges_nothing() {
 
 #[test]
 fn limits_are_kept() {
-    let mut session = server::Session::new(Limits {
+    let mut session: server::Session = server::Session::new(Limits {
         subscriptions: 2,
         name_bytes: 8,
         initial_resources: 1,
@@ -479,7 +479,7 @@ fn limits_are_kept() {
     assert!(matches!(ask(&[""], url), Err(RequestError::Name(0, 8))));
     assert!(matches!(
         ask(&[], "nonsense"),
-        Err(RequestError::UnknownType(_))
+        Err(RequestError::UnknownType(..))
     ));
     assert!(ask(&["a", "b"], url).is_ok());
     assert!(matches!(ask(&["c"], url), Err(RequestError::TooMany(2, _))));

@@ -11,3 +11,57 @@ pub struct SemanticVersion {
     #[prost(uint32, tag = "3")]
     pub patch: u32,
 }
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Percent {
+    #[prost(double, tag = "1")]
+    pub value: f64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FractionalPercent {
+    #[prost(uint32, tag = "1")]
+    pub numerator: u32,
+    #[prost(enumeration = "fractional_percent::DenominatorType", tag = "2")]
+    pub denominator: i32,
+}
+/// Nested message and enum types in `FractionalPercent`.
+pub mod fractional_percent {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum DenominatorType {
+        Hundred = 0,
+        TenThousand = 1,
+        Million = 2,
+    }
+    impl DenominatorType {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Hundred => "HUNDRED",
+                Self::TenThousand => "TEN_THOUSAND",
+                Self::Million => "MILLION",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "HUNDRED" => Some(Self::Hundred),
+                "TEN_THOUSAND" => Some(Self::TenThousand),
+                "MILLION" => Some(Self::Million),
+                _ => None,
+            }
+        }
+    }
+}

@@ -173,7 +173,7 @@ fn going_down() -> Status {
 impl From<RequestError> for Status {
     fn from(error: RequestError) -> Self {
         match error {
-            RequestError::UnknownType(_) | RequestError::Name(..) => {
+            RequestError::UnknownType(..) | RequestError::Name(..) => {
                 Self::invalid_argument(error.to_string())
             }
             RequestError::TooMany(..) => Self::resource_exhausted(error.to_string()),
