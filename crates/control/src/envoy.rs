@@ -152,4 +152,3 @@ impl Source for Gateways {
         self.distributor.applied()
     }
 }
-

@@ -1,5 +1,7 @@
 //! Certificates and keys in PEM, the form in which Envoy reads them.
 
+use std::fmt::Write as _;
+
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Certificates, one after the other.
@@ -46,7 +48,7 @@ fn pem(label: &str, der: &[u8]) -> String {
         }
         out.push('\n');
     }
-    out.push_str(&format!("-----END {label}-----\n"));
+    let _ = writeln!(out, "-----END {label}-----");
     out
 }
 
@@ -63,7 +65,10 @@ mod tests {
             (b"foob\xff\xfe", "Zm9vYv/+"),
         ] {
             let want = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
-            assert_eq!(String::from_utf8(chain(&[der.to_vec()])).unwrap_or_default(), want);
+            assert_eq!(
+                String::from_utf8(chain(&[der.to_vec()])).unwrap_or_default(),
+                want
+            );
         }
         assert_eq!(pem("X", &[0; 96]).lines().map(str::len).max(), Some(64));
     }

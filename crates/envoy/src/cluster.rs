@@ -46,7 +46,10 @@ pub(crate) fn add(made: &mut Resources, of: &Destination, port: u16, own: &Local
     for (there, what) in [
         (effective.hedging.is_some(), "hedging"),
         (effective.fallback.is_some(), "fallback"),
-        (effective.proxy_protocol.is_some(), "a PROXY header towards endpoints"),
+        (
+            effective.proxy_protocol.is_some(),
+            "a PROXY header towards endpoints",
+        ),
     ] {
         if there {
             warn(&format!("{what} is not served to Envoy and left out"));
@@ -79,9 +82,8 @@ fn message(
     protocol: Protocol,
 ) -> cluster::Cluster {
     let balancer = &effective.balancer;
-    let weighted = matches!(mode, LocalityMode::Weighted(_)).then_some(
-        cluster::cluster::common_lb_config::LocalityWeightedLbConfig {},
-    );
+    let weighted = matches!(mode, LocalityMode::Weighted(_))
+        .then_some(cluster::cluster::common_lb_config::LocalityWeightedLbConfig {});
     let (policy, config) = balancing(balancer.algorithm, balancer.slow_start);
     cluster::Cluster {
         name: name.to_owned(),
@@ -140,7 +142,10 @@ fn spoken(effective: &Effective, protocol: Protocol) -> upstream::HttpProtocolOp
 fn balancing(
     algorithm: Algorithm,
     slow: Option<SlowStart>,
-) -> (cluster::cluster::LbPolicy, Option<cluster::cluster::LbConfig>) {
+) -> (
+    cluster::cluster::LbPolicy,
+    Option<cluster::cluster::LbConfig>,
+) {
     use cluster::cluster::{LbConfig, LbPolicy};
     let slow_start_config = slow.map(|slow| cluster::cluster::SlowStartConfig {
         slow_start_window: Some(duration(slow.window)),
@@ -156,11 +161,17 @@ fn balancing(
     match algorithm {
         Algorithm::LeastRequest | Algorithm::PeakEwma => {
             let config = cluster::cluster::LeastRequestLbConfig { slow_start_config };
-            (LbPolicy::LeastRequest, Some(LbConfig::LeastRequestLbConfig(config)))
+            (
+                LbPolicy::LeastRequest,
+                Some(LbConfig::LeastRequestLbConfig(config)),
+            )
         }
         Algorithm::RoundRobin => {
             let config = cluster::cluster::RoundRobinLbConfig { slow_start_config };
-            (LbPolicy::RoundRobin, Some(LbConfig::RoundRobinLbConfig(config)))
+            (
+                LbPolicy::RoundRobin,
+                Some(LbConfig::RoundRobinLbConfig(config)),
+            )
         }
         Algorithm::Random => (LbPolicy::Random, None),
         Algorithm::RingHash { minimum, maximum } => {
@@ -215,9 +226,7 @@ fn outliers(of: &OutlierDetection) -> cluster::OutlierDetection {
         interval: Some(duration(of.interval.max(Duration::from_millis(1)))),
         base_ejection_time: Some(duration(of.base_ejection_time)),
         // Envoy's own bound of five minutes would cut longer ones.
-        max_ejection_time: Some(duration(
-            of.base_ejection_time.max(Duration::from_mins(5)),
-        )),
+        max_ejection_time: Some(duration(of.base_ejection_time.max(Duration::from_mins(5)))),
         max_ejection_time_jitter: Some(duration(Duration::ZERO)),
         max_ejection_percent: Some(of.max_ejection_percent.min(100)),
         enforcing_success_rate: enforced(of.success_rate.is_some()),
@@ -241,9 +250,10 @@ fn localities(
     let plain = endpoints.iter().filter(|e| e.tunnel == Tunnel::None);
     let usable: Vec<_> = plain.filter_map(|e| Some((e, one(e, port)?))).collect();
     let weights = match mode {
-        LocalityMode::Weighted(given) => {
-            Some(locality::weights(given, usable.iter().map(|(e, _)| &e.locality)))
-        }
+        LocalityMode::Weighted(given) => Some(locality::weights(
+            given,
+            usable.iter().map(|(e, _)| &e.locality),
+        )),
         _ => None,
     };
     let mut groups: BTreeMap<(usize, &str, &str), Vec<endpoint::LbEndpoint>> = BTreeMap::new();

@@ -29,11 +29,15 @@ pub(crate) fn add(made: &mut Resources, view: &View) {
         }
         for (there, what) in [
             (of.http3.is_some(), "HTTP/3"),
-            (of.merged_class.is_some(), "the Gateways that share its proxy"),
+            (
+                of.merged_class.is_some(),
+                "the Gateways that share its proxy",
+            ),
         ] {
             if there {
-                made.warnings
-                    .insert(format!("{place}: {what} is not served to Envoy and left out"));
+                made.warnings.insert(format!(
+                    "{place}: {what} is not served to Envoy and left out"
+                ));
             }
         }
         if of.proxy_protocol != ProxyProtocol::Off {
@@ -116,7 +120,11 @@ fn chains(made: &mut Resources, view: &View, of: &Listener) -> Vec<listener::Fil
         (Some(mode), _) => by_server_name(view, of)
             .into_iter()
             .map(|(host, filter)| listener::FilterChain {
-                name: format!("{}/{}", of.name, host.as_ref().map(ToString::to_string).unwrap_or_default()),
+                name: format!(
+                    "{}/{}",
+                    of.name,
+                    host.as_ref().map(ToString::to_string).unwrap_or_default()
+                ),
                 filter_chain_match: Some(server_names(host.as_ref())),
                 filters: vec![filter],
                 transport_socket: match mode {
@@ -165,13 +173,15 @@ fn bytes(stat: &str, of: &Arc<StreamRoute>) -> Option<listener::Filter> {
         .backends
         .iter()
         .filter(|backend| backend.weight > 0)
-        .map(|backend| tcp_proxy::tcp_proxy::weighted_cluster::ClusterWeight {
-            name: match &backend.target {
-                Target::Service { name, port } => cluster::name(name, *port),
-                Target::Invalid { .. } => route::NOWHERE.to_owned(),
+        .map(
+            |backend| tcp_proxy::tcp_proxy::weighted_cluster::ClusterWeight {
+                name: match &backend.target {
+                    Target::Service { name, port } => cluster::name(name, *port),
+                    Target::Invalid { .. } => route::NOWHERE.to_owned(),
+                },
+                weight: backend.weight,
             },
-            weight: backend.weight,
-        })
+        )
         .collect();
     if clusters.is_empty() {
         return None;

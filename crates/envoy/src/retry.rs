@@ -140,7 +140,10 @@ mod tests {
         assert_eq!(on(Methods::Idempotent).1, [418]);
         assert_eq!(
             on(Methods::Others),
-            ("connect-failure,refused-stream,unavailable".to_owned(), vec![])
+            (
+                "connect-failure,refused-stream,unavailable".to_owned(),
+                vec![]
+            )
         );
     }
 

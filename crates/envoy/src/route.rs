@@ -243,9 +243,9 @@ fn hashes(view: &View, backends: &[&Backend]) -> Vec<route::route_action::HashPo
                 ttl: cookie.ttl.map(duration),
                 path: cookie.path.clone(),
             }),
-            HashKey::Query(name) => hash::PolicySpecifier::QueryParameter(hash::QueryParameter {
-                name: name.clone(),
-            }),
+            HashKey::Query(name) => {
+                hash::PolicySpecifier::QueryParameter(hash::QueryParameter { name: name.clone() })
+            }
             HashKey::SourceIp => {
                 hash::PolicySpecifier::ConnectionProperties(hash::ConnectionProperties {
                     source_ip: true,
@@ -317,7 +317,9 @@ fn text(value: &ValueMatch) -> matcher::StringMatcher {
 
 fn exact(text: &str) -> matcher::StringMatcher {
     matcher::StringMatcher {
-        match_pattern: Some(matcher::string_matcher::MatchPattern::Exact(text.to_owned())),
+        match_pattern: Some(matcher::string_matcher::MatchPattern::Exact(
+            text.to_owned(),
+        )),
     }
 }
 

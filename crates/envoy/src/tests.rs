@@ -120,7 +120,11 @@ fn configuration(made: &Resources, name: &str) -> route::RouteConfiguration {
 fn paths(made: &Resources) -> Vec<(String, Vec<String>)> {
     let path = |route: &route::Route| {
         use route::route_match::PathSpecifier;
-        match route.r#match.as_ref().and_then(|m| m.path_specifier.as_ref()) {
+        match route
+            .r#match
+            .as_ref()
+            .and_then(|m| m.path_specifier.as_ref())
+        {
             Some(PathSpecifier::Prefix(path) | PathSpecifier::Path(path)) => path.clone(),
             Some(PathSpecifier::PathSeparatedPrefix(path)) => format!("{path}/*"),
             other => format!("{other:?}"),
@@ -128,7 +132,12 @@ fn paths(made: &Resources) -> Vec<(String, Vec<String>)> {
     };
     let hosts = configuration(made, "http/80").virtual_hosts.into_iter();
     hosts
-        .map(|host| (host.domains.concat(), host.routes.iter().map(path).collect()))
+        .map(|host| {
+            (
+                host.domains.concat(),
+                host.routes.iter().map(path).collect(),
+            )
+        })
         .collect()
 }
 
@@ -139,7 +148,12 @@ fn a_hosts_routes_come_before_those_of_wider_hosts_and_in_tulles_order() {
         vec![listens("http", None, Protocol::Http)],
         vec![
             routes("a", "http", &["*.a.test"], &[prefix("/"), prefix("/long")]),
-            routes("b", "http", &["x.a.test"], &[PathMatch::Exact("/only".to_owned())]),
+            routes(
+                "b",
+                "http",
+                &["x.a.test"],
+                &[PathMatch::Exact("/only".to_owned())],
+            ),
         ],
         served(Tunnel::None, false),
     ));
@@ -149,7 +163,10 @@ fn a_hosts_routes_come_before_those_of_wider_hosts_and_in_tulles_order() {
         ("*.a.test", &["/long/*", "/"][..]),
     ];
     let want = want.map(|(host, paths)| {
-        (host.to_owned(), paths.iter().map(ToString::to_string).collect::<Vec<_>>())
+        (
+            host.to_owned(),
+            paths.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        )
     });
     assert_eq!(paths(&made), want);
 }
@@ -166,8 +183,14 @@ fn what_a_listener_does_not_take_is_not_put_to_another() {
         served(Tunnel::None, false),
     ));
     let found = paths(&made);
-    assert!(found.contains(&("a.test".to_owned(), Vec::new())), "{found:?}");
-    assert!(found.contains(&("*".to_owned(), vec!["/".to_owned()])), "{found:?}");
+    assert!(
+        found.contains(&("a.test".to_owned(), Vec::new())),
+        "{found:?}"
+    );
+    assert!(
+        found.contains(&("*".to_owned(), vec!["/".to_owned()])),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -48,12 +48,7 @@ impl Kind {
 }
 
 impl delta::Kind for Kind {
-    const ALL: &'static [Self] = &[
-        Self::Cluster,
-        Self::Endpoints,
-        Self::Listener,
-        Self::Routes,
-    ];
+    const ALL: &'static [Self] = &[Self::Cluster, Self::Endpoints, Self::Listener, Self::Routes];
 
     fn place(self) -> usize {
         self as usize
@@ -62,9 +57,7 @@ impl delta::Kind for Kind {
     fn url(self) -> &'static str {
         match self {
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-            Self::Endpoints => {
-                "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-            }
+            Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Routes => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         }
@@ -141,7 +134,10 @@ fn replace(store: &mut Store<Kind>, given: Given) -> Vec<(Kind, Arc<str>)> {
         .flat_map(|kind| store.names(*kind).map(|name| (*kind, Arc::clone(name))))
         .collect();
     for (kind, name, bytes) in given {
-        if store.put(kind, &name, Some(Entry::encoded(bytes))).is_some() {
+        if store
+            .put(kind, &name, Some(Entry::encoded(bytes)))
+            .is_some()
+        {
             changed.push((kind, Arc::clone(&name)));
         }
         gone.remove(&(kind, name));

@@ -1,7 +1,6 @@
 //! What a rule's filters change, in Envoy's words.
 
-use model::gateway::Listener;
-use model::gateway::Protocol;
+use model::gateway::{Listener, Protocol};
 use model::route::{Filter, HeaderChange, Match, PathChange, PathMatch, Redirect, Rewrite};
 
 use crate::proto::core::header_value_option::HeaderAppendAction;
@@ -84,7 +83,9 @@ pub(super) fn redirect(
     listener: &Listener,
     matched: &Match,
 ) -> route::RedirectAction {
-    use route::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
+    use route::redirect_action::{
+        PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
+    };
     let code = match to.status.as_u16() {
         301 => RedirectResponseCode::MovedPermanently,
         303 => RedirectResponseCode::SeeOther,
@@ -92,13 +93,23 @@ pub(super) fn redirect(
         308 => RedirectResponseCode::PermanentRedirect,
         _ => RedirectResponseCode::Found,
     };
-    let own = if listener.protocol == Protocol::Https { "https" } else { "http" };
+    let own = if listener.protocol == Protocol::Https {
+        "https"
+    } else {
+        "http"
+    };
     let scheme = to.scheme.as_deref().unwrap_or(own);
     let usual = if scheme == "https" { 443 } else { 80 };
-    let port = to.port.unwrap_or(if to.scheme.is_some() { usual } else { listener.port });
+    let port = to.port.unwrap_or(if to.scheme.is_some() {
+        usual
+    } else {
+        listener.port
+    });
     let path = to.path.as_ref().and_then(|change| match change {
         PathChange::Full(path) => Some(PathRewriteSpecifier::PathRedirect(absolute(path))),
-        PathChange::Prefix(_) => substitution(change, matched).map(PathRewriteSpecifier::RegexRewrite),
+        PathChange::Prefix(_) => {
+            substitution(change, matched).map(PathRewriteSpecifier::RegexRewrite)
+        }
     });
     route::RedirectAction {
         scheme_rewrite_specifier: to
@@ -116,9 +127,8 @@ pub(super) fn redirect(
 /// A rewrite.
 pub(super) fn rewrite(to: &mut route::RouteAction, rewrite: &Rewrite, matched: &Match) {
     if let Some(host) = &rewrite.hostname {
-        to.host_rewrite_specifier = Some(
-            route::route_action::HostRewriteSpecifier::HostRewriteLiteral(host.clone()),
-        );
+        to.host_rewrite_specifier =
+            Some(route::route_action::HostRewriteSpecifier::HostRewriteLiteral(host.clone()));
     }
     if let Some(change) = &rewrite.path {
         to.regex_rewrite = substitution(change, matched);

@@ -349,12 +349,7 @@ impl Conversation {
         self.wanted.insert(Arc::clone(&name)).then_some(name)
     }
 
-    fn unsubscribe<K: Kind>(
-        &mut self,
-        kind: K,
-        name: &str,
-        store: &Store<K>,
-    ) -> Option<Arc<str>> {
+    fn unsubscribe<K: Kind>(&mut self, kind: K, name: &str, store: &Store<K>) -> Option<Arc<str>> {
         let name = self.wanted.take(name)?;
         self.unanswered.remove(&name);
         for resource in store.expand(kind, &name) {

@@ -227,7 +227,9 @@ fn take<M: Machine>(
     if let Some((kind, why)) = refused {
         envoys.rejections.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
-            node = node.id, kind, why,
+            node = node.id,
+            kind,
+            why,
             "an Envoy refused its configuration and keeps what it had; it is sent again when it has changed"
         );
     }

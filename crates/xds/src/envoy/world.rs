@@ -196,7 +196,9 @@ fn verdict_of(request: &wire::DiscoveryRequest) -> Verdict {
 
 /// The version of a whole: it changes when, and only when, one of its parts does.
 fn version_of(versions: &BTreeMap<Arc<str>, Version>) -> Version {
-    let parts = versions.iter().map(|(name, version)| format!("{name} {version}\n"));
+    let parts = versions
+        .iter()
+        .map(|(name, version)| format!("{name} {version}\n"));
     Version::of(parts.collect::<String>().as_bytes())
 }
 

@@ -11,7 +11,7 @@ use testkit::place::free_port;
 use testkit::process::Process;
 use testkit::raw::Raw;
 
-use crate::gateway::process::Edge;
+use crate::gateway::{process::Edge, secret};
 use crate::mesh::{self, Mesh, SOON};
 
 /// The mode in which Envoy asks.
@@ -30,6 +30,8 @@ pub(crate) struct World {
     pub(crate) tulle: u16,
     /// That of the one that Envoy serves.
     pub(crate) envoy: u16,
+    /// For both, the ports on which `paths.test` is served inside TLS.
+    pub(crate) secure: [u16; 2],
     admin: u16,
 }
 
@@ -38,10 +40,15 @@ impl World {
     pub(crate) fn start(mode: Mode, objects: &str, routes: &str) -> Self {
         let mesh = Mesh::start_with(mesh::Mode::Explicit, &["--insecure-xds=127.0.0.1:0"]);
         let (tulle, envoy, admin) = (free_port(), free_port(), free_port());
-        let gateways = [("web", tulle), ("peer", envoy)].map(|(name, port)| {
-            format!("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  gatewayClassName: tulle\n  listeners: [{{name: http, port: {port}, protocol: HTTP}}]\n---\n")
-        });
-        mesh.apply(&(gateways.concat() + objects + "\n---\n" + &attached(routes)));
+        let secure = [free_port(), free_port()];
+        let of = |name: &str, port: u16, secure: u16| {
+            format!(
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: default}}\nspec:\n  gatewayClassName: tulle\n  listeners:\n  - {{name: http, port: {port}, protocol: HTTP}}\n  - {{name: https, port: {secure}, protocol: HTTPS, hostname: paths.test, tls: {{certificateRefs: [{{name: paths}}]}}}}\n---\n"
+            )
+        };
+        let secret = secret("paths", "paths.test").replace("namespace: shop", "namespace: default");
+        let gateways = of("web", tulle, secure[0]) + &of("peer", envoy, secure[1]);
+        mesh.apply(&(secret + &gateways + objects + "\n---\n" + &attached(routes)));
         let edge = Edge::start(&mesh, "edge");
         let envoy_process = start_envoy(&mesh, "gateway/default/peer", mode, admin);
         let mut world = Self {
@@ -50,9 +57,10 @@ impl World {
             mesh,
             tulle,
             envoy,
+            secure,
             admin,
         };
-        for port in [tulle, envoy] {
+        for port in [tulle, envoy, secure[0], secure[1]] {
             world.envoy_process.wait_for("both to listen", SOON, || {
                 Raw::connect(("127.0.0.1", port)).ok()
             });
@@ -70,6 +78,7 @@ impl World {
             mesh,
             tulle: 0,
             envoy: 0,
+            secure: [0, 0],
             admin,
         }
     }
@@ -147,7 +156,8 @@ fn start_envoy(mesh: &Mesh, node: &str, mode: Mode, admin: u16) -> Process {
     let at = address(mesh, "insecure_xds");
     let (host, port) = at.rsplit_once(':').unwrap();
     let port: u16 = port.parse().unwrap();
-    let socket = |host: &str, port: u16| json!({"socket_address": {"address": host, "port_value": port}});
+    let socket =
+        |host: &str, port: u16| json!({"socket_address": {"address": host, "port_value": port}});
     let over_ads = json!({"resource_api_version": "V3", "ads": {}});
     let kind = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -177,7 +187,13 @@ fn start_envoy(mesh: &Mesh, node: &str, mode: Mode, admin: u16) -> Process {
     let file = mesh.dir.write("envoy.json", bootstrap.to_string());
     let mut command = Command::new(program());
     command.arg("-c").arg(file);
-    command.args(["--disable-hot-restart", "--concurrency", "1", "-l", "warning"]);
+    command.args([
+        "--disable-hot-restart",
+        "--concurrency",
+        "1",
+        "-l",
+        "warning",
+    ]);
     let mut process = Process::spawn("envoy", &mut command, mesh.dir.path());
     process.wait_for("Envoy to start", Duration::from_secs(30), || {
         Raw::connect(("127.0.0.1", admin)).ok()

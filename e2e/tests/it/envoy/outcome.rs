@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use testkit::certs::anonymous_client_config;
 use testkit::raw::Raw;
 
 /// Fields of requests that say who sent them on, and how it names them.
-const REQUEST: [&str; 8] = [
+const REQUEST: [&str; 9] = [
     "x-request-id",
+    "x-request-deadline",
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
@@ -42,9 +44,20 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Asks for it.
+    /// Asks for it in the clear.
     pub(crate) fn of(port: u16, line: &str, host: &str, fields: &[&str]) -> Self {
-        let mut raw = Raw::connect(("127.0.0.1", port)).unwrap();
+        let raw = Raw::connect(("127.0.0.1", port)).unwrap();
+        Self::over(raw, port, line, host, fields)
+    }
+
+    /// Asks for it inside TLS, with the host as server name.
+    pub(crate) fn of_secure(port: u16, line: &str, host: &str) -> Self {
+        let config = anonymous_client_config(&[b"http/1.1"]);
+        let raw = Raw::connect_tls(("127.0.0.1", port), config, host).unwrap();
+        Self::over(raw, port, line, host, &[])
+    }
+
+    fn over(mut raw: Raw, port: u16, line: &str, host: &str, fields: &[&str]) -> Self {
         let mut text = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         for field in fields {
             text += field;
@@ -60,14 +73,29 @@ impl Outcome {
             .filter(|(name, _)| !named(&RESPONSE, name))
             // A proxy's own words are its own.
             .filter(|(name, _)| backend.is_some() || name != "content-type")
-            .map(|(name, value)| format!("{name}: {}", value.replace(&own, ":PORT/")))
+            // Envoy writes the usual ports too.
+            .map(|(name, value)| {
+                let value = value
+                    .replace(&own, ":PORT/")
+                    .replace(".test:443/", ".test/");
+                format!("{name}: {value}")
+            })
             .collect();
         fields.sort();
         let shown = response.status == 200 && backend.is_some();
+        let status = match response.status {
+            // Envoy has one status for all that goes wrong with a connection.
+            502 if backend.is_none() => 503,
+            status => status,
+        };
         Self {
-            status: response.status,
+            status,
             backend,
-            seen: if shown { seen(&response.text()) } else { Vec::new() },
+            seen: if shown {
+                seen(&response.text())
+            } else {
+                Vec::new()
+            },
             fields,
             tries: 0,
         }

@@ -39,7 +39,9 @@ fn what_is_refused_is_not_sent_again_until_it_changes() {
     let mut store = Store::default();
     let mut session = Session::default();
     put(&mut store, Kind::Listener, "a", "bad");
-    session.request(&ask(Kind::Listener, &[], "")).expect("valid");
+    session
+        .request(&ask(Kind::Listener, &[], ""))
+        .expect("valid");
     let (sent, nonce) = next(&mut session, &store).expect("a first response");
     assert_eq!(sent, ["bad"]);
     for _ in 0..3 {
@@ -56,7 +58,9 @@ fn what_is_refused_is_not_sent_again_until_it_changes() {
 fn nothing_is_sent_before_the_last_response_is_answered() {
     let mut store = Store::default();
     let mut session = Session::default();
-    session.request(&ask(Kind::Cluster, &[], "")).expect("valid");
+    session
+        .request(&ask(Kind::Cluster, &[], ""))
+        .expect("valid");
     let (sent, nonce) = next(&mut session, &store).expect("that there is nothing is an answer");
     assert!(sent.is_empty());
     put(&mut store, Kind::Cluster, "a", "1");
@@ -76,7 +80,9 @@ fn only_what_is_named_is_sent_and_names_that_come_are_answered() {
     let mut session = Session::default();
     put(&mut store, Kind::Routes, "a", "1");
     put(&mut store, Kind::Routes, "b", "2");
-    session.request(&ask(Kind::Routes, &["a", "x"], "")).expect("valid");
+    session
+        .request(&ask(Kind::Routes, &["a", "x"], ""))
+        .expect("valid");
     let (sent, nonce) = next(&mut session, &store).expect("one of two is there");
     assert_eq!(sent, ["1"]);
     session
@@ -84,7 +90,9 @@ fn only_what_is_named_is_sent_and_names_that_come_are_answered() {
         .expect("valid");
     let (sent, nonce) = next(&mut session, &store).expect("one more");
     assert_eq!(sent, ["1", "2"]);
-    session.request(&ask(Kind::Routes, &["a"], &nonce)).expect("valid");
+    session
+        .request(&ask(Kind::Routes, &["a"], &nonce))
+        .expect("valid");
     // Fewer names: the next response holds less, and is made at once.
     assert_eq!(next(&mut session, &store).expect("one less").0, ["1"]);
 }
@@ -96,9 +104,21 @@ fn endpoints_follow_a_cluster_that_changed() {
     put(&mut store, Kind::Cluster, "a", "1");
     put(&mut store, Kind::Endpoints, "a", "e");
     for kind in [Kind::Cluster, Kind::Endpoints] {
-        session.request(&ask(kind, if kind == Kind::Cluster { &[] } else { &["a"] }, "")).expect("valid");
+        session
+            .request(&ask(
+                kind,
+                if kind == Kind::Cluster { &[] } else { &["a"] },
+                "",
+            ))
+            .expect("valid");
         let (_, nonce) = next(&mut session, &store).expect("a first response");
-        session.request(&ask(kind, if kind == Kind::Cluster { &[] } else { &["a"] }, &nonce)).expect("valid");
+        session
+            .request(&ask(
+                kind,
+                if kind == Kind::Cluster { &[] } else { &["a"] },
+                &nonce,
+            ))
+            .expect("valid");
     }
     assert_eq!(next(&mut session, &store), None);
     put(&mut store, Kind::Cluster, "a", "2");
@@ -112,7 +132,9 @@ fn a_nonce_of_an_earlier_stream_is_a_first_request() {
     let mut store = Store::default();
     let mut session = Session::default();
     put(&mut store, Kind::Cluster, "a", "1");
-    session.request(&ask(Kind::Cluster, &[], "9")).expect("valid");
+    session
+        .request(&ask(Kind::Cluster, &[], "9"))
+        .expect("valid");
     assert_eq!(next(&mut session, &store).expect("all of it").0, ["1"]);
 }
 
