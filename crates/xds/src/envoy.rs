@@ -4,10 +4,15 @@
 //! Each stream has a [`Store`] with what its node is given, made anew when something changed; what is
 //! as it was has its version and is not sent. What is in the resources is the [`Source`]'s affair. What
 //! a client refuses is not sent again until it changes: it would be refused again.
+//!
+//! A change must not drop requests, so its parts go out in order (xds_protocol, "Eventual consistency
+//! considerations"): clusters, their endpoints, and when the client has these, listeners and routes.
+//! Clusters that are gone are taken away when the client has routes that do without them.
 
 mod stream;
 pub mod world;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -126,25 +131,36 @@ impl fmt::Debug for Envoys {
     }
 }
 
-/// Makes the store hold what is given, and nothing else. Answers with what is other than before.
-fn replace(store: &mut Store<Kind>, given: Given) -> Vec<(Kind, Arc<str>)> {
-    let mut changed = Vec::new();
-    let mut gone: std::collections::BTreeSet<_> = <Kind as delta::Kind>::ALL
+/// What a change leaves to be done.
+#[derive(Debug, Default)]
+struct Change {
+    /// What is other than before.
+    now: Vec<(Kind, Arc<str>)>,
+    /// Clusters and endpoints to be taken out, which routes may refer to that the client still has.
+    later: Vec<(Kind, Arc<str>)>,
+}
+
+/// Makes the store hold what is given, and nothing else but what is to go later.
+fn replace(store: &mut Store<Kind>, given: Given) -> Change {
+    let mut change = Change::default();
+    let mut gone: BTreeSet<_> = <Kind as delta::Kind>::ALL
         .iter()
         .flat_map(|kind| store.names(*kind).map(|name| (*kind, Arc::clone(name))))
         .collect();
     for (kind, name, bytes) in given {
-        if store
-            .put(kind, &name, Some(Entry::encoded(bytes)))
-            .is_some()
-        {
-            changed.push((kind, Arc::clone(&name)));
+        let entry = Some(Entry::encoded(bytes));
+        if store.put(kind, &name, entry).is_some() {
+            change.now.push((kind, Arc::clone(&name)));
         }
         gone.remove(&(kind, name));
     }
     for (kind, name) in gone {
-        store.put(kind, &name, None);
-        changed.push((kind, name));
+        if matches!(kind, Kind::Cluster | Kind::Endpoints) {
+            change.later.push((kind, name));
+        } else {
+            store.put(kind, &name, None);
+            change.now.push((kind, name));
+        }
     }
-    changed
+    change
 }

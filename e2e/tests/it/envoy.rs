@@ -55,14 +55,14 @@ rules:
 - {matches: [{path: {value: /port}}], filters: [{type: RequestRedirect, requestRedirect: {port: 8443}}]}
 - {matches: [{path: {value: /full}}], filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /else}}}]}
 - {matches: [{path: {value: /prefix}}], filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}]}
-- {matches: [{path: {value: /root}}], filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}]}
+- {matches: [{path: {value: /slash}}], filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}]}
 ---
 hostnames: [rewrites.test]
 rules:
 - {matches: [{path: {value: /host}}], filters: [{type: URLRewrite, urlRewrite: {hostname: inner.test}}], backendRefs: [{name: a, port: 80}]}
 - {matches: [{path: {value: /full}}], filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /else}}}], backendRefs: [{name: a, port: 80}]}
 - {matches: [{path: {value: /prefix}}], filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /new/}}}], backendRefs: [{name: a, port: 80}]}
-- {matches: [{path: {value: /root}}], filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}], backendRefs: [{name: a, port: 80}]}
+- {matches: [{path: {value: /slash}}], filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}], backendRefs: [{name: a, port: 80}]}
 ---
 hostnames: [below.test]
 rules: [{filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /under}}}], backendRefs: [{name: a, port: 80}]}]
@@ -146,16 +146,16 @@ const CASES: &[(&str, &str, &[&str])] = &[
     ("GET /full/x?y=z", "redirects.test", &[]),
     ("GET /prefix/x?y=z", "redirects.test", &[]),
     ("GET /prefix", "redirects.test", &[]),
-    ("GET /root/x", "redirects.test", &[]),
-    ("GET /root", "redirects.test", &[]),
+    ("GET /slash/x", "redirects.test", &[]),
+    ("GET /slash", "redirects.test", &[]),
     ("GET /host", "rewrites.test", &[]),
     ("GET /full/x?y=z", "rewrites.test", &[]),
     ("GET /prefix", "rewrites.test", &[]),
     ("GET /prefix/", "rewrites.test", &[]),
     ("GET /prefix/x?y=z", "rewrites.test", &[]),
-    ("GET /root", "rewrites.test", &[]),
-    ("GET /root/", "rewrites.test", &[]),
-    ("GET /root/x", "rewrites.test", &[]),
+    ("GET /slash", "rewrites.test", &[]),
+    ("GET /slash/", "rewrites.test", &[]),
+    ("GET /slash/x", "rewrites.test", &[]),
     ("GET /x", "below.test", &[]),
     ("GET /weights", "backends.test", &[]),
     ("GET /none", "backends.test", &[]),
@@ -299,6 +299,39 @@ fn changes_reach_envoy_in_both_modes() {
         settle("the new route", "b");
         let stats = world.admin("/stats?filter=update_rejected");
         assert!(stats.lines().all(|line| line.ends_with(": 0")), "{stats}");
+    }
+}
+
+#[test]
+fn a_change_of_clusters_drops_no_request() {
+    for mode in [Mode::StateOfTheWorld, Mode::Delta] {
+        let [a, b] = ["a", "b"].map(|name| {
+            Upstream::start(move |_| Step::answer_with(200, &[("x-backend", name)], ""))
+        });
+        let route = |to: &str| {
+            format!("\nhostnames: [s.test]\nrules: [{{backendRefs: [{{name: {to}, port: 80}}]}}]\n")
+        };
+        let objects = service("a", &[a.port()]) + &service("b", &[b.port()]);
+        let world = World::start(mode, &objects, &route("a"));
+        for wanted in ["b", "a", "b", "a"] {
+            // One cluster comes and the other goes.
+            world.route(&route(wanted));
+            testkit::wait_for("the other backend", SOON, || {
+                let outcome = Outcome::of(world.envoy, "GET /", "s.test", &[]);
+                assert_eq!(outcome.status, 200, "{mode:?}: {outcome:?}");
+                (outcome.backend.as_deref() == Some(wanted)).then_some(())
+            });
+            testkit::wait_for("the old cluster to go", SOON, || {
+                let outcome = Outcome::of(world.envoy, "GET /", "s.test", &[]);
+                assert_eq!(outcome.status, 200, "{mode:?}: {outcome:?}");
+                let old = if wanted == "a" {
+                    "default/b/80::"
+                } else {
+                    "default/a/80::"
+                };
+                (!world.admin("/clusters").contains(old)).then_some(())
+            });
+        }
     }
 }
 

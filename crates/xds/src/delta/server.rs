@@ -249,7 +249,16 @@ impl<K: Kind> Session<K> {
 
     /// The next response, if there is one to be sent now; kinds in the order of [`Kind`].
     pub fn poll(&mut self, store: &Store<K>) -> Option<wire::DeltaDiscoveryResponse> {
-        for kind in K::ALL.iter().copied() {
+        self.poll_of(K::ALL, store)
+    }
+
+    /// The same, of these kinds alone.
+    pub fn poll_of(
+        &mut self,
+        kinds: &[K],
+        store: &Store<K>,
+    ) -> Option<wire::DeltaDiscoveryResponse> {
+        for kind in kinds.iter().copied() {
             let nonce = self.last_nonce + 1;
             if let Some(response) = self.kinds[kind].respond(kind, nonce, store) {
                 self.last_nonce = nonce;
@@ -257,6 +266,16 @@ impl<K: Kind> Session<K> {
             }
         }
         None
+    }
+
+    /// Whether a response of this kind is still to be answered.
+    pub fn is_waiting(&self, kind: K) -> bool {
+        self.kinds[kind].in_flight.is_some()
+    }
+
+    /// Whether a resource was sent, or is held from an earlier stream.
+    pub fn has(&self, kind: K, name: &str) -> bool {
+        self.kinds[kind].known.contains_key(name)
     }
 
     /// All subscriptions.

@@ -1,5 +1,6 @@
 //! One stream of an Envoy, in either mode.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::world::{self, Verdict};
 use super::{Envoys, Kind, replace};
+use crate::delta::Kind as _;
 use crate::delta::server::{self as delta, RequestError};
 use crate::delta::store::Store;
 use crate::proto::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
@@ -21,6 +23,9 @@ use crate::proto::envoy::config::core::v3 as core;
 
 /// The longest `node.id`, in bytes.
 const NODE_ID_BYTES: usize = 512;
+
+/// What must be there before anything refers to it.
+const FIRST: [Kind; 2] = [Kind::Cluster, Kind::Endpoints];
 
 /// The gRPC service of [`Envoys`].
 #[derive(Clone, Debug)]
@@ -61,16 +66,23 @@ trait Machine: Send + 'static {
     /// Who asks, where a request says it; the first must.
     fn node(request: &Self::Request) -> Option<&core::Node>;
 
-    /// Takes a request. Answers with the kind's URL and the reason, if it refuses something.
+    /// Takes a request.
     fn take(
         &mut self,
         request: &Self::Request,
         store: &Store<Kind>,
-    ) -> Result<Option<(String, String)>, RequestError>;
+    ) -> Result<Verdict, RequestError>;
+
+    /// What kind a request is about.
+    fn url(request: &Self::Request) -> &str;
 
     fn changed(&mut self, kind: Kind, name: &Arc<str>);
 
-    fn poll(&mut self, store: &Store<Kind>) -> Option<Self::Response>;
+    fn is_waiting(&self, kind: Kind) -> bool;
+
+    fn has(&self, kind: Kind, name: &str) -> bool;
+
+    fn poll(&mut self, kinds: &[Kind], store: &Store<Kind>) -> Option<Self::Response>;
 }
 
 impl Machine for world::Session {
@@ -85,18 +97,27 @@ impl Machine for world::Session {
         &mut self,
         request: &DiscoveryRequest,
         _: &Store<Kind>,
-    ) -> Result<Option<(String, String)>, RequestError> {
-        Ok(match self.request(request)? {
-            Verdict::Refused(why) => Some((request.type_url.clone(), why)),
-            Verdict::None | Verdict::Acked => None,
-        })
+    ) -> Result<Verdict, RequestError> {
+        self.request(request)
+    }
+
+    fn url(request: &DiscoveryRequest) -> &str {
+        &request.type_url
     }
 
     /// The next response is compared with the last as a whole.
     fn changed(&mut self, _: Kind, _: &Arc<str>) {}
 
-    fn poll(&mut self, store: &Store<Kind>) -> Option<DiscoveryResponse> {
-        Self::poll(self, store)
+    fn is_waiting(&self, kind: Kind) -> bool {
+        Self::is_waiting(self, kind)
+    }
+
+    fn has(&self, kind: Kind, name: &str) -> bool {
+        Self::has(self, kind, name)
+    }
+
+    fn poll(&mut self, kinds: &[Kind], store: &Store<Kind>) -> Option<DiscoveryResponse> {
+        Self::poll(self, kinds, store)
     }
 }
 
@@ -112,18 +133,33 @@ impl Machine for delta::Session<Kind> {
         &mut self,
         request: &DeltaDiscoveryRequest,
         store: &Store<Kind>,
-    ) -> Result<Option<(String, String)>, RequestError> {
+    ) -> Result<Verdict, RequestError> {
         let settled = self.request(request, store, SystemTime::now())?.settled;
-        let error = request.error_detail.as_ref().filter(|_| settled);
-        Ok(error.map(|error| (request.type_url.clone(), error.message.clone())))
+        Ok(match &request.error_detail {
+            _ if !settled => Verdict::None,
+            None => Verdict::Acked,
+            Some(error) => Verdict::Refused(error.message.clone()),
+        })
+    }
+
+    fn url(request: &DeltaDiscoveryRequest) -> &str {
+        &request.type_url
     }
 
     fn changed(&mut self, kind: Kind, name: &Arc<str>) {
         Self::changed(self, kind, name);
     }
 
-    fn poll(&mut self, store: &Store<Kind>) -> Option<DeltaDiscoveryResponse> {
-        Self::poll(self, store)
+    fn is_waiting(&self, kind: Kind) -> bool {
+        Self::is_waiting(self, kind)
+    }
+
+    fn has(&self, kind: Kind, name: &str) -> bool {
+        Self::has(self, kind, name)
+    }
+
+    fn poll(&mut self, kinds: &[Kind], store: &Store<Kind>) -> Option<DeltaDiscoveryResponse> {
+        self.poll_of(kinds, store)
     }
 }
 
@@ -175,13 +211,15 @@ async fn serve<M: Machine>(
     let given = envoys.source.give(&node);
     replace(&mut store, given.map_err(Status::invalid_argument)?);
     tracing::info!(node = node.id, "an Envoy has connected");
-    take(envoys, &node, &mut machine, &first, &store)?;
+    let mut refused = BTreeSet::new();
+    take(envoys, &node, &mut machine, &first, &store, &mut refused)?;
+    let mut later = Vec::new();
     let mut pending = true;
     loop {
         tokio::select! {
             message = inbound.message() => match message {
                 Ok(Some(request)) => {
-                    take(envoys, &node, &mut machine, &request, &store)?;
+                    take(envoys, &node, &mut machine, &request, &store, &mut refused)?;
                     pending = true;
                 }
                 Ok(None) => break,
@@ -192,19 +230,32 @@ async fn serve<M: Machine>(
             },
             Ok(()) = changes.changed() => {
                 let given = envoys.source.give(&node).map_err(Status::invalid_argument)?;
-                for (kind, name) in replace(&mut store, given) {
+                let change = replace(&mut store, given);
+                for (kind, name) in change.now {
                     machine.changed(kind, &name);
-                    pending = true;
                 }
+                later = change.later;
+                pending = true;
             }
             permit = outbound.reserve(), if pending => {
                 let Ok(permit) = permit else { break };
-                match machine.poll(&store) {
-                    Some(response) => {
-                        envoys.pushes.fetch_add(1, Ordering::Relaxed);
-                        permit.send(Ok(response));
+                let rest = refused.contains(&Kind::Cluster) || has_clusters(&machine, &store);
+                let kinds: &[Kind] = if rest { Kind::ALL } else { &FIRST };
+                if let Some(response) = machine.poll(kinds, &store) {
+                    envoys.pushes.fetch_add(1, Ordering::Relaxed);
+                    permit.send(Ok(response));
+                    continue;
+                }
+                // What the client still routes by may need them, be it on the way or what it kept
+                // in place of what it refused.
+                let users = [Kind::Listener, Kind::Routes];
+                let done = |kind: Kind| !machine.is_waiting(kind) && !refused.contains(&kind);
+                pending = rest && !later.is_empty() && users.into_iter().all(done);
+                if pending {
+                    for (kind, name) in std::mem::take(&mut later) {
+                        store.put(kind, &name, None);
+                        machine.changed(kind, &name);
                     }
-                    None => pending = false,
                 }
             }
             () = outbound.closed() => break,
@@ -214,24 +265,41 @@ async fn serve<M: Machine>(
     Ok(())
 }
 
+/// Whether the client has all that its clusters consist of, so that it may be told to use them.
+fn has_clusters(machine: &impl Machine, store: &Store<Kind>) -> bool {
+    let mut of_clusters = store
+        .names(Kind::Endpoints)
+        .filter(|name| machine.has(Kind::Cluster, name));
+    !FIRST.into_iter().any(|kind| machine.is_waiting(kind))
+        && of_clusters.all(|name| machine.has(Kind::Endpoints, name))
+}
+
 fn take<M: Machine>(
     envoys: &Envoys,
     node: &core::Node,
     machine: &mut M,
     request: &M::Request,
     store: &Store<Kind>,
+    refused: &mut BTreeSet<Kind>,
 ) -> Result<(), Status> {
-    let refused = machine.take(request, store).inspect_err(|error| {
+    let verdict = machine.take(request, store).inspect_err(|error| {
         tracing::warn!(node = node.id, %error, "an Envoy's xDS stream ended for a bad request");
     })?;
-    if let Some((kind, why)) = refused {
-        envoys.rejections.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(
-            node = node.id,
-            kind,
-            why,
-            "an Envoy refused its configuration and keeps what it had; it is sent again when it has changed"
-        );
+    let url = M::url(request);
+    let kind = Kind::of_url(url);
+    match verdict {
+        Verdict::None => {}
+        Verdict::Acked => refused.retain(|one| Some(*one) != kind),
+        Verdict::Refused(why) => {
+            refused.extend(kind);
+            envoys.rejections.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                node = node.id,
+                kind = url,
+                why,
+                "an Envoy refused its configuration and keeps what it had; it is sent again when it has changed"
+            );
+        }
     }
     Ok(())
 }

@@ -107,9 +107,20 @@ impl Session {
         Ok(())
     }
 
-    /// The next response, if there is one to be sent now; kinds in the order of [`Kind`].
-    pub fn poll(&mut self, store: &Store<Kind>) -> Option<wire::DiscoveryResponse> {
-        for kind in Kind::ALL.iter().copied() {
+    /// Whether a response of this kind is still to be answered.
+    pub fn is_waiting(&self, kind: Kind) -> bool {
+        self.kinds[kind].in_flight
+    }
+
+    /// Whether the last response held a resource.
+    pub fn has(&self, kind: Kind, name: &str) -> bool {
+        let sent = self.kinds[kind].sent.as_ref();
+        sent.is_some_and(|sent| sent.versions.contains_key(name))
+    }
+
+    /// The next response of these kinds, if there is one to be sent now; kinds in the order given.
+    pub fn poll(&mut self, kinds: &[Kind], store: &Store<Kind>) -> Option<wire::DiscoveryResponse> {
+        for kind in kinds.iter().copied() {
             let nonce = self.last_nonce + 1;
             let Some(response) = self.kinds[kind].respond(kind, nonce, store) else {
                 continue;

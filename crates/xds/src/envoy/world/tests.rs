@@ -28,7 +28,7 @@ fn refuse(kind: Kind, names: &[&str], nonce: &str) -> wire::DiscoveryRequest {
 
 /// The messages of the next response, and its nonce.
 fn next(session: &mut Session, store: &Store<Kind>) -> Option<(Vec<String>, String)> {
-    let response = session.poll(store)?;
+    let response = session.poll(Kind::ALL, store)?;
     let text = |any: prost_types::Any| String::from_utf8(any.value).expect("what tests put");
     let texts = response.resources.into_iter().map(text).collect();
     Some((texts, response.nonce))
