@@ -4,7 +4,8 @@
 #
 #   needed   Rust (the version in rust-toolchain.toml), a C compiler with the C library's headers
 #            (aws-lc and SQLite are compiled from C; neither needs cmake, clang or pkg-config on Linux)
-#   wanted   python3: one service of the example is written in it (else a built-in one stands in);
+#   wanted   python3: one service of the example is written in it (else a built-in one stands in), and
+#            with it comes the Envoy that tests compare Tulle with (else they fail and say so);
 #            as root nftables: transparent mode (else tests and demo use explicit mode)
 set -eu
 cd "$(dirname "$0")/.."
@@ -32,6 +33,7 @@ wanted=
 missing=
 compiles || needed="gcc libc6-dev"
 has python3 || wanted="$wanted python3"
+python3 -c 'import ensurepip' 2>/dev/null || wanted="$wanted python3-venv"
 if [ "$(id -u)" = 0 ] && [ "$(uname -s)" = Linux ]; then
     # iptables does as well, where there is no choice.
     has nft || { has iptables-restore && ! has apt-get; } || wanted="$wanted nftables"
