@@ -5,7 +5,8 @@
 #   needed   Rust (the version in rust-toolchain.toml), a C compiler with the C library's headers
 #            (aws-lc and SQLite are compiled from C; neither needs cmake, clang or pkg-config on Linux)
 #   wanted   python3: one service of the example is written in it (else a built-in one stands in);
-#            as root nftables: transparent mode (else tests and demo use explicit mode)
+#            as root nftables: transparent mode (else tests and demo use explicit mode), and
+#            redis-server: counts that several rate limit services share (else not tested)
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -35,6 +36,7 @@ has python3 || wanted="$wanted python3"
 if [ "$(id -u)" = 0 ] && [ "$(uname -s)" = Linux ]; then
     # iptables does as well, where there is no choice.
     has nft || { has iptables-restore && ! has apt-get; } || wanted="$wanted nftables"
+    has redis-server || wanted="$wanted redis-server"
 fi
 
 if [ -n "$needed$wanted" ]; then

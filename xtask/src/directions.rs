@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// Each crate of ours, and which others it may know. `tulle`, and what is never shipped, know all.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
+const MAY_KNOW: [(&str, &[&str]); 17] = [
     ("tulle-model", &[]),
     ("tulle-wire", &[]),
     ("tulle-policy", &["tulle-model", "tulle-wire"]),
@@ -65,6 +65,11 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
             "tulle-telemetry",
         ],
     ),
+    // Its messages are `xds`'s.
+    (
+        "tulle-ratelimit",
+        &["tulle-xds", "tulle-runtime", "tulle-telemetry"],
+    ),
     ("tulle-bookshop", &[]),
     ("xtask", &[]),
 ];
@@ -73,7 +78,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
 const SEE_ALL: [&str; 4] = ["tulle", "tulle-testkit", "tulle-e2e", "tulle-bench"];
 
 /// Crates of others that only some of ours may use, and why.
-const KEPT_TO: [(&[&str], &[&str], &str); 6] = [
+const KEPT_TO: [(&[&str], &[&str], &str); 7] = [
     (
         &["tokio", "hyper", "tonic", "axum", "rustls"],
         &[
@@ -109,8 +114,13 @@ const KEPT_TO: [(&[&str], &[&str], &str); 6] = [
     ),
     (
         &["serde-saphyr"],
-        &["tulle-config", "tulle"],
+        &["tulle-config", "tulle-ratelimit", "tulle"],
         "the proxy does not read what users write",
+    ),
+    (
+        &["redis"],
+        &["tulle-ratelimit"],
+        "what is shared by Redis is counts, and nothing else",
     ),
     (
         &["rcgen", "x509-parser"],

@@ -19,6 +19,7 @@ const UNITS: [Unit; 3] = [
     Unit {
         files: &[
             "envoy/service/discovery/v3/ads.proto",
+            "envoy/service/ratelimit/v3/rls.proto",
             "tulle/v1/ca.proto",
             "tulle/v1/cache.proto",
             "tulle/v1/registry.proto",

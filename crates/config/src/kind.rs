@@ -18,6 +18,7 @@ pub mod mesh_config;
 pub mod namespace;
 pub mod pod;
 pub mod rate_limit_policy;
+pub mod rate_limit_service;
 pub mod reference_grant;
 pub mod request_match;
 pub mod secret;

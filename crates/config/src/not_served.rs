@@ -33,7 +33,6 @@ const FIELDS: &[(&str, &[&str])] = &[
         &["maxPendingRequests", "maxRequestsPerConnection"],
     ),
     ("AuthenticationPolicySpec", &["jwt", "oidc"]),
-    ("LimitSpec", &["failureMode"]),
     ("KeySpec", &["claim"]),
     ("Tracing", &["exporters"]),
     ("AccessLog", &["filter"]),
@@ -43,7 +42,6 @@ const FIELDS: &[(&str, &[&str])] = &[
 const VALUES: &[(&str, &[&str])] = &[
     ("HttpFilterType", &["ExternalAuth", "ExtensionRef"]),
     ("GrpcFilterType", &["ExtensionRef"]),
-    ("LimitScope", &["Global"]),
     ("TrafficDistribution", &["PreferSameNode"]),
     ("ServiceType", &["ExternalName"]),
     ("Transport", &["SCTP"]),

@@ -11,6 +11,7 @@ mod backend_tls;
 mod endpoint_slice;
 mod gateway;
 mod policy;
+mod rate_limit;
 mod request;
 mod route;
 mod status;
@@ -453,7 +454,9 @@ fn translate_object(
         }
         Spec::TrafficPolicy(spec) => policy::traffic(object, name, spec, view, c, output),
         Spec::FaultPolicy(spec) => request::faults(object, name, spec, view, c, output),
-        Spec::RateLimitPolicy(spec) => request::limits(object, name, spec, view, c, output),
+        Spec::RateLimitPolicy(spec) => {
+            request::limits(object, name, spec, view, defaults, c, output);
+        }
         Spec::BackendTlsPolicy(spec) => {
             backend_tls::translate(object, name, spec, view, c, output);
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use model::balancing::{HashKey, LoadBalancer, LocalityMode};
-use model::request::{Abort, Algorithm, Condition, Fault, Key, Limit};
+use model::request::{
+    Abort, Algorithm, Condition, FailureMode, Fault, Key, Limit, RateLimitService, Scope,
+};
 use model::retry;
 use model::route::{
     Filter, HeaderChange, Listed, Match, PathChange, PathMatch, Redirect, Rewrite, Target,
@@ -75,8 +77,8 @@ pub(crate) fn fault(fault: &Fault, until: Option<u64>) -> String {
     )
 }
 
-/// How many requests a limit lets through.
-pub(crate) fn limit(limit: &Limit) -> String {
+/// How many requests a limit lets through; `service` counts those that are the whole mesh's.
+pub(crate) fn limit(limit: &Limit, service: Option<&RateLimitService>) -> String {
     let keys: Vec<String> = limit.key.iter().map(key).collect();
     let by = match keys.as_slice() {
         [] => String::new(),
@@ -86,11 +88,34 @@ pub(crate) fn limit(limit: &Limit) -> String {
         Algorithm::TokenBucket if limit.burst == limit.requests => String::new(),
         Algorithm::TokenBucket => format!(", {} at once", limit.burst),
         Algorithm::SlidingWindow => ", counted in a sliding window".to_owned(),
+        Algorithm::FixedWindow => ", counted in fixed windows".to_owned(),
+    };
+    let whose = match (limit.scope, service) {
+        (Scope::Local, _) => String::new(),
+        (Scope::Global(mode), Some(service)) => {
+            format!(
+                ", global, counted by {service} (without an answer they {})",
+                fate(mode)
+            )
+        }
+        (Scope::Global(mode), None) => {
+            format!(
+                ", global, but no service is named that counts: they {}",
+                fate(mode)
+            )
+        }
     };
     format!(
-        "limit \"{}\": {} requests in {:?}{by}{how}",
+        "limit \"{}\": {} requests in {:?}{by}{how}{whose}",
         limit.name, limit.requests, limit.per
     )
+}
+
+fn fate(mode: FailureMode) -> &'static str {
+    match mode {
+        FailureMode::Open => "pass",
+        FailureMode::Closed => "are refused",
+    }
 }
 
 fn key(key: &Key) -> String {

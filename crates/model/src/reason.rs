@@ -284,8 +284,8 @@ impl Reason {
                 "extension_failed",
                 500,
                 "proxy_internal_error",
-                "An extension failed.",
-                "See the extension's log.",
+                "An extension, or a service that decides about requests, failed or did not answer in time.",
+                "The details name it: see its log, and whether it runs; for a limit of the whole mesh see failureMode in the RateLimitPolicy.",
             ),
             Self::Internal => (
                 "internal",

@@ -179,9 +179,29 @@ pub struct Limits {
     pub limits: Vec<Limit>,
     /// Whether responses say how much is left.
     pub headers: bool,
+    /// Who counts what is counted for the whole mesh; `None` where nobody does.
+    pub service: Option<RateLimitService>,
 }
 
-/// One limit, kept by each proxy for itself.
+/// A service that counts for the whole mesh, in Envoy's protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimitService {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its port.
+    pub port: u16,
+    /// For one answer.
+    pub timeout: Duration,
+}
+
+impl fmt::Display for RateLimitService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, namespace) = (self.name.name(), self.name.namespace());
+        write!(f, "{name}.{namespace}:{}", self.port)
+    }
+}
+
+/// One limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
     /// Name, for logs and clients.
@@ -196,8 +216,38 @@ pub struct Limit {
     pub per: Duration,
     /// As many at once, at least 1.
     pub burst: u32,
-    /// How it is counted.
+    /// How it is counted; in fixed windows, if for the whole mesh.
     pub algorithm: Algorithm,
+    /// Who counts.
+    pub scope: Scope,
+}
+
+impl Limits {
+    /// Whether some of it is counted for the whole mesh.
+    pub fn has_global(&self) -> bool {
+        let mut limits = self.limits.iter();
+        limits.any(|limit| limit.scope != Scope::Local)
+    }
+}
+
+/// Who counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// Each proxy for itself.
+    #[default]
+    Local,
+    /// A service for the whole mesh.
+    Global(FailureMode),
+}
+
+/// What becomes of requests while a service that decides about them does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FailureMode {
+    /// They pass.
+    #[default]
+    Open,
+    /// They are refused.
+    Closed,
 }
 
 /// A part of what tells requests apart.
@@ -225,6 +275,8 @@ pub enum Algorithm {
     TokenBucket,
     /// This window's requests and a share of the last one's, by how much of it is still in sight.
     SlidingWindow,
+    /// This window's requests alone.
+    FixedWindow,
 }
 
 #[cfg(test)]

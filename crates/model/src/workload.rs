@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::name::{ObjectName, WorkloadName};
+use crate::name::{ObjectName, ServiceName, WorkloadName};
 use crate::request::Limits;
 use crate::service::Protocol;
 use crate::spiffe::SpiffeId;
@@ -36,6 +36,8 @@ pub struct Workload {
 pub struct PortLimits {
     /// Name of the policy that says so.
     pub policy: ObjectName,
+    /// Whose requests it is about.
+    pub service: ServiceName,
     /// The workload's ports, in order.
     pub ports: Vec<u16>,
     /// What it says.

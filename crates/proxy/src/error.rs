@@ -125,8 +125,11 @@ impl Failure {
         let replay = match self.replay {
             Replay::IfIdempotent => "if-idempotent",
             Replay::No if self.side == Side::Upstream => "no",
-            // Whoever asks for too much does not ask again at once, nor elsewhere.
-            Replay::No if self.reason == Reason::RateLimited => "no",
+            // Whoever asks for too much does not ask again at once, nor elsewhere; and where nobody
+            // decides, more questions do not help.
+            Replay::No if matches!(self.reason, Reason::RateLimited | Reason::ExtensionFailed) => {
+                "no"
+            }
             // Refused by the proxy itself: the application has not seen it.
             Replay::Safe | Replay::No => "safe",
         };

@@ -31,7 +31,7 @@ use crate::options::Mode;
 use crate::peers;
 use crate::pool::{Link, Wire};
 use crate::record::{Caller, Exchange, Load, NONE};
-use crate::request::{self, Told};
+use crate::request::{self, Question, Told};
 use crate::retry::is_idempotent;
 use crate::state::Own;
 use crate::tcp::{self, Connection, Opened, Spoken};
@@ -435,7 +435,11 @@ async fn deliver(
     exchange.set_destination(&target.own.host);
     let upgrade = request.upgrade;
     let path = outbound::normal_path(exchange.head())?;
-    let told = count(worker, exchange, target.port, path.as_deref())?;
+    let (mut told, questions) = count(worker, exchange, target.port, path.as_deref())?;
+    if !questions.is_empty() {
+        // In a box: seldom done, and large.
+        Box::pin(settle(worker, exchange, questions, &mut told)).await?;
+    }
     let mut order = Order::new(request, exchange, false);
     order.path = path;
     let application = &target.own.application;
@@ -496,21 +500,39 @@ fn count(
     exchange: &Exchange,
     port: u16,
     path: Option<&str>,
-) -> Result<Vec<Told>, Failure> {
-    let mut told = Vec::new();
+) -> Result<(Vec<Told>, Vec<Question>), Failure> {
+    let (mut told, mut questions) = (Vec::new(), Vec::<Question>::new());
     let snapshot = worker.snapshot();
     let Some(own) = &snapshot.own else {
-        return Ok(told);
+        return Ok((told, questions));
     };
     for limiters in own.limits(port) {
         let view = outbound::view(exchange.head(), path);
-        told.extend(
-            limiters
-                .count(&view, request::asker(exchange))?
-                .map(|told| *told),
-        );
+        let counted = limiters.count(&view, request::asker(exchange))?;
+        told.extend(counted.told.map(|told| *told));
+        // All that one service counts is asked at once.
+        let mut left = counted.question;
+        for known in &mut questions {
+            left = left.and_then(|question| known.join(question));
+        }
+        questions.extend(left.map(|question| *question));
     }
-    Ok(told)
+    Ok((told, questions))
+}
+
+/// Asks those who count for the whole mesh.
+async fn settle(
+    worker: &Rc<Worker>,
+    exchange: &Exchange,
+    questions: Vec<Question>,
+    told: &mut Vec<Told>,
+) -> Result<(), Failure> {
+    for question in questions {
+        let mut more = None;
+        question.put(worker, exchange, &mut more).await?;
+        told.extend(more.map(|told| *told));
+    }
+    Ok(())
 }
 
 /// `tulle-mux`: each stream is a connection of a direct form.

@@ -124,9 +124,10 @@ async fn serve(
                 &worker.snapshot().mesh,
                 exchange,
             )? {
-                Routed::Reply(reply) => return Ok(Served::Reply(reply)),
+                Routed::Reply(reply, met) => return answer(worker, exchange, reply, met).await,
                 Routed::Send(way) => way,
             };
+            way.met.settle(worker, exchange).await?;
             if way.authority.is_some() {
                 forwarded::keep_host(exchange.head_mut());
             }
@@ -144,9 +145,10 @@ async fn serve(
     exchange.set_destination(&destination.host);
     let view = Arc::clone(&destination.view());
     let mut way = match route(&view, &destination, port, &worker.snapshot().mesh, exchange)? {
-        Routed::Reply(reply) => return Ok(Served::Reply(reply)),
+        Routed::Reply(reply, met) => return answer(worker, exchange, reply, met).await,
         Routed::Send(way) => way,
     };
+    way.met.settle(worker, exchange).await?;
     way.suffer().await?;
     let (backend, backend_port) = match way.backend {
         Some((name, port)) if *name != destination.name => {
@@ -158,6 +160,17 @@ async fn serve(
         None => (destination, port),
     };
     send(worker, exchange, request, way, &backend, backend_port).await
+}
+
+/// A request that a rule answers counts like any other.
+async fn answer(
+    worker: &Rc<Worker>,
+    exchange: &Exchange,
+    reply: Reply,
+    mut met: Met,
+) -> Result<Served, Failure> {
+    met.settle(worker, exchange).await?;
+    Ok(Served::Reply(reply))
 }
 
 /// Sends a request its way, to a port of a service.
@@ -353,7 +366,7 @@ impl<'v> Way<'v> {
 }
 
 enum Routed<'v> {
-    Reply(Reply),
+    Reply(Reply, Met),
     Send(Way<'v>),
 }
 
@@ -377,7 +390,7 @@ fn route<'v>(
         if !policies.is_empty() {
             let request = self::view(exchange.head(), way.path.as_deref());
             let asker = request::asker(exchange);
-            way.met.told = policies.count(None, &request, asker)?;
+            policies.count(None, &request, asker, &mut way.met)?;
             policies.meet(None, &request, asker, &mut way.met);
         }
         return Ok(Routed::Send(way));
@@ -456,14 +469,11 @@ fn decide<'v>(
     let asker = request::asker(exchange);
     let decided = Some((&**decision.route, rule));
     if !policies.is_empty() {
-        let counted = policies.count(decided, &request, asker);
-        way.met.told = match counted {
-            Ok(told) => told,
-            Err(failure) => {
-                exchange.set_route(name);
-                return Err(failure);
-            }
-        };
+        let counted = policies.count(decided, &request, asker, &mut way.met);
+        if let Err(failure) = counted {
+            exchange.set_route(name);
+            return Err(failure);
+        }
     }
     let origin = Origin {
         scheme: head.scheme.map_or("http", Scheme::as_str),
@@ -473,7 +483,7 @@ fn decide<'v>(
     match course::start(rule, matched, &request, &origin) {
         Start::Preflight(fields) => {
             exchange.set_route(name);
-            return Ok(Routed::Reply(Reply::own(200, fields, "")));
+            return Ok(Routed::Reply(Reply::own(200, fields, ""), way.met));
         }
         Start::Redirect {
             status,
@@ -485,7 +495,7 @@ fn decide<'v>(
                 Answer::apply(fields, &mut reply.head.fields);
             }
             exchange.set_route(name);
-            return Ok(Routed::Reply(reply));
+            return Ok(Routed::Reply(reply, way.met));
         }
         Start::Backend(cors) => way.cors = cors,
     }

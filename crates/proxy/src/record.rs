@@ -253,6 +253,21 @@ impl Exchange {
         copy
     }
 
+    /// Begins a request of the proxy's own with this head, because of this one: it is traced below it.
+    /// `caller` is who sends what this side sends.
+    pub(crate) fn beside(
+        &self,
+        mut head: RequestHead,
+        caller: impl FnOnce(&Worker, SocketAddr) -> Caller,
+    ) -> Self {
+        let inner = &*self.0;
+        inner.trace.inject(&mut head.fields);
+        head.fields
+            .append(REQUEST_ID, self.0.field(REQUEST_ID).as_bytes());
+        let caller = caller(&inner.worker, inner.caller);
+        Self::begin(&inner.worker, Direction::Outbound, &caller, head)
+    }
+
     /// The request's head, as the filters have left it.
     pub(crate) fn head(&self) -> &RequestHead {
         &self.0.head

@@ -4,10 +4,12 @@
 //! Where there is none a request is asked one question. What was counted outlives a change of
 //! configuration, as long as the limit is the same.
 
+mod global;
 mod limiter;
 pub(crate) mod pace;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,8 +22,10 @@ use policy::route::RequestView;
 
 use crate::error::{Failure, Manner};
 use crate::record::Exchange;
+use crate::worker::Worker;
 
-pub(crate) use limiter::{Limiters, Told};
+pub(crate) use global::Question;
+pub(crate) use limiter::{Counted, Limiters, Told};
 
 /// The policies that hold at a port or listener.
 #[derive(Default)]
@@ -43,6 +47,8 @@ pub(crate) struct Met {
     fault: Option<Box<(Injected, Arc<Held>)>>,
     /// What its client is told of limits.
     pub(crate) told: Option<Box<Told>>,
+    /// What is to be asked before it goes on.
+    question: Option<Box<Question>>,
 }
 
 /// The policies of one parent, ready to be put where they hold.
@@ -111,12 +117,15 @@ impl Policies {
         decided: Option<(&Route, &Rule)>,
         request: &RequestView<'_>,
         asker: Asker<'_>,
-    ) -> Result<Option<Box<Told>>, Failure> {
+        met: &mut Met,
+    ) -> Result<(), Failure> {
         let table = self.limits.as_ref();
-        match table.and_then(|table| table.find(decided)) {
-            Some(limiters) => limiters.count(request, asker),
-            None => Ok(None),
+        if let Some(limiters) = table.and_then(|table| table.find(decided)) {
+            let counted = limiters.count(request, asker)?;
+            met.told = counted.told;
+            met.question = counted.question;
         }
+        Ok(())
     }
 
     /// The faults that a request meets.
@@ -143,11 +152,27 @@ impl Policies {
             let injected = fault::meet_connection(&held.faults, asker, now(), rand::random);
             (!injected.is_nothing()).then(|| Box::new((injected, Arc::clone(held))))
         });
-        Met { fault, told: None }
+        Met {
+            fault,
+            ..Met::default()
+        }
     }
 }
 
 impl Met {
+    /// Asks those who count for the whole mesh; fails if a limit of theirs is reached.
+    pub(crate) async fn settle(
+        &mut self,
+        worker: &Rc<Worker>,
+        exchange: &Exchange,
+    ) -> Result<(), Failure> {
+        match self.question.take() {
+            // In a box: seldom done, and large.
+            Some(question) => Box::pin(question.put(worker, exchange, &mut self.told)).await,
+            None => Ok(()),
+        }
+    }
+
     /// Waits, and fails, as the faults say. Says for how long it waited.
     pub(crate) async fn suffer(&self) -> Result<Duration, Failure> {
         let Some((injected, held)) = self.fault.as_deref() else {

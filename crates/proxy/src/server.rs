@@ -307,6 +307,13 @@ fn share(
         Exporter::start(channel, resource(options, &source))
     });
     describe(&registry, &log, &exporter, drain, &state);
+    let uncounted = |outcome| {
+        registry.counter_with(
+            "tulle_rate_limit_uncounted_total",
+            "Requests with a global limit of which no service answered in time, and what became of them.",
+            &[("outcome", outcome)],
+        )
+    };
     Ok(Shared {
         workload: options.workload.clone(),
         source,
@@ -330,6 +337,8 @@ fn share(
             "tulle_mirror_dropped_total",
             "Copies of requests that were not sent, since too many were under way.",
         ),
+        uncounted_passed: uncounted("passed"),
+        uncounted_refused: uncounted("refused"),
         registry,
         log,
         exporter,

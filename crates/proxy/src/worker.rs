@@ -58,6 +58,9 @@ pub(crate) struct Shared {
     pub(crate) connections_refused: Counter,
     pub(crate) handshake_failures: Counter,
     pub(crate) copies_dropped: Counter,
+    /// Requests that passed, or were refused, because nobody counted for the whole mesh.
+    pub(crate) uncounted_passed: Counter,
+    pub(crate) uncounted_refused: Counter,
 }
 
 /// What one worker thread has to itself.
@@ -75,6 +78,8 @@ pub(crate) struct Worker {
     reservoir: RefCell<Reservoir>,
     /// Held by each copy of a request that is under way.
     pub(crate) copies: Rc<()>,
+    /// Held by each question to a service that counts which is under way.
+    pub(crate) questions: Rc<()>,
     /// Whether the proxy drains: connections are not kept.
     pub(crate) draining: Cell<bool>,
     /// Bounds of what endpoints answer.
@@ -140,6 +145,7 @@ impl Worker {
             balancers: RefCell::default(),
             reservoir: RefCell::default(),
             copies: Rc::default(),
+            questions: Rc::default(),
             draining: Cell::new(false),
             limits: wire::Limits::default(),
             inward: Effective::default(),

@@ -98,6 +98,7 @@ pub(crate) enum Command {
     Run(command::run::Run),
     Proxy(Box<command::proxy::Proxy>),
     Gateway(Box<command::gateway::Gateway>),
+    Ratelimit(command::ratelimit::Ratelimit),
     Apply(command::apply::Apply),
     Get(command::get::Get),
     Describe(command::describe::Describe),

@@ -14,6 +14,7 @@ pub(crate) mod exec;
 pub(crate) mod gateway;
 pub(crate) mod get;
 pub(crate) mod proxy;
+pub(crate) mod ratelimit;
 pub(crate) mod run;
 pub(crate) mod simulate;
 pub(crate) mod status;
@@ -34,6 +35,7 @@ impl Command {
             Self::Run(command) => command.execute(talk, ui),
             Self::Proxy(command) => command.execute(talk),
             Self::Gateway(command) => command.execute(talk),
+            Self::Ratelimit(command) => command.execute(talk),
             Self::Apply(command) => command.execute(ui),
             Self::Get(command) => command.execute(ui),
             Self::Describe(command) => command.execute(ui),

@@ -5,6 +5,8 @@
 //! [`server`] and [`client`] drive them over gRPC. The protocol is Envoy's incremental ADS
 //! (xds_protocol, "Incremental xDS"), so that other clients and servers can take part.
 //!
+//! [`ratelimit`] has the words of Envoy's rate limit service, which travel the same way.
+//!
 //! This crate does not know where resources come from (`control`) or what they are for (`proxy`).
 #![forbid(unsafe_code)]
 
@@ -14,4 +16,5 @@ pub mod codec;
 pub mod delta;
 pub mod local;
 pub mod proto;
+pub mod ratelimit;
 pub mod server;

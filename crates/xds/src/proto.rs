@@ -31,6 +31,19 @@ pub mod envoy {
             }
         }
     }
+    /// Extensions.
+    pub mod extensions {
+        /// What several of them share.
+        pub mod common {
+            /// Rate limits.
+            pub mod ratelimit {
+                /// Version 3.
+                pub mod v3 {
+                    include!("proto/envoy.extensions.common.ratelimit.v3.rs");
+                }
+            }
+        }
+    }
     /// Services.
     pub mod service {
         /// Discovery.
@@ -38,6 +51,13 @@ pub mod envoy {
             /// Version 3.
             pub mod v3 {
                 include!("proto/envoy.service.discovery.v3.rs");
+            }
+        }
+        /// Rate limits.
+        pub mod ratelimit {
+            /// Version 3.
+            pub mod v3 {
+                include!("proto/envoy.service.ratelimit.v3.rs");
             }
         }
     }
@@ -59,4 +79,5 @@ pub mod google {
 }
 
 pub use envoy::service::discovery::v3 as discovery;
+pub use envoy::service::ratelimit::v3 as ratelimit;
 pub use tulle::v1;

@@ -16,6 +16,7 @@ mod deployed;
 mod faults;
 mod front;
 mod gateway;
+mod global_limits;
 mod grpc;
 mod hbone;
 mod hostile;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::authentication_policy::Mode;
 use super::limits::LimitsSpec;
+use super::rate_limit_service::RateLimitServiceSpec;
 use crate::check::Check;
 use crate::reference::shorten;
 
@@ -33,6 +34,9 @@ pub struct MeshConfigSpec {
     /// Bounds for clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsSpec>,
+    /// Who counts for limits on requests that are the whole mesh's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimitServiceSpec>,
 }
 
 /// What becomes of traffic to hosts that the mesh does not know.
@@ -160,6 +164,9 @@ impl MeshConfigSpec {
             }
             if let Some(limits) = &self.limits {
                 c.at("limits", |c| limits.check(c));
+            }
+            if let Some(service) = &self.rate_limit {
+                c.at("rateLimit", |c| service.check(None, c));
             }
             let percent = self.tracing.sample_percent.unwrap_or(0.0);
             if !(0.0..=100.0).contains(&percent) {

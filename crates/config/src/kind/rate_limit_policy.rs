@@ -1,6 +1,7 @@
 //! `RateLimitPolicy` (`tulle.dev/v1alpha1`): how many requests there may be.
 //!
-//! Each proxy counts for itself (`scope: Local`). Limits of a Service travel with the workloads
+//! Each proxy counts for itself (`scope: Local`), or a service does for the whole mesh (`Global`), in
+//! the fixed windows and units of Envoy's protocol. Limits of a Service travel with the workloads
 //! behind it, whose proxies hold them: no caller can get around them. Those of Gateways and routes
 //! hold where the route is decided.
 
@@ -8,11 +9,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::HeaderName;
-use model::request::{self, Key, Limits};
+use model::request::{self, Key, Limits, Scope};
 use serde::{Deserialize, Serialize};
 
 use crate::check::Check;
 use crate::duration::Span;
+use crate::kind::rate_limit_service::RateLimitServiceSpec;
 use crate::kind::request_match::{RequestMatch, check_request_targets};
 use crate::reference::{LABEL_RULE, TargetRef, shorten};
 
@@ -29,10 +31,14 @@ pub struct RateLimitPolicySpec {
     /// Whether responses say how much is left.
     #[serde(default = "yes")]
     pub headers: bool,
+    /// Who counts what is `Global`; the MeshConfig says, if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<RateLimitServiceSpec>,
 }
 
 /// A limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LimitSpec {
     /// Name, which clients and logs see; made up from its place if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,12 +56,15 @@ pub struct LimitSpec {
     /// As many at once; as many as `requests`, if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
-    /// How it is counted.
-    #[serde(default)]
-    pub algorithm: LimitAlgorithm,
+    /// How it is counted: as a token bucket, or in fixed windows where it is `Global`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<LimitAlgorithm>,
     /// Who counts.
     #[serde(default)]
     pub scope: LimitScope,
+    /// What becomes of requests while nobody counts what is `Global`: they pass, if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_mode: Option<FailureMode>,
 }
 
 /// A part of what tells requests apart: one of them.
@@ -83,15 +92,15 @@ pub struct KeySpec {
 }
 
 /// How requests are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
     reason = "each is the model's algorithm of the same name"
 )]
 pub enum LimitAlgorithm {
-    #[default]
     TokenBucket,
     SlidingWindow,
+    FixedWindow,
 }
 
 /// Who counts.
@@ -100,22 +109,56 @@ pub enum LimitScope {
     /// Each proxy for itself.
     #[default]
     Local,
+    /// A service for the whole mesh.
+    Global,
 }
+
+/// What becomes of requests while the service that decides about them does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureMode {
+    /// They pass.
+    Open,
+    /// They are refused.
+    Closed,
+}
+
+/// The windows that Envoy's protocol knows.
+const UNITS: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_mins(1),
+    Duration::from_hours(1),
+    Duration::from_hours(24),
+];
 
 fn yes() -> bool {
     true
 }
 
 impl RateLimitPolicySpec {
-    pub(crate) fn check(&self, c: &mut Check<'_>) {
+    pub(crate) fn check(&self, namespace: &str, c: &mut Check<'_>) {
         c.at("spec", |c| {
             check_request_targets(&self.target_refs, c);
-            self.to_model(c);
+            c.at("limits", Check::mark);
+            if let Some(service) = &self.service {
+                c.at("service", |c| {
+                    c.at("backendRef", Check::mark);
+                });
+                let mut scopes = self.limits.iter().map(|limit| limit.scope);
+                if !scopes.any(|scope| scope == LimitScope::Global) {
+                    let backend = &service.backend_ref.name;
+                    let message = format!(
+                        "no limit is Global, so \"{}\" counts nothing",
+                        shorten(backend)
+                    );
+                    c.error_at("service", message, "take it out, or write `scope: Global`");
+                }
+            }
+            self.to_model(namespace, c);
         });
     }
 
     /// The limits; the check stands at `spec`.
-    pub(crate) fn to_model(&self, c: &mut Check<'_>) -> Limits {
+    pub(crate) fn to_model(&self, namespace: &str, c: &mut Check<'_>) -> Limits {
         c.at_most("limits", self.limits.len(), 16);
         if self.limits.is_empty() {
             c.error_at(
@@ -126,7 +169,10 @@ impl RateLimitPolicySpec {
         }
         let mut names: BTreeSet<String> = BTreeSet::new();
         let mut at = 0..;
+        let service = self.service.as_ref();
         Limits {
+            service: service
+                .and_then(|service| c.at("service", |c| service.to_model(Some(namespace), c))),
             limits: c
                 .each("limits", &self.limits, |c, limit| {
                     let made = format!("limit-{}", at.next().unwrap_or(0));
@@ -165,16 +211,21 @@ impl LimitSpec {
         if per < Duration::from_millis(1) {
             c.error_at("per", "must be at least 1ms", "write it like 1s or 1m");
         }
-        let algorithm = match self.algorithm {
-            LimitAlgorithm::TokenBucket => request::Algorithm::TokenBucket,
-            LimitAlgorithm::SlidingWindow => request::Algorithm::SlidingWindow,
+        let scope = self.scope(c);
+        let algorithm = match (self.algorithm, scope) {
+            (Some(LimitAlgorithm::SlidingWindow), _) => request::Algorithm::SlidingWindow,
+            (Some(LimitAlgorithm::FixedWindow), _) | (None, Scope::Global(_)) => {
+                request::Algorithm::FixedWindow
+            }
+            (Some(LimitAlgorithm::TokenBucket), _) | (None, Scope::Local) => {
+                request::Algorithm::TokenBucket
+            }
         };
-        if self.burst.is_some() && algorithm == request::Algorithm::SlidingWindow {
-            c.error_at(
-                "burst",
-                "has no meaning with SlidingWindow, where a window's requests may all come at once",
-                "take it out",
+        if self.burst.is_some() && algorithm != request::Algorithm::TokenBucket {
+            let message = format!(
+                "has no meaning with {algorithm:?}, where a window's requests may all come at once"
             );
+            c.error_at("burst", message, "take it out");
         }
         let condition = RequestMatch::to_model(self.matched.as_ref(), c);
         c.at_most("key", self.key.len(), 8);
@@ -190,6 +241,34 @@ impl LimitSpec {
             per,
             burst: self.burst.unwrap_or(self.requests),
             algorithm,
+            scope,
+        })
+    }
+
+    /// Who counts, and whether that can be done as it is written.
+    fn scope(&self, c: &mut Check<'_>) -> Scope {
+        if self.scope == LimitScope::Local {
+            if self.failure_mode.is_some() {
+                let message = "has no meaning with `scope: Local`: there is nobody to be asked";
+                c.error_at("failureMode", message, "take it out");
+            }
+            return Scope::Local;
+        }
+        let per = self.per.get();
+        if !UNITS.contains(&per) {
+            c.error_at(
+                "per",
+                "is no window of a Global limit: Envoy's protocol has those of a second, a minute, an hour and a day",
+                "write 1s, 1m, 1h or 24h",
+            );
+        }
+        if let Some(algorithm) = self.algorithm.filter(|a| *a != LimitAlgorithm::FixedWindow) {
+            let message = format!("{algorithm:?} is not served for a Global limit");
+            c.error_at("algorithm", message, "take it out: it is FixedWindow");
+        }
+        Scope::Global(match self.failure_mode {
+            None | Some(FailureMode::Open) => request::FailureMode::Open,
+            Some(FailureMode::Closed) => request::FailureMode::Closed,
         })
     }
 }

@@ -236,7 +236,7 @@ fn check_spec(spec: &mut Spec, key: &ObjectKey, c: &mut Check<'_>) {
         Spec::GrpcRoute(spec) => spec.check(c),
         Spec::TrafficPolicy(spec) => spec.check(c),
         Spec::FaultPolicy(spec) => spec.check(c),
-        Spec::RateLimitPolicy(spec) => spec.check(c),
+        Spec::RateLimitPolicy(spec) => spec.check(&key.namespace, c),
         Spec::AuthenticationPolicy(spec) => spec.check(&key.namespace, c),
     }
 }

@@ -3,26 +3,24 @@
 //!
 //! Limits of a Service are no resource of their own: they travel in the workloads behind it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::ObjectName;
 use model::request::{Effect, Parent, RequestPolicy, Section};
 use model::resource::Resource;
 use model::route::RouteKind;
-use model::workload::PortLimits;
 
 use super::gateway::listener::listener_name;
 use super::policy::{joined, rank, traffic_target};
 use super::route::{self, parent};
 use super::store::{Topic, View};
-use super::{Condition, Output};
+use super::{Condition, Defaults, Output, rate_limit};
 use crate::check::Check;
 use crate::diagnostic::Severity;
 use crate::kind::ObjectKind;
 use crate::kind::fault_policy::FaultPolicySpec;
 use crate::kind::rate_limit_policy::RateLimitPolicySpec;
-use crate::kind::workload::WorkloadSpec;
 use crate::object::{Object, ObjectKey, Spec, timestamp};
 use crate::reference::TargetRef;
 use crate::suggest;
@@ -74,14 +72,17 @@ pub(super) fn limits(
     name: &ObjectName,
     spec: &RateLimitPolicySpec,
     view: &mut View<'_>,
+    defaults: &Defaults,
     c: &mut Check<'_>,
     output: &mut Output,
 ) {
     c.at("spec", |c| {
+        let limits = rate_limit::of_policy(object, spec, view, defaults, c);
+        rate_limit::look(object, spec, &limits, view, c);
         let attach = Attach {
             object,
             name,
-            effect: Effect::Limits(spec.to_model(c)),
+            effect: Effect::Limits(limits),
             accepted: Condition::accepted(),
         };
         attach.all(&spec.target_refs, view, c, output);
@@ -154,7 +155,7 @@ fn older(object: &Object, target: &TargetRef, view: &mut View<'_>) -> Option<Obj
         .map(|other| other.key.clone())
 }
 
-fn targets(spec: &Spec) -> &[TargetRef] {
+pub(super) fn targets(spec: &Spec) -> &[TargetRef] {
     match spec {
         Spec::FaultPolicy(spec) => &spec.target_refs,
         Spec::RateLimitPolicy(spec) => &spec.target_refs,
@@ -292,59 +293,4 @@ fn of_route(
         return Err((message, "see the route's own status".to_owned()));
     }
     Ok(places)
-}
-
-/// How many requests a workload takes: for each port of each Service that selects it what the most
-/// specific policy says, the oldest of several. Services that lead to one port limit it together.
-pub(super) fn limits_of(
-    services: &[&Arc<Object>],
-    workload: &WorkloadSpec,
-    view: &mut View<'_>,
-) -> Vec<PortLimits> {
-    let mut found: BTreeMap<ObjectKey, PortLimits> = BTreeMap::new();
-    for service in services {
-        let topic = Topic::Attached(ObjectKind::RateLimitPolicy, service.key.clone());
-        let mut policies = view.list(topic);
-        policies.sort_by_key(|policy| rank(policy));
-        let Spec::Service(spec) = &service.spec else {
-            continue;
-        };
-        for port in &spec.ports {
-            let own = |policy: &&&Arc<Object>, section: Option<&str>| {
-                let mut targets = targets(&policy.spec).iter();
-                targets.any(|target| {
-                    target.kind == "Service"
-                        && *target.name == *service.key.name
-                        && target.section_name.as_deref() == section
-                })
-            };
-            let policy = policies
-                .iter()
-                .find(|policy| !port.name.is_empty() && own(policy, Some(&port.name)))
-                .or_else(|| policies.iter().find(|policy| own(policy, None)));
-            let Some(policy) = policy else {
-                continue;
-            };
-            let Spec::RateLimitPolicy(limits) = &policy.spec else {
-                continue;
-            };
-            let name = ObjectName::new(policy.namespace(), &policy.key.name);
-            let (Some(target), Ok(name)) = (workload.resolve_port(&port.target()), name) else {
-                continue;
-            };
-            let entry = found.entry(policy.key.clone()).or_insert_with(|| {
-                let mut unheard = Check::translating(&policy.source.places);
-                PortLimits {
-                    policy: name,
-                    ports: Vec::new(),
-                    limits: limits.to_model(&mut unheard),
-                }
-            });
-            if !entry.ports.contains(&target) {
-                entry.ports.push(target);
-                entry.ports.sort_unstable();
-            }
-        }
-    }
-    found.into_values().collect()
 }

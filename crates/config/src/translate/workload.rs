@@ -7,7 +7,7 @@ use model::resource::Resource;
 use model::{ObjectName, SpiffeId};
 
 use super::policy::mtls_of;
-use super::request::limits_of;
+use super::rate_limit::limits_of;
 use super::store::{Topic, View};
 use super::{Condition, Defaults, Output};
 use crate::check::Check;
@@ -45,7 +45,7 @@ pub(super) fn translate(
     let labels = &object.metadata.labels;
     let services = selecting(&object.key.namespace, labels, view);
     let mtls = mtls_of(name.namespace(), &services, view, defaults, output);
-    let limits = limits_of(&services, spec, view);
+    let limits = limits_of(&services, spec, view, defaults);
     for service_object in services {
         let Spec::Service(service) = &service_object.spec else {
             continue;

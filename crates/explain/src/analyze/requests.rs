@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use config::kind::ObjectKind;
 use config::{Object, Spec};
-use model::request::{Condition, Effect, Fault, Limit, RequestPolicy, Section};
+use model::request::{Algorithm, Condition, Effect, Fault, Limit, RequestPolicy, Section};
 use model::route::{Match, PathMatch, Route, RouteKind};
 use policy::route::impossible;
 
@@ -126,12 +126,21 @@ fn is_within(this: &Limit, other: &Limit) -> bool {
     let together = this.key.iter().all(|key| other.key.contains(key));
     this.name != other.name
         && this.algorithm == other.algorithm
+        && this.scope == other.scope
+        && fit(this, other)
         && counts_all
         && together
         && stricter
         && pace(this) <= pace(other)
         && this.burst <= other.burst
         && this.per <= other.per.max(this.per)
+}
+
+/// Whether no window of one begins within a window of the other, where requests are counted in fixed
+/// ones.
+fn fit(this: &Limit, other: &Limit) -> bool {
+    let rest = other.per.as_nanos().checked_rem(this.per.as_nanos());
+    this.algorithm != Algorithm::FixedWindow || rest == Some(0)
 }
 
 fn never_reached(at: usize, limit: &Limit, by: &Limit) -> Said {

@@ -171,7 +171,7 @@ impl Asked<'_> {
                 continue;
             };
             for limits in workload.limits.iter().filter(|l| l.ports.contains(&target)) {
-                if !said.insert(limits.policy.to_string()) {
+                if !said.insert(format!("{} {}", limits.policy, limits.service)) {
                     continue;
                 }
                 let effects = self.limits(&limits.limits);
@@ -230,7 +230,7 @@ impl Asked<'_> {
             .limits
             .iter()
             .filter(fits)
-            .map(words::limit)
+            .map(|limit| words::limit(limit, limits.service.as_ref()))
             .collect()
     }
 }

@@ -4,7 +4,11 @@
 //! A token bucket is kept as GCRA keeps it (ITU-T I.371): not the tokens but the time at which the
 //! bucket will be full again, so that there is nothing to refill. A sliding window counts what came in
 //! this window and, by how much of it is still in sight, the last one's, as if that had come evenly.
+//! A fixed window counts its own and forgets the last one's.
+//!
+//! Counting for the whole mesh is a service's; what it is told of a request is worked out here.
 
+use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
@@ -44,6 +48,7 @@ impl State {
         match limit.algorithm {
             Algorithm::TokenBucket => self.take_token(limit, now),
             Algorithm::SlidingWindow => self.take_place(limit, now),
+            Algorithm::FixedWindow => self.take_in_window(limit, now),
         }
     }
 
@@ -53,6 +58,7 @@ impl State {
         match limit.algorithm {
             Algorithm::TokenBucket => self.at <= now,
             Algorithm::SlidingWindow => self.at.saturating_add(2) <= now / window(limit),
+            Algorithm::FixedWindow => self.at < now / window(limit),
         }
     }
 
@@ -79,6 +85,29 @@ impl State {
             remaining: u32::try_from(left).unwrap_or(u32::MAX),
             reset: Duration::from_nanos(used),
             retry_after: Duration::from_nanos(wait),
+        }
+    }
+
+    fn take_in_window(&mut self, limit: &Limit, now: u64) -> Verdict {
+        let length = window(limit);
+        let number = now / length;
+        if number > self.at {
+            *self = Self {
+                at: number,
+                ..Self::default()
+            };
+        }
+        let allowed = self.current < limit.requests;
+        if allowed {
+            self.current += 1;
+        }
+        let remaining = limit.requests.saturating_sub(self.current);
+        let reset = Duration::from_nanos(length - now % length);
+        Verdict {
+            allowed,
+            remaining,
+            reset,
+            retry_after: if remaining > 0 { Duration::ZERO } else { reset },
         }
     }
 
@@ -169,6 +198,67 @@ pub fn identify(
         // So that ["a", "b"] is not ["ab", ""].
         hasher.write_u8(0xff);
     }
+}
+
+/// What a service that counts for the whole mesh is told of a request: what it is told from others
+/// by, each part by a name, and whether what it says is nobody's business. What a request has not is
+/// left out, which tells it from all that have it.
+pub fn entries<'r>(
+    limit: &'r Limit,
+    request: &'r RequestView<'_>,
+    asker: Asker<'_>,
+) -> Vec<Entry<'r>> {
+    let mut found = Vec::new();
+    for key in &limit.key {
+        let mut add = |name: Cow<'static, str>, value: Cow<'r, [u8]>, secret| {
+            found.push(Entry {
+                name,
+                value,
+                secret,
+            });
+        };
+        match key {
+            Key::Header(name) => {
+                let values: Vec<&[u8]> = request.headers.get_all(name.as_str()).collect();
+                if !values.is_empty() {
+                    let secret = matches!(name.as_str(), "authorization" | "cookie");
+                    let name = format!("header:{name}");
+                    add(name.into(), values.join(&b","[..]).into(), secret);
+                }
+            }
+            Key::Cookie(name) => {
+                if let Some(value) = cookie(request, name) {
+                    add(format!("cookie:{name}").into(), value.into(), true);
+                }
+            }
+            Key::Identity if asker.identity.is_empty() => {}
+            Key::Identity => {
+                let identity = asker.identity.as_bytes().to_vec();
+                add("identity".into(), identity.into(), false);
+            }
+            Key::SourceIp => {
+                let address = asker.address.to_string().into_bytes();
+                add("remote_address".into(), address.into(), false);
+            }
+            Key::Path => add("path".into(), request.path.as_bytes().into(), false),
+            Key::Method => {
+                let method = request.method.as_str().as_bytes();
+                add("method".into(), method.into(), false);
+            }
+        }
+    }
+    found
+}
+
+/// A part of what a request is told from others by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry<'r> {
+    /// Which part it is.
+    pub name: Cow<'static, str>,
+    /// What the request says; any bytes.
+    pub value: Cow<'r, [u8]>,
+    /// It lets whoever knows it act for somebody.
+    pub secret: bool,
 }
 
 /// The first cookie of that name (RFC 6265 5.4).

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use model::request::{
-    Abort, Algorithm, Condition, Effect, Fault, Faults, Key, Limit, Parent, RequestPolicy, Section,
+    Abort, Algorithm, Condition, Effect, Fault, Faults, Key, Limit, Parent, RequestPolicy, Scope,
+    Section,
 };
 use model::route::{
     self, Fraction, HeaderMatch, Match, PathMatch, Route, RouteKind, Rule, Timeouts, ValueMatch,
@@ -12,7 +13,7 @@ use proptest::prelude::*;
 use wire::Fields;
 
 use super::fault::{Injected, meet, meet_connection};
-use super::limit::{State, identify};
+use super::limit::{State, entries, identify};
 use super::*;
 
 fn policy(name: &str, created: u64, section: Section) -> RequestPolicy {
@@ -201,6 +202,7 @@ fn limit(requests: u32, per: Duration, burst: u32, algorithm: Algorithm) -> Limi
         per,
         burst,
         algorithm,
+        scope: Scope::Local,
     }
 }
 
@@ -239,6 +241,63 @@ fn a_window_says_when_there_is_more() {
             .allowed
     );
     assert!(state.take(&limit, just).allowed);
+}
+
+#[test]
+fn a_fixed_window_forgets_the_last_one() {
+    let limit = limit(2, Duration::from_secs(10), 2, Algorithm::FixedWindow);
+    let mut state = State::default();
+    let at = Duration::from_secs;
+    assert!(state.take(&limit, at(38)).allowed);
+    let second = state.take(&limit, at(38));
+    assert!(second.allowed && second.remaining == 0);
+    assert_eq!(second.reset, at(2));
+    let third = state.take(&limit, at(39));
+    assert!(!third.allowed);
+    assert_eq!(third.retry_after, at(1));
+    assert!(!state.is_fresh(&limit, at(39)) && state.is_fresh(&limit, at(40)));
+    assert_eq!(state.take(&limit, at(40)).remaining, 1);
+}
+
+#[test]
+fn a_service_is_told_what_a_request_has_and_what_of_it_is_secret() {
+    let mut limit = limit(1, Duration::from_secs(1), 1, Algorithm::FixedWindow);
+    limit.key = vec![
+        Key::Header("x-user".parse().expect("valid")),
+        Key::Header("authorization".parse().expect("valid")),
+        Key::Header("absent".parse().expect("valid")),
+        Key::Cookie("id".to_owned()),
+        Key::Identity,
+        Key::SourceIp,
+        Key::Path,
+        Key::Method,
+    ];
+    let mut fields = Fields::new();
+    for (name, value) in [
+        ("x-user", "ann"),
+        ("x-user", "bob"),
+        ("authorization", "Bearer x"),
+        ("cookie", "a=1; id=y"),
+    ] {
+        fields.append(name, value.as_bytes());
+    }
+    let found = entries(&limit, &view(&Method::GET, "/p", &fields), NOBODY);
+    let found: Vec<_> = found
+        .iter()
+        .map(|e| (&*e.name, String::from_utf8_lossy(&e.value), e.secret))
+        .collect();
+    let address = NOBODY.address.to_string();
+    assert_eq!(
+        found,
+        [
+            ("header:x-user", "ann,bob".into(), false),
+            ("header:authorization", "Bearer x".into(), true),
+            ("cookie:id", "y".into(), true),
+            ("remote_address", address.as_str().into(), false),
+            ("path", "/p".into(), false),
+            ("method", "GET".into(), false),
+        ]
+    );
 }
 
 #[test]

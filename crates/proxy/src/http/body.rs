@@ -31,6 +31,8 @@ pub(crate) enum Frame {
 /// A body on its way in.
 pub(crate) enum Incoming {
     Empty,
+    /// Of a request that the proxy itself makes.
+    Own(Bytes),
     /// Of a request over HTTP/1.
     Request(Rc<http1::server::Conn>),
     /// Of a response over HTTP/1.
@@ -52,6 +54,7 @@ impl Incoming {
     pub(crate) fn is_end(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Own(bytes) => bytes.is_empty(),
             Self::Request(conn) => conn.body_ended(),
             Self::Response(body) => body.is_end(),
             Self::Stream(body) => body.is_end(),
@@ -77,6 +80,8 @@ impl Incoming {
     ) -> Poll<Option<Result<Frame, Failure>>> {
         match self {
             Self::Empty => Poll::Ready(None),
+            Self::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Own(bytes) => Poll::Ready(Some(Ok(Frame::Data(std::mem::take(bytes))))),
             Self::Request(conn) => conn.poll_body(cx),
             Self::Response(body) => body.poll_frame(cx),
             Self::Stream(body) => body.poll_frame(cx),

@@ -6,19 +6,20 @@
 //! suffice the half that was used the least lately. A key that was forgotten begins anew.
 
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::request::{Limit, Limits, Parent, RequestPolicy, Section};
+use model::request::{Limit, Limits, Parent, RequestPolicy, Scope, Section};
 use model::workload::PortLimits;
-use model::{ObjectName, Reason};
+use model::{ObjectName, Reason, ServiceName};
 use policy::request::limit::{State, Verdict, identify};
 use policy::request::{Asker, holds, normalize};
 use policy::route::RequestView;
 use wire::Fields;
 
+use super::global::{Global, Question};
 use crate::destination::since_start;
 use crate::error::{Failure, Manner};
 
@@ -36,13 +37,48 @@ pub(crate) struct Limiters {
     shown: String,
     headers: bool,
     limits: Vec<Arc<Limiter>>,
+    global: Option<Arc<Global>>,
+}
+
+/// What is said of a request here, and what a service is to be asked about it.
+#[derive(Default)]
+pub(crate) struct Counted {
+    pub(crate) told: Option<Box<Told>>,
+    pub(crate) question: Option<Box<Question>>,
 }
 
 /// Which policy it is, and of what.
 #[derive(PartialEq, Eq)]
 enum Place {
     Parent(ObjectName, Parent, Section),
-    Workload(ObjectName),
+    /// Of what comes to the own workload for a service.
+    Workload(ObjectName, ServiceName),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload(_, service) => write!(f, "Service {service}"),
+            Self::Parent(_, _, Section::Route { kind, name, rule }) => {
+                write!(f, "{} {name}", kind.as_str())?;
+                match rule {
+                    Some(rule) => write!(f, " rule {rule}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Parent(_, parent, section) => {
+                match parent {
+                    Parent::Gateway(name) => write!(f, "Gateway {name}")?,
+                    Parent::Service(name) => write!(f, "Service {name}")?,
+                }
+                match section {
+                    Section::Listener(name) => write!(f, " listener {name}"),
+                    Section::Port(port) => write!(f, " port {port}"),
+                    Section::Whole | Section::Route { .. } => Ok(()),
+                }
+            }
+        }
+    }
 }
 
 struct Limiter {
@@ -101,7 +137,7 @@ impl Limiters {
     }
 
     pub(crate) fn of_workload(limits: &PortLimits, before: &[Arc<Self>]) -> Arc<Self> {
-        let place = Place::Workload(limits.policy.clone());
+        let place = Place::Workload(limits.policy.clone(), limits.service.clone());
         Self::new(place, &limits.policy, &limits.limits, before)
     }
 
@@ -113,20 +149,24 @@ impl Limiters {
             let known = old.and_then(|old| old.limits.iter().find(|l| l.limit == limit));
             known.map_or_else(|| Arc::new(Limiter::new(limit)), Arc::clone)
         };
+        let shown = format!("RateLimitPolicy {name}");
+        let own = limits.limits.iter().filter(|l| l.scope == Scope::Local);
         Arc::new(Self {
-            place,
-            shown: format!("RateLimitPolicy {name}"),
             headers: limits.headers,
-            limits: limits.limits.iter().map(limiter).collect(),
+            limits: own.map(limiter).collect(),
+            global: Global::new(&name.to_string(), &shown, place.to_string(), limits),
+            place,
+            shown,
         })
     }
 
-    /// Counts a request towards each limit that is for it, up to the first that it is over.
+    /// Counts a request towards each limit that is for it, up to the first that it is over. What is
+    /// counted for the whole mesh is to be asked after that.
     pub(crate) fn count(
         &self,
         request: &RequestView<'_>,
         asker: Asker<'_>,
-    ) -> Result<Option<Box<Told>>, Failure> {
+    ) -> Result<Counted, Failure> {
         let now = since_start();
         let mut told: Option<Box<Told>> = None;
         for limiter in &self.limits {
@@ -139,27 +179,35 @@ impl Limiters {
             }
             if !verdict.allowed {
                 let told = told.filter(|_| self.headers);
-                return Err(self.over(&limiter.limit, &verdict, told));
+                return Err(refusal(&limiter.limit, &self.shown, &verdict, told));
             }
         }
-        Ok(told)
+        let global = self.global.as_ref();
+        let question = global.and_then(|global| global.question(request, asker));
+        Ok(Counted { told, question })
     }
+}
 
-    fn over(&self, limit: &Limit, verdict: &Verdict, told: Option<Box<Told>>) -> Failure {
-        let details = format!(
-            "limit \"{}\" of {}: {} requests in {:?}",
-            limit.name, self.shown, limit.requests, limit.per
-        );
-        let mut fields = Fields::new();
-        let seconds = seconds(verdict.retry_after).max(1).to_string();
-        fields.append("retry-after", seconds.as_bytes());
-        if let Some(told) = told {
-            told.write(&mut fields);
-        }
-        Failure {
-            manner: Manner::With(Box::new(fields)),
-            ..Failure::new(Reason::RateLimited, details)
-        }
+/// The failure of a request that is over a limit of the policy that is `shown`.
+pub(super) fn refusal(
+    limit: &Limit,
+    shown: &str,
+    verdict: &Verdict,
+    told: Option<Box<Told>>,
+) -> Failure {
+    let details = format!(
+        "limit \"{}\" of {shown}: {} requests in {:?}",
+        limit.name, limit.requests, limit.per
+    );
+    let mut fields = Fields::new();
+    let seconds = seconds(verdict.retry_after).max(1).to_string();
+    fields.append("retry-after", seconds.as_bytes());
+    if let Some(told) = told {
+        told.write(&mut fields);
+    }
+    Failure {
+        manner: Manner::With(Box::new(fields)),
+        ..Failure::new(Reason::RateLimited, details)
     }
 }
 
@@ -205,7 +253,7 @@ fn make_room(shard: &mut Shard, limit: &Limit, now: Duration) {
     }
 }
 
-fn say(limit: &Limit, verdict: &Verdict, told: &mut Option<Box<Told>>) {
+pub(super) fn say(limit: &Limit, verdict: &Verdict, told: &mut Option<Box<Told>>) {
     let told = told.get_or_insert_default();
     let comma = if told.policy.is_empty() { "" } else { ", " };
     let name = &limit.name;
@@ -236,6 +284,7 @@ mod tests {
             per: Duration::from_mins(1),
             burst: 1,
             algorithm: Algorithm::TokenBucket,
+            scope: Scope::Local,
         }
     }
 
@@ -270,10 +319,12 @@ mod tests {
                 ..limit()
             }],
             headers: true,
+            service: None,
         };
         let of = |requests, before: &[Arc<Limiters>]| {
             let port = PortLimits {
                 policy: "shop/l".parse().expect("valid"),
+                service: "shop/s".parse().expect("valid"),
                 ports: vec![80],
                 limits: limits(requests),
             };

@@ -231,6 +231,8 @@ impl Updater {
                     {
                         let before = self.next.own.as_deref();
                         self.next.own = Some(Arc::new(Own::new(workload, mode, before)));
+                        let limits = workload.limits.iter().map(|own| &own.limits);
+                        self.pin_counters(limits);
                         let place = &workload.locality;
                         if *place != Locality::default() && *place != self.locality {
                             self.locality = place.clone();
@@ -251,6 +253,9 @@ impl Updater {
                     touched.insert(policy.target.clone());
                 }
                 Resource::RequestPolicy(policy) => {
+                    if let request::Effect::Limits(limits) = &policy.effect {
+                        self.pin_counters(std::iter::once(limits));
+                    }
                     if let request::Parent::Service(service) = &policy.parent {
                         touched.insert(service.clone());
                     }
@@ -345,6 +350,13 @@ impl Updater {
             if let Target::Service { name, .. } = target {
                 self.want_service(name);
             }
+        }
+    }
+
+    /// Whoever counts for the whole mesh is known before the first request asks, and stays so.
+    fn pin_counters<'l>(&mut self, limits: impl Iterator<Item = &'l request::Limits>) {
+        for service in limits.filter_map(|limits| limits.service.as_ref()) {
+            self.pin(service.name.clone());
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) fn worker() -> Rc<Worker> {
         connections_refused: registry.counter("refused_total", "None."),
         handshake_failures: registry.counter("failures_total", "None."),
         copies_dropped: registry.counter("copies_total", "None."),
+        uncounted_passed: registry.counter("passed_total", "None."),
+        uncounted_refused: registry.counter("refused_total", "None."),
         log: Log::to_writer(std::io::sink(), 64).expect("a thread"),
         exporter: Exporter::start(channel, Vec::new()),
         registry,

@@ -2,8 +2,8 @@
 
 use http::StatusCode;
 use model::request::{
-    Abort, Algorithm, Condition, Effect, Fault, Faults, Key, Limit, Limits, Parent, RequestPolicy,
-    Section,
+    Abort, Algorithm, Condition, Effect, FailureMode, Fault, Faults, Key, Limit, Limits, Parent,
+    RateLimitService, RequestPolicy, Scope, Section,
 };
 use model::resource::gateway_of;
 use model::route::{Fraction, RouteKind};
@@ -70,9 +70,15 @@ fn fault_to_message(fault: &Fault) -> v1::Fault {
 }
 
 pub(super) fn limits_to_message(limits: &Limits) -> v1::RateLimits {
+    let service = limits.service.as_ref().map(|service| v1::RateLimitService {
+        service: service.name.to_string(),
+        port: service.port.into(),
+        timeout: Some(duration_to_message(service.timeout)),
+    });
     v1::RateLimits {
         limits: limits.limits.iter().map(limit_to_message).collect(),
         headers: limits.headers,
+        service,
     }
 }
 
@@ -91,6 +97,12 @@ fn limit_to_message(limit: &Limit) -> v1::RateLimit {
     let algorithm = match limit.algorithm {
         Algorithm::TokenBucket => v1::RateLimitAlgorithm::TokenBucket,
         Algorithm::SlidingWindow => v1::RateLimitAlgorithm::SlidingWindow,
+        Algorithm::FixedWindow => v1::RateLimitAlgorithm::FixedWindow,
+    };
+    let global = match limit.scope {
+        Scope::Local => None,
+        Scope::Global(FailureMode::Open) => Some(v1::FailureMode::Open),
+        Scope::Global(FailureMode::Closed) => Some(v1::FailureMode::Closed),
     };
     v1::RateLimit {
         name: limit.name.clone(),
@@ -100,6 +112,7 @@ fn limit_to_message(limit: &Limit) -> v1::RateLimit {
         per: Some(duration_to_message(limit.per)),
         burst: limit.burst,
         algorithm: algorithm.into(),
+        global: global.map(Into::into),
     }
 }
 
@@ -184,6 +197,15 @@ pub(super) fn limits(message: v1::RateLimits) -> Result<Limits> {
     Ok(Limits {
         limits: each("limits", message.limits, limit)?,
         headers: message.headers,
+        service: message.service.map(service).transpose().within("service")?,
+    })
+}
+
+fn service(message: v1::RateLimitService) -> Result<RateLimitService> {
+    Ok(RateLimitService {
+        name: parse("service", &message.service)?,
+        port: port("port", message.port)?,
+        timeout: duration("timeout", required("timeout", message.timeout)?)?,
     })
 }
 
@@ -205,6 +227,16 @@ fn limit(message: v1::RateLimit) -> Result<Limit> {
         algorithm: match known("algorithm", message.algorithm)? {
             v1::RateLimitAlgorithm::TokenBucket => Algorithm::TokenBucket,
             v1::RateLimitAlgorithm::SlidingWindow => Algorithm::SlidingWindow,
+            v1::RateLimitAlgorithm::FixedWindow => Algorithm::FixedWindow,
+        },
+        scope: match message
+            .global
+            .map(|mode| known("global", mode))
+            .transpose()?
+        {
+            None => Scope::Local,
+            Some(v1::FailureMode::Open) => Scope::Global(FailureMode::Open),
+            Some(v1::FailureMode::Closed) => Scope::Global(FailureMode::Closed),
         },
     })
 }

@@ -39,6 +39,7 @@ pub(super) fn to_message(workload: &Workload) -> v1::Workload {
 fn limits_to_message(limits: &PortLimits) -> v1::PortLimits {
     v1::PortLimits {
         policy: limits.policy.to_string(),
+        service: limits.service.to_string(),
         ports: limits.ports.iter().map(|port| u32::from(*port)).collect(),
         limits: Some(request::limits_to_message(&limits.limits)),
     }
@@ -47,6 +48,7 @@ fn limits_to_message(limits: &PortLimits) -> v1::PortLimits {
 fn limits(message: v1::PortLimits) -> Result<PortLimits> {
     Ok(PortLimits {
         policy: parse("policy", &message.policy)?,
+        service: parse("service", &message.service)?,
         ports: each("ports", message.ports, |number| port("", number))?,
         limits: request::limits(required("limits", message.limits)?).within("limits")?,
     })

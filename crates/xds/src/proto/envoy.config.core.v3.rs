@@ -179,3 +179,16 @@ pub struct ControlPlane {
     #[prost(string, tag = "1")]
     pub identifier: ::prost::alloc::string::String,
 }
+/// Header name/value pair.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeaderValue {
+    /// Header name.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// Header value.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+    /// Header value is encoded as bytes which can support non-ASCII characters.
+    #[prost(bytes = "vec", tag = "3")]
+    pub raw_value: ::prost::alloc::vec::Vec<u8>,
+}

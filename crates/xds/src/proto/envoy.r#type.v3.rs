@@ -11,3 +11,52 @@ pub struct SemanticVersion {
     #[prost(uint32, tag = "3")]
     pub patch: u32,
 }
+/// Identifies the unit of time for a rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RateLimitUnit {
+    /// The time unit is not known.
+    Unknown = 0,
+    /// The time unit representing a second.
+    Second = 1,
+    /// The time unit representing a minute.
+    Minute = 2,
+    /// The time unit representing an hour.
+    Hour = 3,
+    /// The time unit representing a day.
+    Day = 4,
+    /// The time unit representing a month.
+    Month = 5,
+    /// The time unit representing a year.
+    Year = 6,
+}
+impl RateLimitUnit {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unknown => "UNKNOWN",
+            Self::Second => "SECOND",
+            Self::Minute => "MINUTE",
+            Self::Hour => "HOUR",
+            Self::Day => "DAY",
+            Self::Month => "MONTH",
+            Self::Year => "YEAR",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "UNKNOWN" => Some(Self::Unknown),
+            "SECOND" => Some(Self::Second),
+            "MINUTE" => Some(Self::Minute),
+            "HOUR" => Some(Self::Hour),
+            "DAY" => Some(Self::Day),
+            "MONTH" => Some(Self::Month),
+            "YEAR" => Some(Self::Year),
+            _ => None,
+        }
+    }
+}

@@ -136,6 +136,9 @@ pub struct PortLimits {
     /// What it says.
     #[prost(message, optional, tag = "3")]
     pub limits: ::core::option::Option<RateLimits>,
+    /// `namespace/name` of the service that it is for.
+    #[prost(string, tag = "4")]
+    pub service: ::prost::alloc::string::String,
 }
 /// A port of a workload or service.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -464,8 +467,24 @@ pub struct RateLimits {
     /// Whether responses say how much is left.
     #[prost(bool, tag = "2")]
     pub headers: bool,
+    /// Who counts what is counted for the whole mesh; unset where nobody does.
+    #[prost(message, optional, tag = "3")]
+    pub service: ::core::option::Option<RateLimitService>,
 }
-/// How many requests of a kind there may be, counted by each proxy for itself.
+/// A service that counts for the whole mesh.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RateLimitService {
+    /// `namespace/name`.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// Its port.
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+    /// For one answer.
+    #[prost(message, optional, tag = "3")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+}
+/// How many requests of a kind there may be.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RateLimit {
     /// Name.
@@ -489,6 +508,9 @@ pub struct RateLimit {
     /// How it is counted.
     #[prost(enumeration = "RateLimitAlgorithm", tag = "7")]
     pub algorithm: i32,
+    /// Counted for the whole mesh, and what becomes of requests while nobody counts; unset: each proxy counts for itself.
+    #[prost(enumeration = "FailureMode", optional, tag = "8")]
+    pub global: ::core::option::Option<i32>,
 }
 /// A part of what tells requests apart.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1841,6 +1863,35 @@ impl FallbackOn {
         }
     }
 }
+/// What becomes of requests while a service that decides about them does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FailureMode {
+    /// They pass.
+    Open = 0,
+    /// They are refused.
+    Closed = 1,
+}
+impl FailureMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Open => "FAILURE_MODE_OPEN",
+            Self::Closed => "FAILURE_MODE_CLOSED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FAILURE_MODE_OPEN" => Some(Self::Open),
+            "FAILURE_MODE_CLOSED" => Some(Self::Closed),
+            _ => None,
+        }
+    }
+}
 /// How requests are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1849,6 +1900,8 @@ pub enum RateLimitAlgorithm {
     TokenBucket = 0,
     /// This window and a share of the last one.
     SlidingWindow = 1,
+    /// This window alone.
+    FixedWindow = 2,
 }
 impl RateLimitAlgorithm {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1859,6 +1912,7 @@ impl RateLimitAlgorithm {
         match self {
             Self::TokenBucket => "RATE_LIMIT_ALGORITHM_TOKEN_BUCKET",
             Self::SlidingWindow => "RATE_LIMIT_ALGORITHM_SLIDING_WINDOW",
+            Self::FixedWindow => "RATE_LIMIT_ALGORITHM_FIXED_WINDOW",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1866,6 +1920,7 @@ impl RateLimitAlgorithm {
         match value {
             "RATE_LIMIT_ALGORITHM_TOKEN_BUCKET" => Some(Self::TokenBucket),
             "RATE_LIMIT_ALGORITHM_SLIDING_WINDOW" => Some(Self::SlidingWindow),
+            "RATE_LIMIT_ALGORITHM_FIXED_WINDOW" => Some(Self::FixedWindow),
             _ => None,
         }
     }

@@ -101,10 +101,11 @@ fn cells(kind: ObjectKind, object: &Value) -> Vec<String> {
         ],
         ObjectKind::RateLimitPolicy => vec![
             join(array(object, "/spec/targetRefs").map(reference)),
-            join(
-                array(object, "/spec/limits")
-                    .map(|limit| format!("{}/{}", text(limit, "/requests"), text(limit, "/per"))),
-            ),
+            join(array(object, "/spec/limits").map(|limit| {
+                let (requests, per) = (text(limit, "/requests"), text(limit, "/per"));
+                let global = text(limit, "/scope") == "Global";
+                format!("{requests}/{per}{}", if global { " global" } else { "" })
+            })),
             condition(object, "Accepted"),
             condition(object, "Programmed"),
         ],

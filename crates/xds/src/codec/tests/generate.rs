@@ -155,7 +155,7 @@ prop_compose! {
         tunnel in tunnel(),
         mode in mode(),
         port_modes in btree_map(port(), mode(), 0..3),
-        limits in vec((name(), vec(port(), 0..3), request::limits()), 0..2),
+        limits in vec((name(), name(), vec(port(), 0..3), request::limits()), 0..2),
     ) -> Workload {
         let ports = ports
             .into_iter()
@@ -164,7 +164,7 @@ prop_compose! {
         let mtls = Mtls { mode, ports: port_modes };
         let limits = limits
             .into_iter()
-            .map(|(policy, ports, limits)| PortLimits { policy, ports, limits })
+            .map(|(policy, service, ports, limits)| PortLimits { policy, service, ports, limits })
             .collect();
         Workload { name, addresses, ports, identity, labels, locality, tunnel, mtls, limits }
     }

@@ -1,8 +1,8 @@
 //! Generated policies about requests.
 
 use model::request::{
-    Abort, Algorithm, Condition, Effect, Fault, Faults, IdentityMatch, Key, Limit, Limits, Parent,
-    RequestPolicy, Section,
+    Abort, Algorithm, Condition, Effect, FailureMode, Fault, Faults, IdentityMatch, Key, Limit,
+    Limits, Parent, RateLimitService, RequestPolicy, Scope, Section,
 };
 
 use super::*;
@@ -87,7 +87,16 @@ fn fault() -> impl Strategy<Value = Fault> {
 }
 
 pub(super) fn limits() -> impl Strategy<Value = Limits> {
-    (vec(limit(), 0..3), any::<bool>()).prop_map(|(limits, headers)| Limits { limits, headers })
+    let service = (name(), port(), duration()).prop_map(|(name, port, timeout)| RateLimitService {
+        name,
+        port,
+        timeout,
+    });
+    (vec(limit(), 0..3), any::<bool>(), of(service)).prop_map(|(limits, headers, service)| Limits {
+        limits,
+        headers,
+        service,
+    })
 }
 
 fn limit() -> impl Strategy<Value = Limit> {
@@ -103,10 +112,19 @@ fn limit() -> impl Strategy<Value = Limit> {
         any::<u32>(),
         duration().prop_filter("not 0", |per| !per.is_zero()),
         1..u32::MAX,
-        select(vec![Algorithm::TokenBucket, Algorithm::SlidingWindow]),
+        select(vec![
+            Algorithm::TokenBucket,
+            Algorithm::SlidingWindow,
+            Algorithm::FixedWindow,
+        ]),
+        select(vec![
+            Scope::Local,
+            Scope::Global(FailureMode::Open),
+            Scope::Global(FailureMode::Closed),
+        ]),
     )
         .prop_map(
-            |(name, condition, key, requests, per, burst, algorithm)| Limit {
+            |(name, condition, key, requests, per, burst, algorithm, scope)| Limit {
                 name,
                 condition,
                 key,
@@ -114,6 +132,7 @@ fn limit() -> impl Strategy<Value = Limit> {
                 per,
                 burst,
                 algorithm,
+                scope,
             },
         )
 }
