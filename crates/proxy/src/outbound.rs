@@ -116,14 +116,15 @@ async fn serve(
             let tables = table.tables().map(Arc::as_ref);
             let (whose, port) = (table.name(), entrance.port);
             let policies = table.policies();
-            let mut way = match decide(
+            let routed = decide(
                 tables,
                 whose,
                 port,
                 policies,
                 &worker.snapshot().mesh,
                 exchange,
-            )? {
+            )?;
+            let mut way = match routed {
                 Routed::Reply(reply, met) => return answer(worker, exchange, reply, met).await,
                 Routed::Send(way) => way,
             };
@@ -144,7 +145,9 @@ async fn serve(
     };
     exchange.set_destination(&destination.host);
     let view = Arc::clone(&destination.view());
-    let mut way = match route(&view, &destination, port, &worker.snapshot().mesh, exchange)? {
+    // The snapshot is let go before anybody waits.
+    let routed = route(&view, &destination, port, &worker.snapshot().mesh, exchange)?;
+    let mut way = match routed {
         Routed::Reply(reply, met) => return answer(worker, exchange, reply, met).await,
         Routed::Send(way) => way,
     };

@@ -25,7 +25,7 @@ use crate::record::Exchange;
 use crate::worker::Worker;
 
 pub(crate) use global::Question;
-pub(crate) use limiter::{Counted, Limiters, Told};
+pub(crate) use limiter::{Limiters, Told};
 
 /// The policies that hold at a port or listener.
 #[derive(Default)]

@@ -281,7 +281,8 @@ fn a_service_is_told_what_a_request_has_and_what_of_it_is_secret() {
     ] {
         fields.append(name, value.as_bytes());
     }
-    let found = entries(&limit, &view(&Method::GET, "/p", &fields), NOBODY);
+    let request = view(&Method::GET, "/p", &fields);
+    let found = entries(&limit, &request, NOBODY);
     let found: Vec<_> = found
         .iter()
         .map(|e| (&*e.name, String::from_utf8_lossy(&e.value), e.secret))

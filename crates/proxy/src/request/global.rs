@@ -139,15 +139,13 @@ impl Global {
 /// A value as a service may keep it: short, text, and of no use to whoever finds it.
 fn text(entry: &Entry<'_>) -> String {
     let plain = std::str::from_utf8(&entry.value).ok();
-    match plain.filter(|text| !entry.secret && text.len() <= PLAIN) {
-        Some(text) => text.to_owned(),
-        None => {
-            let hash = digest::digest(&digest::SHA256, &entry.value);
-            let mut digits = [0; 64];
-            hex::write(hash.as_ref(), &mut digits);
-            format!("sha256:{}", String::from_utf8_lossy(&digits))
-        }
+    if let Some(text) = plain.filter(|text| !entry.secret && text.len() <= PLAIN) {
+        return text.to_owned();
     }
+    let hash = digest::digest(&digest::SHA256, &entry.value);
+    let mut digits = [0; 64];
+    hex::write(hash.as_ref(), &mut digits);
+    format!("sha256:{}", String::from_utf8_lossy(&digits))
 }
 
 impl Question {

@@ -1,6 +1,6 @@
 //! Counts in this process.
 //!
-//! A key is kept as a number that only this process can work out. There are at most [`KEYS`]; when
+//! A key is kept as a number that only this process can work out. There are at most 1048576; when
 //! there would be more, those go whose window is over, and if that does not suffice the half whose
 //! window ends the soonest. What was forgotten begins anew.
 
@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use super::Count;
 
-/// Keys that are remembered: some 40 bytes each.
-pub const KEYS: usize = SHARDS * KEYS_OF_SHARD;
+/// Keys that are remembered, some 40 bytes each; docs/rate-limits.md says so too.
+#[cfg(test)]
+const KEYS: usize = SHARDS * KEYS_OF_SHARD;
 /// Two questions wait for each other if their keys are in one shard.
 const SHARDS: usize = 64;
 const KEYS_OF_SHARD: usize = 16 * 1024;

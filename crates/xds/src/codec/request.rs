@@ -197,11 +197,16 @@ pub(super) fn limits(message: v1::RateLimits) -> Result<Limits> {
     Ok(Limits {
         limits: each("limits", message.limits, limit)?,
         headers: message.headers,
-        service: message.service.map(service).transpose().within("service")?,
+        service: message
+            .service
+            .as_ref()
+            .map(service)
+            .transpose()
+            .within("service")?,
     })
 }
 
-fn service(message: v1::RateLimitService) -> Result<RateLimitService> {
+fn service(message: &v1::RateLimitService) -> Result<RateLimitService> {
     Ok(RateLimitService {
         name: parse("service", &message.service)?,
         port: port("port", message.port)?,

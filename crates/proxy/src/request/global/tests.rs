@@ -29,7 +29,7 @@ fn limits(all: &[Limit], counter: &str) -> Limits {
     }
 }
 
-fn question(limits: &Limits, policy: &str) -> Box<Question> {
+fn question(limits: &Limits, policy: &str) -> Question {
     let shown = format!("RateLimitPolicy {policy}");
     let global = Global::new(policy, &shown, "Service shop/s".to_owned(), limits);
     let (method, mut fields) = (Method::GET, Fields::new());
@@ -46,7 +46,7 @@ fn question(limits: &Limits, policy: &str) -> Box<Question> {
         address: Ipv4Addr::LOCALHOST.into(),
     };
     let question = global.expect("some are global").question(&request, asker);
-    question.expect("it matches")
+    *question.expect("it matches")
 }
 
 fn status(remaining: u32) -> Status {
@@ -117,8 +117,11 @@ fn one_answer_is_about_all_and_the_first_that_is_over_refuses() {
         "a/two",
     );
     let other = question(&limits(&[open], "shop/other"), "a/three");
-    assert!(first.join(same).is_none(), "one question to one service");
-    assert!(first.join(other).is_some());
+    assert!(
+        first.join(Box::new(same)).is_none(),
+        "one question to one service"
+    );
+    assert!(first.join(Box::new(other)).is_some());
 
     let mut told = None;
     let fine = first.judge(&[status(3), status(2), status(1)], &mut told);
