@@ -11,13 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use model::health_check::{HealthCheck, HttpProbe, Probe};
 use model::service::Protocol;
 use model::workload::Tunnel;
-use prost::Message;
 use tokio::io::AsyncReadExt as _;
 
 use crate::connect::{self, Io};
@@ -238,59 +237,22 @@ fn passes(http: &HttpProbe, status: http::StatusCode) -> Result<(), String> {
     Err(format!("GET {} was answered with {status}", http.path))
 }
 
-/// `grpc.health.v1.HealthCheckRequest`.
-#[derive(Clone, PartialEq, Message)]
-struct HealthCheckRequest {
-    #[prost(string, tag = "1")]
-    service: String,
-}
-
-/// `grpc.health.v1.HealthCheckResponse`.
-#[derive(Clone, PartialEq, Message)]
-struct HealthCheckResponse {
-    #[prost(int32, tag = "1")]
-    status: i32,
-}
-
-impl HealthCheckResponse {
-    const SERVING: i32 = 1;
-}
-
 async fn grpc(io: Io, checked: &Checked, service: &str) -> Result<(), String> {
-    let message = HealthCheckRequest {
-        service: service.to_owned(),
-    };
-    // A message follows a byte for its compression and four for its length.
-    let length = message.encoded_len();
-    let mut body = BytesMut::with_capacity(5 + length);
-    body.put_u8(0);
-    body.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    message.encode(&mut body).map_err(|e| chain(&e))?;
     let host = &checked.host;
     let request = Request::builder()
         .method(Method::POST)
-        .uri(format!("http://{host}/grpc.health.v1.Health/Check"))
+        .uri(format!("http://{host}{}", xds::health::PATH))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .header(header::USER_AGENT, USER_AGENT)
         .body(())
         .map_err(|e| chain(&e))?;
-    let (status, mut answer) = ask(io, request, Some(body.freeze())).await?;
+    let body = xds::health::question(service);
+    let (status, answer) = ask(io, request, Some(body)).await?;
     if status != http::StatusCode::OK {
         return Err(format!("the check was answered with {status}"));
     }
-    if answer.len() < 5 {
-        return Err("the check was answered without a message: is grpc.health.v1.Health served, and this service known there?".to_owned());
-    }
-    answer.advance(5);
-    let answer = HealthCheckResponse::decode(answer).map_err(|e| chain(&e))?;
-    if answer.status == HealthCheckResponse::SERVING {
-        return Ok(());
-    }
-    Err(format!(
-        "it says that it is not serving (status {})",
-        answer.status
-    ))
+    xds::health::answer(answer)
 }
 
 /// One request on an HTTP/2 connection of its own: the status, and what fits of the answer.

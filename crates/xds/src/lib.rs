@@ -12,6 +12,7 @@ pub mod certificate;
 pub mod client;
 pub mod codec;
 pub mod delta;
+pub mod health;
 pub mod local;
 pub mod proto;
 pub mod server;
