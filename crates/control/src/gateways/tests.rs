@@ -145,8 +145,9 @@ async fn a_gateway_has_a_process_as_long_as_it_is_there() {
     kept.apply(&gateway("web", free_port())).await;
     kept.apply(&gateway("other", free_port())).await;
     until("the other's", || kept.pid("other")).await;
-    assert_eq!(kept.pid("web"), Some(pid));
-    assert_eq!(lines(&said).len(), 2);
+    let begun = || lines(&said).len();
+    until("it says so", || (begun() == 2).then_some(())).await;
+    assert_eq!((kept.pid("web"), begun()), (Some(pid), 2));
 
     kept.delete("web").await;
     let ended = kept.world.dir.path().join("ended");

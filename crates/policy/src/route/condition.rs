@@ -7,6 +7,7 @@ use model::route::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
 use super::{RequestView, index};
 
 /// Whether everything but the path holds.
+#[inline]
 pub(super) fn others_hold(condition: &Match, request: &RequestView<'_>) -> bool {
     condition
         .method
@@ -59,6 +60,7 @@ pub(super) fn failure(condition: &Match, request: &RequestView<'_>) -> Option<St
 }
 
 /// Gateway API's path conditions, one path at a time.
+#[inline]
 pub(super) fn path_holds(condition: &PathMatch, path: &str) -> bool {
     match condition {
         PathMatch::Exact(exact) => exact == path,
